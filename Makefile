@@ -1,0 +1,41 @@
+# Each target sets itself up: a virtual environment with pinned versions, made once.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEMO_ARGS ?=
+TEST_ARGS ?=
+
+.PHONY: help setup demo test check bench clean
+
+help:
+	@echo "make demo   four hospitals learn together, checked end to end (DEMO_ARGS='--json demo.json')"
+	@echo "make test   every test, with branch coverage (TEST_ARGS='-k name' narrows it)"
+	@echo "make check  ruff, mypy --strict, import contracts"
+	@echo "make bench  benchmarks, each against its limit"
+	@echo "make setup  only the environment; make clean removes it and what was built"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/swarm-scenario run four-hospitals $(DEMO_ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest --cov --cov-report=term $(TEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage runs

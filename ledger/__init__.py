@@ -1,0 +1,1 @@
+"""The ledger: everything an auditor needs, nothing else (docs/ledger.md)."""

@@ -1,0 +1,1 @@
+"""One hospital: the only package that performs I/O."""

@@ -1,0 +1,1 @@
+"""Whole swarms on one machine: real processes or one simulated process."""

@@ -1,0 +1,1 @@
+"""The science and the protocol: no I/O, no clock, no global randomness."""

@@ -1,0 +1,1 @@
+"""Learning: tensors live here, the network does not."""
