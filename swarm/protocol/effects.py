@@ -1,0 +1,63 @@
+"""Work that a round wants done. Plain values: equal work is the same work, so asking twice is free.
+
+The machine states everything it wants now; the node starts what is not yet running and stops what is
+no longer wanted. What was done comes back as a record on the ledger or a payload that is held.
+"""
+
+from dataclasses import dataclass
+
+from swarm.protocol.book import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class SignOpen:
+    """Join: sign the charter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Produce and record this round's CONTRIBUTION. ``base`` None is the charter's initial model."""
+
+    round: int
+    base: bytes | None
+    moments: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Obtain the payload called ``digest``; ``sources`` are worth asking first.
+
+    ``offer`` is set when the payload is a member's contribution, which is checked before it is held.
+    """
+
+    digest: bytes
+    sources: tuple[int, ...]
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Aggregate ``offers`` and record the AGGREGATION, naming who is left out and why."""
+
+    round: int
+    offers: tuple[Offer, ...]
+    left_out: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Evaluate the round's model on the hospital's own validation patients and record METRICS."""
+
+    round: int
+    model: bytes
+    moments: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignClose:
+    """All rounds are done: acknowledge what everybody wrote and say goodbye."""
+
+    round: int
+
+
+Effect = SignOpen | Train | Fetch | Merge | Evaluate | SignClose

@@ -1,0 +1,165 @@
+"""Messages between nodes: canonical bytes, parsed before anything looks at them. Spec: docs/wire.md §3.
+
+Every message starts with a version. Whatever breaks a limit or a shape is a PeerError.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from ledger.canonical import Value, decode, encode
+from ledger.errors import PeerError
+
+MESSAGE_VERSION: Final = 1
+MESSAGE_BYTES_MAX: Final = 1 << 20
+RECORDS_BYTES_MAX: Final = 900_000
+"""Records packed into one sync reply; the rest follows in the next."""
+GOSSIP_BYTES_MAX: Final = 60_000
+HEADS_MAX: Final = 4_096
+
+Heads = dict[tuple[int, int], int]
+"""(author, epoch) → number of records held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Where a node stands: what both sides of a sync tell each other. All of it is a claim."""
+
+    heads: Heads
+    round: int
+    phase: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReply:
+    """The answerer's own standing and the records that the asker lacks."""
+
+    hello: Hello
+    envelopes: tuple[bytes, ...]
+
+
+class Part(IntEnum):
+    """What a fetch asks for."""
+
+    MANIFEST = 0
+    CHUNK = 1
+
+
+class FetchStatus(IntEnum):
+    """How a fetch was answered."""
+
+    OK = 0
+    NOT_HELD = 1
+    WITHHELD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRequest:
+    """One manifest or one chunk of the payload called ``digest``."""
+
+    digest: bytes
+    part: Part
+    index: int
+
+
+def encode_gossip(envelopes: Sequence[bytes]) -> bytes:
+    """Pack signed records for everybody."""
+    return encode([MESSAGE_VERSION, list(envelopes)])
+
+
+def decode_gossip(data: bytes) -> tuple[bytes, ...]:
+    """Unpack gossip into envelopes, each still untrusted."""
+    match _open(data):
+        case [list(envelopes)]:
+            return _byte_strings(envelopes)
+        case _:
+            raise PeerError("gossip is not [version, envelopes]")
+
+
+def encode_sync_request(hello: Hello) -> bytes:
+    """Say what I hold."""
+    return encode([MESSAGE_VERSION, *_hello_value(hello)])
+
+
+def decode_sync_request(data: bytes) -> Hello:
+    """Read what a peer holds."""
+    return _hello(_open(data))
+
+
+def encode_sync_reply(reply: SyncReply) -> bytes:
+    """Answer a sync."""
+    return encode([MESSAGE_VERSION, _hello_value(reply.hello), list(reply.envelopes)])
+
+
+def decode_sync_reply(data: bytes) -> SyncReply:
+    """Read the answer of a sync; envelopes are still untrusted."""
+    match _open(data):
+        case [list(hello), list(envelopes)]:
+            return SyncReply(hello=_hello(hello), envelopes=_byte_strings(envelopes))
+        case _:
+            raise PeerError("sync reply is not [version, hello, envelopes]")
+
+
+def encode_fetch_request(request: FetchRequest) -> bytes:
+    """Ask for a manifest or a chunk."""
+    return encode([MESSAGE_VERSION, request.digest, int(request.part), request.index])
+
+
+def decode_fetch_request(data: bytes) -> FetchRequest:
+    """Read what a peer asks for."""
+    match _open(data):
+        case [bytes(digest), int(part), int(index)] if len(digest) == 32 and part in (0, 1):
+            return FetchRequest(digest=digest, part=Part(part), index=index)
+        case _:
+            raise PeerError("fetch request is not [version, digest, part, index]")
+
+
+def encode_fetch_reply(status: FetchStatus, body: bytes = b"") -> bytes:
+    """Answer a fetch: one status byte, then the bytes as they are (a chunk is not copied again)."""
+    return bytes([status]) + body
+
+
+def decode_fetch_reply(data: bytes) -> tuple[FetchStatus, bytes]:
+    """Read the answer of a fetch."""
+    if not data or data[0] > FetchStatus.WITHHELD:
+        raise PeerError("fetch reply has no known status")
+    return FetchStatus(data[0]), data[1:]
+
+
+def _open(data: bytes) -> list[Value]:
+    value = decode(data, bytes_max=MESSAGE_BYTES_MAX)
+    match value:
+        case [int(version), *rest] if version == MESSAGE_VERSION:
+            return rest
+        case _:
+            raise PeerError(f"message is not of version {MESSAGE_VERSION}")
+
+
+def _hello_value(hello: Hello) -> list[Value]:
+    heads: list[Value] = [[a, e, count] for (a, e), count in sorted(hello.heads.items())]
+    return [heads, hello.round, hello.phase, hello.time_ms]
+
+
+def _hello(value: Sequence[Value]) -> Hello:
+    match value:
+        case [list(heads), int(round_), int(phase), int(time_ms)] if len(heads) <= HEADS_MAX:
+            pass
+        case _:
+            raise PeerError("hello is not [heads, round, phase, time]")
+    parsed: Heads = {}
+    for head in heads:
+        match head:
+            case [int(author), int(epoch), int(count)]:
+                parsed[author, epoch] = count
+            case _:
+                raise PeerError("a head is not [author, epoch, count]")
+    return Hello(heads=parsed, round=round_, phase=phase, time_ms=time_ms)
+
+
+def _byte_strings(values: Sequence[Value]) -> tuple[bytes, ...]:
+    checked = tuple(value for value in values if isinstance(value, bytes))
+    if len(checked) != len(values):
+        raise PeerError("an envelope is not a byte string")
+    return checked

@@ -1,0 +1,51 @@
+"""Anti-entropy: what one node has and the other lacks. Pure functions. Spec: docs/wire.md §4.
+
+A swarm that gets no gossip at all still converges by comparing heads alone.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from swarm.protocol.messages import RECORDS_BYTES_MAX, Heads
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records of one log that somebody lacks: from ``from_seq`` on, up to (not including) ``to_seq``."""
+
+    author: int
+    epoch: int
+    from_seq: int
+    to_seq: int
+
+
+def gaps(*, have: Mapping[tuple[int, int], int], lacks: Heads) -> list[Gap]:
+    """Return what the owner of ``lacks`` could receive from the owner of ``have``, in a fixed order."""
+    return [
+        Gap(author, epoch, lacks.get((author, epoch), 0), count)
+        for (author, epoch), count in sorted(have.items())
+        if count > lacks.get((author, epoch), 0)
+    ]
+
+
+def fit(envelopes: Iterable[bytes], *, bytes_max: int = RECORDS_BYTES_MAX) -> Iterator[bytes]:
+    """Pass envelopes on until the next would break ``bytes_max``; the rest follows in the next sync."""
+    total = 0
+    for envelope in envelopes:
+        total += len(envelope)
+        if total > bytes_max:
+            return
+        yield envelope
+
+
+def merge_order(envelopes_by_log: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+    """Take one record of each log in turn, so that a long log does not starve the others."""
+    logs = [iter(log) for log in envelopes_by_log]
+    while logs:
+        still = []
+        for log in logs:
+            for envelope in log:
+                yield envelope
+                still.append(log)
+                break
+        logs = still
