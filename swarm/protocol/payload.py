@@ -77,9 +77,7 @@ def open_manifest(data: bytes, *, digest: bytes, payload_bytes_max: int) -> Mani
         raise PeerError(f"payload of {bytes_count} bytes exceeds {payload_bytes_max} bytes")
     if len(joined) != chunk_count(bytes_count) * DIGEST_BYTES or codec >= 1 << 16:
         raise PeerError("manifest does not fit its length")
-    chunks = tuple(
-        joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES)
-    )
+    chunks = tuple(joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES))
     manifest = Manifest(codec=codec, bytes_count=bytes_count, chunks=chunks)
     if manifest.digest != digest:
         raise PeerError("manifest does not match the digest on the ledger")

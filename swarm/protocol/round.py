@@ -12,6 +12,7 @@ from typing import Final, final
 
 from ledger.charter import RoundPolicy
 from ledger.record import Reason, Record, Rule, Verified
+
 from swarm.protocol.book import Agreed, Offer, Proposal, RoundBook
 from swarm.protocol.deadline import AdaptiveDeadline
 from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
@@ -94,6 +95,10 @@ class Wanted:
     wake_s: float | None
 
 
+Step = tuple[Event | None, tuple[Effect, ...]]
+"""Either an event that moves the machine on, or the work that is wanted in this phase."""
+
+
 @final
 class RoundMachine:
     """One node's rounds, from joining to leaving."""
@@ -113,6 +118,17 @@ class RoundMachine:
         self._round_started_s = now_s
         self._last_held_s = now_s
         self._wake_s: float | None = None
+        self._steps: dict[Phase, Callable[[float], Step]] = {
+            Phase.JOIN: self._join,
+            Phase.TRAIN: self._train,
+            Phase.COLLECT: self._collect,
+            Phase.AGREE: self._agree,
+            Phase.SETTLE: self._settle,
+            Phase.CATCH_UP: self._catch_up,
+            Phase.EVALUATE: self._evaluate,
+            Phase.LINGER: self._linger,
+            Phase.DONE: lambda _now_s: (None, ()),
+        }
 
     @staticmethod
     def first_round(place: Place) -> int:
@@ -138,7 +154,7 @@ class RoundMachine:
         """Move as far as the evidence and the time allow; return all work that is wanted now."""
         while True:
             self._wake_s = None
-            event, effects = _STEPS[self.phase](self, now_s)
+            event, effects = self._steps[self.phase](now_s)
             if event is None:
                 return Wanted(effects, self._wake_s)
             self._enter(TRANSITIONS[self.phase, event], now_s)
@@ -161,7 +177,7 @@ class RoundMachine:
 
     @property
     def roster_size(self) -> int:
-        """n."""
+        """N."""
         return self.book.roster.n
 
     @property
@@ -214,13 +230,11 @@ class RoundMachine:
         return tuple(o for o in self.usable() if o.digest in self._held)
 
     def _fetches(self, offers: tuple[Offer, ...]) -> tuple[Effect, ...]:
-        return tuple(
-            Fetch(o.digest, (o.author,), o) for o in offers if o.digest not in self._held
-        )
+        return tuple(Fetch(o.digest, (o.author,), o) for o in offers if o.digest not in self._held)
 
     # One function a phase: what happened, or what is wanted
 
-    def _join(self, now_s: float) -> "Step":
+    def _join(self, now_s: float) -> Step:
         own, policy = self._place.own, self._policy
         patient = not self._passed(self._entered_s + policy.start_wait_s, now_s)
         if len(self._synced) < min(self.book.roster.q - 1, self.roster_size - 1) and patient:
@@ -231,9 +245,7 @@ class RoundMachine:
         latest = self.book.latest_agreed()
         everyone = len(self.book.opened) == self.roster_size
         under_way = bool(mine or latest)
-        if not (everyone or under_way) and (
-            patient or len(self.book.opened) < policy.members_min
-        ):
+        if not (everyone or under_way) and (patient or len(self.book.opened) < policy.members_min):
             return None, ()
         if mine and mine[0] >= policy.rounds:
             self.round, self._model = mine
@@ -245,7 +257,7 @@ class RoundMachine:
             self.round = mine[0] + 1
         return Event.STARTED, ()
 
-    def _train(self, now_s: float) -> "Step":
+    def _train(self, _now_s: float) -> Step:
         if self._place.own in self.book.offers(self.round):
             return Event.CONTRIBUTED, ()
         missing = [d for d in (self._base, self.moments()) if d and d not in self._held]
@@ -253,7 +265,7 @@ class RoundMachine:
             return None, tuple(Fetch(digest, self._voters(digest)) for digest in missing)
         return None, (Train(self.round, self._base, self.moments()),)
 
-    def _collect(self, now_s: float) -> "Step":
+    def _collect(self, now_s: float) -> Step:
         latest = self.book.latest_agreed()
         if latest and latest.round > self.round:
             self.round = latest.round
@@ -274,7 +286,7 @@ class RoundMachine:
             return Event.OUTRUN, ()
         return None, self._fetches(self.usable())
 
-    def _agree(self, now_s: float) -> "Step":
+    def _agree(self, now_s: float) -> Step:
         if self._place.own in self.book.votes(self.round):
             return Event.VOTED, ()
         latest = self.book.latest_agreed()
@@ -289,7 +301,7 @@ class RoundMachine:
             return None, self._fetches(chosen)
         return None, (Merge(self.round, chosen, self._left_out(chosen)),)
 
-    def _settle(self, now_s: float) -> "Step":
+    def _settle(self, now_s: float) -> Step:
         own_vote = self.book.votes(self.round)[self._place.own]
         latest = self.book.latest_agreed()
         if latest and latest.round >= self.round:
@@ -308,7 +320,7 @@ class RoundMachine:
             return Event.SETTLED, ()
         return None, ()
 
-    def _catch_up(self, now_s: float) -> "Step":
+    def _catch_up(self, _now_s: float) -> Step:
         latest = self.book.latest_agreed()
         if latest and latest.round > self.round:
             self.round = latest.round
@@ -324,7 +336,7 @@ class RoundMachine:
             self._model = target.proposal.result
         return Event.HELD, ()
 
-    def _evaluate(self, now_s: float) -> "Step":
+    def _evaluate(self, _now_s: float) -> Step:
         if self.round != MOMENTS_ROUND and self._place.own not in self.book.models(self.round):
             return None, (Evaluate(self.round, self._model, self.moments()),)
         if self.round >= self._policy.rounds:
@@ -333,7 +345,7 @@ class RoundMachine:
         self.round = max(self.round + 1, ahead)
         return Event.EVALUATED, ()
 
-    def _linger(self, now_s: float) -> "Step":
+    def _linger(self, now_s: float) -> Step:
         latest = self.book.latest_agreed()
         if latest and latest.round >= self.round and latest.proposal.result != self._model:
             if latest.proposal.result not in self._held:
@@ -348,9 +360,6 @@ class RoundMachine:
         everyone = len(self.book.closed) == self.roster_size
         if everyone or self._passed(self._entered_s + self._place.linger_s, now_s):
             return Event.LEFT, ()
-        return None, ()
-
-    def _done(self, now_s: float) -> "Step":
         return None, ()
 
     # Agreeing on the set
@@ -423,19 +432,3 @@ class RoundMachine:
             if voters:
                 return tuple(sorted(voters))
         return ()
-
-
-Step = tuple[Event | None, tuple[Effect, ...]]
-"""Either an event that moves the machine on, or the work that is wanted in this phase."""
-
-_STEPS: Final[dict[Phase, Callable[[RoundMachine, float], Step]]] = {
-    Phase.JOIN: RoundMachine._join,
-    Phase.TRAIN: RoundMachine._train,
-    Phase.COLLECT: RoundMachine._collect,
-    Phase.AGREE: RoundMachine._agree,
-    Phase.SETTLE: RoundMachine._settle,
-    Phase.CATCH_UP: RoundMachine._catch_up,
-    Phase.EVALUATE: RoundMachine._evaluate,
-    Phase.LINGER: RoundMachine._linger,
-    Phase.DONE: RoundMachine._done,
-}

@@ -1,0 +1,109 @@
+"""Payloads on disk, called by their digest. A file is whole or absent, and is checked when it is read.
+
+A payload is written to a temporary file, flushed to the disk and renamed, so whatever name exists after
+a power cut is complete; a record on the ledger that names it is written only afterwards.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final, final
+
+from ledger.errors import StoreError
+from swarm.protocol.payload import CHUNK_BYTES, Manifest, manifest_of
+
+MANIFESTS_REMEMBERED: Final = 256
+
+
+@final
+class BlobStore:
+    """Content-addressed payloads in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._manifests: dict[bytes, Manifest] = {}
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for leftover in directory.glob("*.part"):
+                leftover.unlink()
+        except OSError as error:
+            raise StoreError(f"{directory}: cannot keep payloads there: {error.strerror}") from None
+
+    def put(self, codec: int, payload: bytes) -> bytes:
+        """Store ``payload`` durably and return its digest. Storing it again changes nothing."""
+        manifest = manifest_of(codec, payload)
+        path = self._path(manifest.digest, codec)
+        if not path.exists():
+            try:
+                self._write(path, payload)
+            except OSError as error:
+                raise StoreError(f"{path}: cannot store a payload: {error.strerror}") from None
+        self._remember(manifest)
+        return manifest.digest
+
+    def get(self, digest: bytes) -> bytes | None:
+        """Return the payload, or None when it is absent or its file is damaged (then it is removed)."""
+        found = self._find(digest)
+        if found is None:
+            return None
+        path, codec = found
+        payload = path.read_bytes()
+        manifest = manifest_of(codec, payload)
+        if manifest.digest != digest:
+            path.unlink()
+            self._manifests.pop(digest, None)
+            return None
+        self._remember(manifest)
+        return payload
+
+    def manifest(self, digest: bytes) -> Manifest | None:
+        """Return the chunk digests of a stored payload."""
+        if digest not in self._manifests:
+            self.get(digest)
+        return self._manifests.get(digest)
+
+    def chunk(self, digest: bytes, index: int) -> bytes | None:
+        """Return one chunk without reading the rest; the receiver checks it."""
+        found = self._find(digest)
+        manifest = self.manifest(digest)
+        if found is None or manifest is None or not 0 <= index < len(manifest.chunks):
+            return None
+        with found[0].open("rb") as file:
+            file.seek(index * CHUNK_BYTES)
+            return file.read(CHUNK_BYTES)
+
+    def digests(self) -> frozenset[bytes]:
+        """Digests of everything stored."""
+        names = (path.stem for path in self._directory.glob("*.*") if path.suffix != ".part")
+        return frozenset(bytes.fromhex(name) for name in names)
+
+    def _path(self, digest: bytes, codec: int) -> Path:
+        return self._directory / f"{digest.hex()}.{codec}"
+
+    def _find(self, digest: bytes) -> tuple[Path, int] | None:
+        for path in self._directory.glob(f"{digest.hex()}.*"):
+            if path.suffix[1:].isdecimal():
+                return path, int(path.suffix[1:])
+        return None
+
+    def _write(self, path: Path, payload: bytes) -> None:
+        handle, name = tempfile.mkstemp(dir=self._directory, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _remember(self, manifest: Manifest) -> None:
+        while len(self._manifests) >= MANIFESTS_REMEMBERED:
+            self._manifests.pop(next(iter(self._manifests)))
+        self._manifests[manifest.digest] = manifest
