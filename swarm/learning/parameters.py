@@ -1,0 +1,111 @@
+"""A model's parameters as one flat float32 vector, and back.
+
+Room: learning. Law: the layout (names, shapes, order) has a digest, so two nodes whose models differ
+notice before they average. Float buffers (batch norm's running mean and variance) travel too;
+integer buffers (its counter of batches) stay at home. A tied weight is stored once.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from ledger.errors import ConfigError
+from swarm.learning.aggregation import Vector
+
+DOMAIN = b"swarm/layout/v1\n"
+
+
+def shared_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield what is averaged: parameters, then persistent float buffers, in order of definition."""
+    stored = set(module.state_dict(keep_vars=True))
+    for name, tensor in module.named_parameters():  # tied ones once
+        yield name, tensor
+    for name, tensor in module.named_buffers():
+        if name in stored and tensor.is_floating_point():
+            yield name, tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and shapes of a model's shared tensors, in the order of the vector."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Self:
+        """Read a module's layout; ConfigError on tensors that a float32 vector cannot hold."""
+        names, shapes = [], []
+        for name, tensor in shared_tensors(module):
+            if isinstance(tensor, UninitializedTensorMixin):
+                raise ConfigError(
+                    f'model: parameter "{name}" is lazy; give the layer its input size'
+                )
+            if not tensor.is_floating_point():
+                raise ConfigError(f'model: parameter "{name}" is {tensor.dtype}, not a float')
+            names.append(name)
+            shapes.append(tuple(tensor.shape))
+        return cls(tuple(names), tuple(shapes))
+
+    @property
+    def count(self) -> int:
+        """Number of float32 values."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over names and shapes."""
+        lines = (
+            f"{name} {','.join(map(str, shape))}\n"
+            for name, shape in zip(self.names, self.shapes, strict=True)
+        )
+        return hashlib.sha256(DOMAIN + "".join(lines).encode()).digest()
+
+    def unflatten(self, vector: Vector) -> dict[str, Vector]:
+        """Cut the vector (count,) into named arrays (views)."""
+        if vector.shape != (self.count,):
+            raise ValueError(f"expected {self.count} values, got shape {vector.shape}")
+        result, start = {}, 0
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            stop = start + math.prod(shape)
+            result[name] = vector[start:stop].reshape(shape)
+            start = stop
+        return result
+
+    def join(self, tensors: Mapping[str, Vector]) -> Vector:
+        """Undo ``unflatten``; ValueError when names or shapes differ."""
+        if set(tensors) != set(self.names):
+            raise ValueError(f"expected the tensors {', '.join(self.names)}")
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            if tensors[name].shape != shape:
+                raise ValueError(f'tensor "{name}" has shape {tensors[name].shape}, not {shape}')
+        parts = [tensors[name].astype(np.float32).reshape(-1) for name in self.names]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def flatten(module: nn.Module) -> Vector:
+    """Copy a module's shared tensors into one float32 vector (count,)."""
+    parts = [
+        tensor.detach().to("cpu", torch.float32).reshape(-1) for _, tensor in shared_tensors(module)
+    ]
+    if not parts:
+        return np.empty(0, dtype=np.float32)
+    vector: Vector = torch.cat(parts).numpy().copy()
+    return vector
+
+
+def load(module: nn.Module, vector: Vector) -> None:
+    """Copy a vector (count,) into a module, in place; ValueError when the length differs."""
+    views = Layout.of(module).unflatten(vector)
+    with torch.no_grad():
+        for name, tensor in shared_tensors(module):
+            # A copy, since payloads are read-only buffers that torch must not alias.
+            tensor.copy_(torch.from_numpy(views[name].copy()))

@@ -1,0 +1,92 @@
+"""Typed bytes of a model or of moments: what travels, is digested and is averaged.
+
+Room: learning. Law: no pickle and nothing that names code: a fixed header, then raw little-endian
+numbers. Layout: `SWPAYLD1` ‖ codec (u64 BE) ‖ count (u64 BE) ‖ layout digest (32) ‖ data. One
+vector has exactly one encoding, so equal results have equal digests.
+"""
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.errors import PeerError
+from ledger.record import Codec, Reason
+from swarm.learning.aggregation import Vector
+from swarm.learning.moments import Floats, Moments
+
+MAGIC = b"SWPAYLD1"
+HEADER = struct.Struct(">8sQQ32s")  # 56 bytes, so the data are aligned to 8
+BLOCK_ELEMENTS = 1 << 20
+
+
+class PayloadError(PeerError):
+    """A peer's payload does not fit; ``reason`` is what the ledger records about it."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def payload_bytes(codec: Codec, count: int) -> int:
+    """Exact size of a payload of ``count`` values."""
+    return HEADER.size + count * _dtype(codec).itemsize
+
+
+def encode_vector(vector: Vector, layout_digest: bytes) -> bytes:
+    """Encode float32 parameters (d,)."""
+    return _encode(Codec.FLOAT32, vector, layout_digest)
+
+
+def decode_vector(payload: bytes, layout_digest: bytes, count: int) -> Vector:
+    """Decode ``count`` float32 parameters; a read-only view of the payload.
+
+    Raises PayloadError unless codec, count, layout, size and finiteness are all right.
+    """
+    vector: Vector = _decode(Codec.FLOAT32, payload, layout_digest, count)
+    return vector
+
+
+def encode_moments(moments: Moments, columns: bytes) -> bytes:
+    """Encode moments of d columns as 3 d float64 values; columns: ``columns_digest``."""
+    return _encode(Codec.MOMENTS, moments.to_vector(), columns)
+
+
+def decode_moments(payload: bytes, columns: bytes, count: int) -> Moments:
+    """Decode the moments of ``count`` columns; PayloadError when no real values have them."""
+    vector: Floats = _decode(Codec.MOMENTS, payload, columns, 3 * count)
+    try:
+        return Moments.from_vector(vector)
+    except ValueError as error:
+        raise PayloadError(Reason.BAD_SHAPE, str(error)) from error
+
+
+def _dtype(codec: Codec) -> np.dtype[np.floating]:
+    return np.dtype("<f4") if codec == Codec.FLOAT32 else np.dtype("<f8")
+
+
+def _encode(codec: Codec, values: NDArray[np.floating], layout_digest: bytes) -> bytes:
+    head = HEADER.pack(MAGIC, codec, values.size, layout_digest)
+    return head + values.astype(_dtype(codec), copy=False).tobytes()
+
+
+def _decode(codec: Codec, payload: bytes, layout_digest: bytes, count: int) -> NDArray[np.floating]:
+    expected = payload_bytes(codec, count)
+    if len(payload) > expected:
+        raise PayloadError(
+            Reason.TOO_LARGE, f"payload has {len(payload)} bytes, expected {expected}"
+        )
+    if len(payload) != expected:
+        raise PayloadError(
+            Reason.BAD_SHAPE, f"payload has {len(payload)} bytes, expected {expected}"
+        )
+    magic, sent_codec, sent_count, sent_layout = HEADER.unpack_from(payload)
+    if (magic, sent_codec, sent_count) != (MAGIC, codec, count):
+        raise PayloadError(Reason.BAD_SHAPE, "payload header names another format, codec or count")
+    if sent_layout != layout_digest:
+        raise PayloadError(Reason.BAD_SHAPE, "payload is of a model with another layout")
+    values = np.frombuffer(payload, dtype=_dtype(codec), offset=HEADER.size)
+    for start in range(0, count, BLOCK_ELEMENTS):
+        if not np.isfinite(values[start : start + BLOCK_ELEMENTS]).all():
+            raise PayloadError(Reason.NOT_FINITE, "payload holds a value that is not finite")
+    return values

@@ -1,0 +1,275 @@
+"""One site's learning: the only object of this room that a node talks to. Bytes in, bytes out.
+
+Room: learning. Law: pure computation. Everything follows from the charter, the site's data, the
+seed and the arguments, so a node that restarts asks again and gets the same bytes.
+"""
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from ledger.charter import Charter, Schema
+
+from ledger.errors import ConfigError
+from ledger.record import Codec, MetricValue, Reason
+from swarm.learning import metrics, snapshot
+from swarm.learning.aggregation import Vector, weighted_mean
+from swarm.learning.batches import Batches, MatrixBatches, SetBatches
+from swarm.learning.dataset import SiteData, Split, Table, count_rows
+from swarm.learning.models import build_model
+from swarm.learning.moments import (
+    Moments,
+    Standardiser,
+    columns_digest,
+    local_moments,
+    merge_moments,
+)
+from swarm.learning.parameters import Layout, flatten, load
+from swarm.learning.payload import (
+    PayloadError,
+    decode_moments,
+    decode_vector,
+    encode_moments,
+    encode_vector,
+)
+from swarm.learning.preprocessing import Preprocessor, feature_names, observed_matrix
+from swarm.learning.seeding import derive_seed, torch_seed, torch_threads
+from swarm.learning.training import predict, train
+
+PROBE_ROWS = 2  # enough to see whether a model keeps its rows apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A round's contribution: full parameters after the local steps, and what the record says."""
+
+    payload: bytes
+    samples: int
+    steps: int
+    norm_micro: int
+    loss_micro: int
+
+
+@final
+class LearningTask:
+    """Train, check, merge and evaluate for one site.
+
+    seed: this site's own, for the order of its batches, dropout and bootstrap; the starting model
+    follows from the charter's seed alone. threads: torch's, per call. allow: packages from which
+    the charter's `python:` model may load. Raises ConfigError when model and data do not fit.
+    """
+
+    def __init__(
+        self, charter: Charter, data: SiteData, *, allow: Sequence[str], seed: int, threads: int
+    ) -> None:
+        self._charter = charter
+        self._schema = charter.schema
+        self._data = data
+        self._seed = seed
+        self._threads = threads
+        self._columns = feature_names(charter.schema)
+        self._columns_digest = columns_digest(self._columns)
+        self._module = build_model(
+            charter.model,
+            inputs=len(self._columns),
+            outputs=outputs(charter.schema),
+            seed=charter.seed,
+            allow=allow,
+        )
+        self._layout = Layout.of(self._module)
+        self._initial = flatten(self._module)
+        self._moments: Moments | None = None
+        self._prepared: tuple[Batches, Batches] | None = None
+        if not self.needs_moments:
+            self._prepared = self._prepare()
+            self._probe(self._prepared[0])
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether round 0 exchanges moments before anyone can train."""
+        return self._schema.standardise == "federated" and bool(self._columns)
+
+    @property
+    def samples(self) -> int:
+        """Training rows of this site, exactly."""
+        return count_rows(self._data.train)
+
+    def initial(self) -> bytes:
+        """Payload of the starting model, the same at every member."""
+        return encode_vector(self._initial, self._layout.digest)
+
+    def local_moments(self) -> bytes:
+        """Payload of this site's count, mean and spread per column, over its training rows."""
+        return encode_moments(self._own_moments(), self._columns_digest)
+
+    def merge_moments(self, payloads: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Merge (digest, payload) pairs in order of digest, whatever order they are given in."""
+        parts = [self._decode_moments(payload) for _, payload in sorted(payloads)]
+        return encode_moments(merge_moments(parts), self._columns_digest)
+
+    def set_moments(self, merged: bytes) -> None:
+        """Standardise with the federation's moments from now on."""
+        self._moments = self._decode_moments(merged)
+        self._prepared = self._prepare()
+        self._probe(self._prepared[0])
+
+    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
+        """Take the charter's local steps from ``base``; the same bytes for the same arguments."""
+        batches, _ = self._ready()
+        before = self._decode_vector(base)
+        # A copy, so that nothing a model keeps beside its shared tensors outlives the round.
+        module = copy.deepcopy(self._module)
+        with torch_threads(self._threads):
+            load(module, before)
+            result = train(
+                module,
+                batches,
+                self._charter.training,
+                head=self._schema.head,
+                seed=self._round_seed("train", round, base),
+            )
+        # Folded halves would be needed if this steered a rule; it is only this site's claim.
+        norm = math.sqrt(float(np.square(result.parameters.astype(np.float64) - before).sum()))
+        return Trained(
+            payload=encode_vector(result.parameters, self._layout.digest),
+            samples=result.samples,
+            steps=result.steps,
+            norm_micro=metrics.to_micro(norm),
+            loss_micro=metrics.to_micro(result.loss_after),
+        )
+
+    def check(self, payload: bytes, codec: int) -> None:
+        """Refuse a peer's payload unless it could be averaged: PayloadError with a Reason."""
+        if codec == Codec.MOMENTS:
+            self._decode_moments(payload)
+        elif codec == Codec.FLOAT32:
+            self._decode_vector(payload)
+        else:
+            raise PayloadError(Reason.BAD_SHAPE, f"codec {codec} is unknown")
+
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+        """Average (digest, payload, weight in millionths) to the same bytes at every member."""
+        merged = weighted_mean(
+            [self._decode_vector(payload) for _, payload, _ in inputs],
+            [weight for _, _, weight in inputs],
+            [digest for digest, _, _ in inputs],
+        )
+        return encode_vector(merged, self._layout.digest)
+
+    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
+        """Every metric on this site's validation rows; the training rows play no part."""
+        _, batches = self._ready()
+        if not len(batches):
+            return ()
+        scores = self._predict(model, batches)
+        seed = derive_seed("bootstrap", self._seed)
+        labels = batches.labels.numpy()
+        return tuple(metrics.evaluate(scores, labels, self._schema.head, seed=seed))
+
+    def scores(self, model: bytes, split: Split) -> np.ndarray:
+        """Raw outputs (n, k) for other rows, for example an external test set."""
+        return self._predict(model, self._batches(split))
+
+    def evaluate_on(self, model: bytes, split: Split) -> tuple[MetricValue, ...]:
+        """Every metric on rows that no site trained on."""
+        batches = self._batches(split)
+        seed = derive_seed("bootstrap", self._seed)
+        labels = batches.labels.numpy()
+        return tuple(
+            metrics.evaluate(self._predict(model, batches), labels, self._schema.head, seed=seed)
+        )
+
+    def tensors(self, model: bytes) -> dict[str, np.ndarray]:
+        """Named tensors of a model with the moments it needs, for a safetensors snapshot."""
+        return snapshot.to_tensors(self._decode_vector(model), self._layout, self._moments)
+
+    def from_tensors(self, tensors: Mapping[str, np.ndarray]) -> bytes:
+        """Undo ``tensors``: take over the moments, return the model's payload."""
+        vector, moments = snapshot.from_tensors(tensors, self._layout)
+        if moments is not None:
+            self.set_moments(encode_moments(moments, self._columns_digest))
+        payload = encode_vector(vector, self._layout.digest)
+        self._decode_vector(payload)
+        return payload
+
+    def _own_moments(self) -> Moments:
+        if not isinstance(self._data.train, Table):
+            raise ConfigError("data.standardise: own data sets bring their own scaling; use none")
+        return local_moments(observed_matrix(self._schema, self._data.train))
+
+    def _standardiser(self) -> Standardiser:
+        match self._schema.standardise:
+            case "federated":
+                if self._moments is None:
+                    raise ValueError("set_moments must come before training and evaluation")
+                return Standardiser.of(self._moments)
+            case "local":
+                return Standardiser.of(self._own_moments())
+            case _:
+                return Standardiser.identity(len(self._columns))
+
+    def _prepare(self) -> tuple[Batches, Batches]:
+        return self._batches(self._data.train), self._batches(self._data.validation)
+
+    def _batches(self, split: Split) -> Batches:
+        if not isinstance(split, Table):
+            # An own data set may draw (augmentation) while its labels are read.
+            with torch_seed(derive_seed("labels", self._seed)):
+                return SetBatches(split, head=self._schema.head, classes=len(self._schema.classes))
+        if not isinstance(self._data.train, Table):
+            raise ConfigError("data: the training examples are a data set, these rows a table")
+        preprocessor = Preprocessor.fit(self._schema, self._data.train)
+        matrix = preprocessor.transform(split, self._standardiser())
+        return MatrixBatches.of(matrix, split.labels)
+
+    def _ready(self) -> tuple[Batches, Batches]:
+        if self._prepared is None:
+            raise ValueError("set_moments must come before training and evaluation")
+        return self._prepared
+
+    def _probe(self, batches: Batches) -> None:
+        """Send two rows through the starting model: a misfit should stop the node, not a round."""
+        if not len(batches):
+            raise ConfigError("data: no training rows")
+        rows = np.arange(min(PROBE_ROWS, len(batches)))
+        self._module.eval()
+        try:
+            with torch_seed(self._seed), torch.inference_mode():
+                shape = tuple(self._module(batches.batch(rows)[0]).shape)
+        except Exception as error:  # the model may be the hospital's own
+            first_line = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"model: {self._charter.model.name} cannot take this site's features: {first_line}"
+            ) from error
+        width = outputs(self._schema)
+        if shape != (len(rows), width) and not (width == 1 and shape == (len(rows),)):
+            raise ConfigError(
+                f"model: {self._charter.model.name} gave shape {shape} for {len(rows)} rows; "
+                f"a {self._schema.head} head needs ({len(rows)}, {width})"
+            )
+
+    def _predict(self, model: bytes, batches: Batches) -> np.ndarray:
+        vector = self._decode_vector(model)
+        with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
+            load(self._module, vector)
+            return predict(self._module, batches)
+
+    def _round_seed(self, purpose: str, round_number: int, base: bytes) -> int:
+        base_number = int.from_bytes(hashlib.sha256(base).digest()[:8], "big")
+        return derive_seed(purpose, self._seed, round_number, base_number)
+
+    def _decode_vector(self, payload: bytes) -> Vector:
+        return decode_vector(payload, self._layout.digest, self._layout.count)
+
+    def _decode_moments(self, payload: bytes) -> Moments:
+        return decode_moments(payload, self._columns_digest, len(self._columns))
+
+
+def outputs(schema: Schema) -> int:
+    """Width of the model's output: one score, or one for each of several classes."""
+    return len(schema.classes) if schema.head == "multiclass" else 1

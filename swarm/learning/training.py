@@ -1,0 +1,158 @@
+"""Local steps of one round on one site's examples.
+
+Room: learning. Law: the same module, examples and seed give the same bits on the same machine with
+one thread; nothing of the optimiser outlives the round, so a node that restarts loses nothing.
+Regression labels are used in the units of the data (no standardisation): scale the target in
+`query` when it is far from 1, or the loss and the learning rate must be read in its square.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ledger.charter import Training
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ledger.errors import ConfigError
+from swarm.learning.aggregation import Vector
+from swarm.learning.batches import Batches
+from swarm.learning.parameters import flatten
+from swarm.learning.seeding import torch_seed
+
+EVALUATION_ROWS = 4096  # rows a forward pass takes at once when nothing is learned
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainResult:
+    """Parameters after the steps; mean training loss (unweighted, dropout off) before and after."""
+
+    parameters: Vector
+    steps: int
+    samples: int
+    loss_before: float
+    loss_after: float
+
+
+def train(
+    module: nn.Module, data: Batches, training: Training, *, head: str, seed: int
+) -> TrainResult:
+    """Take the charter's local steps in place and return the parameters they lead to.
+
+    Raises ConfigError when the parameters stop being finite: the federation's learning rate is too
+    high for this site.
+    """
+    class_weights = _class_weights(data.labels, training) if head != "regression" else None
+    loss_before = mean_loss(module, data, head)
+    optimiser = _optimiser(module, training)
+    steps = 0
+    with torch_seed(seed):
+        for indices in batch_indices(len(data), training, seed):
+            _set_training(module, rows=len(indices))
+            features, labels = data.batch(indices)
+            losses = row_losses(module(features), labels, head)
+            if class_weights is not None:
+                losses = losses * class_weights[labels.long()]
+            optimiser.zero_grad()
+            losses.mean().backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            steps += 1
+    parameters = flatten(module)
+    if not np.isfinite(parameters).all():
+        raise ConfigError(
+            "training.learning_rate: training diverged (parameters are no longer finite); "
+            f"{training.learning_rate} is too high for this site's data"
+        )
+    return TrainResult(
+        parameters=parameters,
+        steps=steps,
+        samples=len(data),
+        loss_before=loss_before,
+        loss_after=mean_loss(module, data, head),
+    )
+
+
+def batch_indices(rows: int, training: Training, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield shuffled mini-batches, a fresh order each pass, until the charter's steps are taken.
+
+    A last batch of one row joins the one before it: batch norm cannot normalise a single row.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    size = min(training.batch_size, rows)
+    starts = list(range(0, rows, size))
+    if len(starts) > 1 and rows - starts[-1] == 1:
+        starts.pop()
+    stops = [*starts[1:], rows]
+    steps = training.local_steps or training.local_epochs * len(starts)
+    taken = 0
+    while taken < steps:
+        order = generator.permutation(rows)
+        for start, stop in zip(starts, stops, strict=True):
+            if taken == steps:
+                return
+            yield order[start:stop]
+            taken += 1
+
+
+def row_losses(outputs: Tensor, labels: Tensor, head: str) -> Tensor:
+    """Loss of each row (n,): logistic, cross-entropy or squared error. outputs: (n, k) or (n,)."""
+    if head == "multiclass":
+        return functional.cross_entropy(outputs, labels.long(), reduction="none")
+    outputs = outputs.reshape(len(labels))
+    targets = labels.to(outputs.dtype)
+    if head == "binary":
+        return functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+    return functional.mse_loss(outputs, targets, reduction="none")
+
+
+def predict(module: nn.Module, data: Batches) -> NDArray[np.float32]:
+    """Raw outputs (n, k) in the order of the data, dropout off, running statistics untouched."""
+    module.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(data), EVALUATION_ROWS):
+            indices = np.arange(start, min(start + EVALUATION_ROWS, len(data)))
+            parts.append(module(data.batch(indices)[0]).float().reshape(len(indices), -1))
+    scores: NDArray[np.float32] = torch.cat(parts).numpy()
+    return scores
+
+
+def mean_loss(module: nn.Module, data: Batches, head: str) -> float:
+    """Mean of ``row_losses`` over all rows with the module in evaluation mode."""
+    outputs = torch.from_numpy(predict(module, data)).double()
+    return float(row_losses(outputs, data.labels, head).mean())
+
+
+def _optimiser(module: nn.Module, training: Training) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    rate, decay = training.learning_rate, training.weight_decay
+    match training.optimiser:
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, lr=rate, weight_decay=decay, momentum=training.momentum
+            )
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        case other:
+            raise ConfigError(f'training.optimiser: "{other}" is unknown; use sgd, adam or adamw')
+
+
+def _class_weights(labels: Tensor, training: Training) -> Tensor | None:
+    """Rows / (classes · rows of the class), so each class of the site counts the same."""
+    if training.class_weights == "none":
+        return None
+    counts = torch.bincount(labels.long())
+    present = int((counts > 0).sum())
+    return len(labels) / (present * counts.clamp(min=1)).float()
+
+
+def _set_training(module: nn.Module, *, rows: int) -> None:
+    module.train()
+    if rows == 1:  # only when the site or the charter's batch has a single row
+        for layer in module.modules():
+            if isinstance(layer, nn.modules.batchnorm._NormBase):  # noqa: SLF001 - torch names no other common base
+                layer.eval()
