@@ -24,6 +24,10 @@ REQUEST_BYTES_MAX: Final = 1024 * 1024 + 64 * 1024
 """Longest request body and longest reply body: one payload chunk and its envelope."""
 ERROR_BYTES_MAX: Final = 256
 """Longest text of an error reply."""
+GOSSIP_QUEUE_MAX: Final = 256
+"""Gossip messages that wait for the handler; what comes on top is dropped."""
+SERVING_MAX: Final = 16
+"""Requests of one peer that are handled at once; one more gets UnavailableError."""
 
 
 class TaskStatus(Protocol):
@@ -87,9 +91,9 @@ class Handlers(Protocol):
     async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:
         """Answer a request; may run many times at once, also for one peer (bounded).
 
-        PeerError: the requester gets its first line as an error reply. Any other exception:
-        logged as handler_failed, the requester learns only that we failed. A reply longer than
-        REQUEST_BYTES_MAX counts as our failure.
+        PeerError (bad request) and UnavailableError (not now): the requester gets the first line
+        and raises the same. Any other exception, or a reply longer than REQUEST_BYTES_MAX:
+        logged as handler_failed, the requester learns only that we failed (PeerError).
         """
         ...
 
@@ -118,8 +122,8 @@ class Network(Protocol):
     async def broadcast(self, message: bytes) -> None:
         """Send to every connected peer, best effort; never back to ourselves.
 
-        The same bytes sent twice arrive once (for some minutes). Returns before delivery and
-        does nothing while the network does not run. Raises ValueError if the message is empty or
+        The same bytes sent twice by one member within a minute arrive once. Returns before
+        delivery and does nothing while the network does not run. Raises ValueError if the message is empty or
         longer than GOSSIP_BYTES_MAX.
         """
 

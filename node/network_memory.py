@@ -1,0 +1,417 @@
+"""The network of the simulator: all members in one process, every fault from one seed.
+
+Keeps the promises of node/network.py under trio's clock, real or virtual. Randomness belongs to
+a link (from, to): what happens to its n-th message depends on the seed and n alone, never on the
+order in which trio runs tasks. Deliveries to one member come in order of time, ties in order of
+sending. Unlike gossip over libp2p nobody forwards for others: a cut link is a lost message.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final, final
+
+import numpy as np
+import trio
+
+from ledger.errors import PeerError, UnavailableError
+from node.framing import (
+    REPLY_HEADER_BYTES,
+    REQUEST_HEADER_BYTES,
+    Status,
+    error_text,
+    raise_for_status,
+)
+from node.limits import Deduplicator
+from node.network import (
+    GOSSIP_QUEUE_MAX,
+    REQUEST_BYTES_MAX,
+    SERVING_MAX,
+    TASK_STATUS_IGNORED,
+    EventLog,
+    Handlers,
+    TaskStatus,
+    Traffic,
+    check_gossip,
+    check_request,
+)
+
+_NEVER_S: Final = -1e18
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conditions:
+    """What happens to messages on a link, one way. The defaults are a perfect network.
+
+    loss: share of messages that vanish; the requester of a lost request waits for its time-out.
+    delay_s, jitter_s: every message takes delay_s plus up to jitter_s; jitter reorders.
+    duplicate: share of messages that travel twice; gossip is delivered once all the same (its
+      copy costs bytes), a request is handled twice.
+    bandwidth_bytes_s: messages queue behind each other; None = no limit.
+    detect_s: a cut link looks connected for so long (requests over it time out).
+    reconnect_s: a healed link comes back after so long.
+    """
+
+    loss: float = 0.0
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+    duplicate: float = 0.0
+    bandwidth_bytes_s: float | None = None
+    detect_s: float = 0.0
+    reconnect_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.loss <= 1 and 0 <= self.duplicate <= 1):
+            raise ValueError("loss and duplicate are shares from 0 to 1")
+        if min(self.delay_s, self.jitter_s, self.detect_s, self.reconnect_s) < 0:
+            raise ValueError("times are not negative")
+        if self.bandwidth_bytes_s is not None and self.bandwidth_bytes_s <= 0:
+            raise ValueError("bandwidth_bytes_s is positive or None")
+
+
+@dataclass(slots=True)
+class _Link:
+    """One direction between two members."""
+
+    random: np.random.Generator
+    conditions: Conditions | None = None  # None: the hub's
+    free_s: float = _NEVER_S  # when the last byte that was sent has left
+    cut_s: float | None = None
+    healed_s: float = _NEVER_S
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What a waiting requester will see."""
+
+    peer: int
+    done: trio.Event = field(default_factory=trio.Event)
+    reply: tuple[Status, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Gossip:
+    author: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    author: int
+    protocol: str
+    body: bytes
+    answer: _Answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    author: int
+    status: Status
+    body: bytes
+    answer: _Answer
+
+
+_Message = _Gossip | _Request | _Reply
+
+
+@final
+class MemoryHub:
+    """The world between the networks: gives one network per member, and breaks things."""
+
+    def __init__(self, *, seed: int, conditions: Conditions | None = None) -> None:
+        self.conditions = conditions or Conditions()
+        self._seed = seed
+        self._links: dict[tuple[int, int], _Link] = {}
+        self._networks: dict[int, MemoryNetwork] = {}
+
+    def network(self, index: int, *, log: EventLog | None = None) -> "MemoryNetwork":
+        """Return a new network for a member: its first, or after crash() its restart."""
+        old = self._networks.get(index)
+        if old is not None and old.running:
+            raise ValueError(f"the network of member {index} runs; crash() or cancel it first")
+        new = MemoryNetwork(self, index, log)
+        self._networks[index] = new
+        return new
+
+    def crash(self, index: int) -> None:
+        """Cut a member off at once and for good: its peers notice, what it sent may arrive.
+
+        Its run() stays until it is cancelled, as the rest of that node has to be;
+        network(index) then gives the restarted node its network.
+        """
+        self._networks[index]._die()  # noqa: SLF001 - hub and network are one thing in two halves
+        for _, network in sorted(self._networks.items()):
+            network._peer_died(index)  # noqa: SLF001
+
+    def block(self, source: int, target: int) -> None:
+        """Let nothing pass from source to target; the other direction stays open."""
+        link = self.link(source, target)
+        if link.cut_s is None:
+            link.cut_s = _now_s()
+
+    def unblock(self, source: int, target: int) -> None:
+        """Undo block()."""
+        link = self.link(source, target)
+        if link.cut_s is not None:
+            link.cut_s, link.healed_s = None, _now_s()
+
+    def partition(self, groups: Iterable[Iterable[int]]) -> None:
+        """Cut every link between different groups; members in no group form one more."""
+        group_of: dict[int, int] = {}
+        for number, group in enumerate(groups, start=1):
+            group_of.update(dict.fromkeys(group, number))
+        members = sorted(self._networks)
+        for a in members:
+            for b in members:
+                if a != b and group_of.get(a, 0) != group_of.get(b, 0):
+                    self.block(a, b)
+
+    def heal(self) -> None:
+        """Undo every block and partition (not the crashes)."""
+        for source, target in sorted(self._links):
+            self.unblock(source, target)
+
+    def shape(self, source: int, target: int, conditions: Conditions | None) -> None:
+        """Give one direction its own conditions; None = the hub's again."""
+        self.link(source, target).conditions = conditions
+
+    def link(self, source: int, target: int) -> _Link:
+        """Return the state of one direction (made on first use)."""
+        link = self._links.get((source, target))
+        if link is None:
+            sequence = np.random.SeedSequence([self._seed, source, target])
+            link = self._links[source, target] = _Link(np.random.default_rng(sequence))
+        return link
+
+    def looks_connected(self, a: int, b: int) -> bool:
+        """Return whether a and b both believe that they are connected."""
+        if not (self._runs(a) and self._runs(b)):
+            return False
+        return all(self._looks_open(source, target) for source, target in ((a, b), (b, a)))
+
+    def peers(self, index: int) -> list[int]:
+        """Return whom a member is connected to, in order of index."""
+        return [p for p in sorted(self._networks) if p != index and self.looks_connected(index, p)]
+
+    def send(self, source: int, target: int, message: _Message, bytes_count: int) -> None:
+        """Put a message on its way; it arrives later, twice or never."""
+        link = self.link(source, target)
+        conditions = link.conditions or self.conditions
+        lost, duplicated, *jitters = link.random.random(4)
+        now_s = _now_s()
+        if conditions.bandwidth_bytes_s is not None:
+            link.free_s = max(link.free_s, now_s) + bytes_count / conditions.bandwidth_bytes_s
+        left_s = max(link.free_s, now_s)
+        if lost < conditions.loss or link.cut_s is not None:
+            return
+        copies = 2 if duplicated < conditions.duplicate else 1
+        for jitter in jitters[:copies]:
+            due_s = left_s + conditions.delay_s + conditions.jitter_s * float(jitter)
+            network = self._networks.get(target)
+            if network is not None:
+                network._post(due_s, message, bytes_count)  # noqa: SLF001
+
+    def is_cut(self, source: int, target: int) -> bool:
+        """Return whether nothing passes in this direction now."""
+        return self.link(source, target).cut_s is not None
+
+    def _runs(self, index: int) -> bool:
+        network = self._networks.get(index)
+        return network is not None and network.running
+
+    def _looks_open(self, source: int, target: int) -> bool:
+        link = self.link(source, target)
+        conditions = link.conditions or self.conditions
+        if link.cut_s is not None:
+            return _now_s() - link.cut_s < conditions.detect_s
+        return _now_s() - link.healed_s >= conditions.reconnect_s
+
+
+@final
+class MemoryNetwork:
+    """One member's network (node.network.Network)."""
+
+    def __init__(self, hub: MemoryHub, index: int, log: EventLog | None) -> None:
+        self._hub = hub
+        self._index = index
+        self._log = log
+        self._dead = False
+        self._nursery: trio.Nursery | None = None
+        self._inbox: list[tuple[float, int, int, _Message]] = []
+        self._posted = 0
+        self._arrival = trio.Event()
+        self._waiting: list[_Answer] = []
+        self._serving: Counter[int] = Counter()
+        self._seen = Deduplicator()
+        self._last_seen_s: dict[int, float] = {}
+        self._traffic = Traffic()
+        # A queue and a task of its own: a gossip handler may wait for a reply that comes after.
+        self._to_handle, self._gossip = trio.open_memory_channel[_Gossip](GOSSIP_QUEUE_MAX)
+
+    @property
+    def running(self) -> bool:
+        """Whether run() is active and the member was not crashed."""
+        return self._nursery is not None and not self._dead
+
+    async def run(
+        self, handlers: Handlers, *, task_status: TaskStatus = TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._handle_gossip, handlers)
+                task_status.started()
+                await self._deliver(nursery, handlers)
+        finally:
+            self._die()
+            self._to_handle.close()
+            self._gossip.close()
+
+    async def broadcast(self, message: bytes) -> None:
+        """Send to every connected member."""
+        check_gossip(message)
+        await trio.lowlevel.checkpoint()
+        for peer in self._hub.peers(self._index):
+            self._send(peer, _Gossip(self._index, message), len(message))
+
+    async def request(
+        self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int, timeout_s: float
+    ) -> bytes:
+        """Ask one member."""
+        check_request(protocol, body, reply_bytes_max)
+        if peer == self._index:
+            raise ValueError("a member does not ask itself")
+        await trio.lowlevel.checkpoint()
+        if not self._hub.looks_connected(self._index, peer):
+            raise UnavailableError(f"member {peer}: not connected")
+        answer = _Answer(peer)
+        self._waiting.append(answer)
+        try:
+            message = _Request(self._index, protocol, body, answer)
+            self._send(peer, message, REQUEST_HEADER_BYTES + len(body))
+            with trio.move_on_after(timeout_s):
+                await answer.done.wait()
+        finally:
+            self._waiting.remove(answer)
+        if not answer.done.is_set():
+            raise UnavailableError(f"member {peer}: no reply in {timeout_s:g} s")
+        if answer.reply is None:
+            raise UnavailableError(f"member {peer}: connection lost")
+        status, reply = answer.reply
+        raise_for_status(status, reply, name=f"member {peer}")
+        if len(reply) > reply_bytes_max:
+            raise PeerError(
+                f"member {peer}: frame of {len(reply)} bytes, at most {reply_bytes_max} are allowed"
+            )
+        return reply
+
+    def connected(self) -> frozenset[int]:
+        """Members that look reachable."""
+        return frozenset(self._hub.peers(self._index))
+
+    def last_seen_s(self) -> Mapping[int, float]:
+        """Now for whom we hear (as with heartbeats), else the time of the last message."""
+        for peer in self._hub.peers(self._index):
+            if not self._hub.is_cut(peer, self._index):
+                self._last_seen_s[peer] = _now_s()
+        return dict(self._last_seen_s)
+
+    def traffic(self) -> Traffic:
+        """Bytes so far."""
+        return self._traffic
+
+    def _send(self, peer: int, message: _Message, bytes_count: int) -> None:
+        if not self.running:
+            return
+        sent = self._traffic.bytes_sent + bytes_count
+        self._traffic = replace(self._traffic, bytes_sent=sent)
+        self._hub.send(self._index, peer, message, bytes_count)
+
+    def _post(self, due_s: float, message: _Message, bytes_count: int) -> None:
+        self._posted += 1
+        heapq.heappush(self._inbox, (due_s, self._posted, bytes_count, message))
+        self._arrival.set()
+
+    async def _deliver(self, nursery: trio.Nursery, handlers: Handlers) -> None:
+        while True:
+            self._arrival = trio.Event()
+            due_s = self._inbox[0][0] if self._inbox else float("inf")
+            if due_s > _now_s():
+                with trio.move_on_at(due_s):
+                    await self._arrival.wait()
+                continue
+            _, _, bytes_count, message = heapq.heappop(self._inbox)
+            if self._dead or self._hub.is_cut(message.author, self._index):
+                continue
+            received = self._traffic.bytes_received + bytes_count
+            self._traffic = replace(self._traffic, bytes_received=received)
+            self._last_seen_s[message.author] = _now_s()
+            self._take(message, nursery, handlers)
+
+    def _take(self, message: _Message, nursery: trio.Nursery, handlers: Handlers) -> None:
+        match message:
+            case _Gossip():
+                if self._seen.is_new(message.author, message.message, now_s=_now_s()):
+                    with suppress(trio.WouldBlock):
+                        self._to_handle.send_nowait(message)
+            case _Request():
+                nursery.start_soon(self._serve, message, handlers)
+            case _Reply():
+                message.answer.reply = message.status, message.body
+                message.answer.done.set()
+
+    async def _handle_gossip(self, handlers: Handlers) -> None:
+        async for gossip in self._gossip:
+            try:
+                await handlers.on_gossip(gossip.author, gossip.message)
+            except Exception as error:  # noqa: BLE001 - no handler stops the network
+                self._warn("on_gossip", gossip.author, error)
+
+    async def _serve(self, request: _Request, handlers: Handlers) -> None:
+        peer = request.author
+        if self._serving[peer] >= SERVING_MAX:
+            status, body = Status.BUSY, b"too many requests at once"
+        else:
+            self._serving[peer] += 1
+            try:
+                status, body = await self._answer(request, handlers)
+            finally:
+                self._serving[peer] -= 1
+        reply = _Reply(self._index, status, body, request.answer)
+        self._send(peer, reply, REPLY_HEADER_BYTES + len(body))
+
+    async def _answer(self, request: _Request, handlers: Handlers) -> tuple[Status, bytes]:
+        try:
+            body = await handlers.on_request(request.author, request.protocol, request.body)
+            if len(body) > REQUEST_BYTES_MAX:
+                raise ValueError(f"reply of {len(body)} bytes")  # noqa: TRY301 - our own bug
+        except PeerError as error:
+            return Status.REFUSED, error_text(error)
+        except UnavailableError as error:
+            return Status.BUSY, error_text(error)
+        except Exception as error:  # noqa: BLE001 - no handler stops the network
+            self._warn(request.protocol, request.author, error)
+            return Status.FAILED, b"the peer failed to answer"
+        return Status.OK, body
+
+    def _die(self) -> None:
+        self._dead = True
+        self._inbox.clear()
+        for answer in self._waiting:
+            answer.done.set()
+
+    def _peer_died(self, index: int) -> None:
+        for answer in self._waiting:
+            if answer.peer == index:
+                answer.done.set()
+
+    def _warn(self, where: str, peer: int, error: Exception) -> None:
+        if self._log is not None:
+            self._log.warning("handler_failed", where=where, peer=peer, error=repr(error))
+
+
+def _now_s() -> float:
+    return trio.current_time()
