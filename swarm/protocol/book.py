@@ -71,6 +71,7 @@ class RoundBook:
         self._votes: dict[int, dict[int, Proposal]] = defaultdict(dict)
         self._models: dict[int, dict[int, bytes]] = defaultdict(dict)
         self._results: set[bytes] = set()
+        self._offered: dict[bytes, set[int]] = defaultdict(set)
         self._agreed: dict[int, Agreed] = {}
 
     def learn(self, checked: Verified[Record]) -> None:
@@ -96,6 +97,7 @@ class RoundBook:
                     samples=body.samples,
                 )
                 self._offers[round_].setdefault(author, offer)
+                self._offered[body.update_digest].add(round_)
             case Aggregation() as body:
                 proposal = Proposal(body.rule, body.inputs, body.result_digest)
                 self._votes[round_].setdefault(author, proposal)
@@ -145,6 +147,16 @@ class RoundBook:
             r for r, by in self._models.items() if author in by and (before is None or r < before)
         ]
         return (max(rounds), self._models[max(rounds)][author]) if rounds else None
+
+    def may_fetch(self, author: int, digest: bytes) -> bool:
+        """Commit before you read: a round's payload is for those who contributed to that round.
+
+        What nobody offered (a model that rounds resulted in) is for every member.
+        """
+        rounds = self._offered.get(digest, set())
+        if not rounds or digest in self._results:
+            return True
+        return any(author in self._offers[round_] for round_ in rounds)
 
     def is_result(self, digest: bytes) -> bool:
         """Tell whether anybody published ``digest`` as the result of a round."""

@@ -11,8 +11,8 @@ from enum import IntEnum, auto
 from typing import Final, final
 
 from ledger.charter import RoundPolicy
-from ledger.record import Reason, Record, Rule, Verified
 
+from ledger.record import Reason, Record, Rule, Verified
 from swarm.protocol.book import Agreed, Offer, Proposal, RoundBook
 from swarm.protocol.deadline import AdaptiveDeadline
 from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train

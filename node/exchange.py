@@ -1,0 +1,244 @@
+"""Records and payloads between this node and its peers: gossip, anti-entropy, fetch, and serving them.
+
+Announce small, pull large: records go to everybody by gossip, and a regular comparison of heads brings
+whatever gossip lost; payloads are pulled by digest from whoever holds them. Spec: docs/wire.md §3–4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, final
+
+import trio
+
+from ledger.errors import PeerError, UnavailableError
+from ledger.record import Record, Verified
+from node.blobs import BlobStore
+from node.journal import Journal
+from node.network import FETCH_PROTOCOL, REQUEST_BYTES_MAX, SYNC_PROTOCOL
+from node.world import World
+from swarm.protocol.book import RoundBook
+from swarm.protocol.fetch import Download
+from swarm.protocol.messages import (
+    FetchRequest,
+    FetchStatus,
+    Hello,
+    Part,
+    SyncReply,
+    decode_fetch_reply,
+    decode_fetch_request,
+    decode_gossip,
+    decode_sync_reply,
+    decode_sync_request,
+    encode_fetch_reply,
+    encode_fetch_request,
+    encode_gossip,
+    encode_sync_reply,
+    encode_sync_request,
+)
+from swarm.protocol.sync import gaps
+
+SYNC_FANOUT: Final = 3
+"""Peers compared with per sync interval: every record reaches everybody in O(log n) intervals."""
+REQUEST_TIMEOUT_S: Final = 20.0
+RETRY_MIN_S: Final = 0.1
+RETRY_MAX_S: Final = 5.0
+
+
+class Listener(Protocol):
+    """The service, as the exchange sees it."""
+
+    def records_stored(self, records: Sequence[Verified[Record]]) -> None:
+        """New records are on the disk."""
+
+    def peer_synced(self, peer: int) -> None:
+        """A peer's heads were compared and nothing of its is missing here."""
+
+    def standing(self) -> tuple[int, int]:
+        """Return (round, phase), to tell peers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a peer last said of itself, and when (both clocks)."""
+
+    hello: Hello
+    at_s: float
+    at_ms: int
+
+
+@final
+class Exchange:
+    """One node's side of every conversation. It is the network's `Handlers`."""
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        journal: Journal,
+        blobs: BlobStore,
+        book: RoundBook,
+        listener: Listener,
+    ) -> None:
+        self.heard: dict[int, Heard] = {}
+        self._world = world
+        self._network = world.network
+        self._log = world.log
+        self._random = world.random
+        self._journal = journal
+        self._blobs = blobs
+        self._book = book
+        self._listener = listener
+        self._sync_soon = trio.Event()
+
+    # Records
+
+    async def publish(self, record: Verified[Record]) -> None:
+        """Tell everybody about a stored record of our own."""
+        await self._network.broadcast(encode_gossip([record.signed.envelope()]))
+
+    async def on_gossip(self, peer: int, message: bytes) -> None:
+        """Take records that somebody announced."""
+        await self._take(peer, decode_gossip(message))
+
+    async def _take(self, peer: int, envelopes: Sequence[bytes]) -> int:
+        """Store what a peer sent and return how many records were new."""
+        result = await self._journal.ingest(envelopes)
+        for error in result.refused:
+            self._log.warning("record_refused", peer=peer, code=error.code, why=str(error))
+        if result.stored:
+            self._listener.records_stored(result.stored)
+        if result.gap:
+            self._sync_soon.set()
+        return len(result.stored)
+
+    async def sync_forever(self, interval_s: float) -> None:
+        """Compare heads with a few peers again and again, at once where something is missing."""
+        while True:
+            peers = sorted(self._network.connected())
+            unheard = [peer for peer in peers if peer not in self.heard]
+            chosen = unheard or self._random.sample(peers, min(SYNC_FANOUT, len(peers)))
+            async with trio.open_nursery() as nursery:
+                for peer in chosen:
+                    nursery.start_soon(self._sync_quietly, peer)
+            wait_s = interval_s * self._random.uniform(0.75, 1.25)
+            if len(peers) < self._book.roster.n - 1 and len(self.heard) < len(peers) + 1:
+                wait_s = min(wait_s, RETRY_MIN_S)
+            with trio.move_on_after(wait_s):
+                await self._sync_soon.wait()
+                await trio.sleep(RETRY_MIN_S * self._random.uniform(0.5, 1.0))
+            self._sync_soon = trio.Event()
+
+    async def _sync_quietly(self, peer: int) -> None:
+        try:
+            await self.sync(peer)
+        except UnavailableError as error:
+            self._log.debug("sync_unavailable", peer=peer, why=str(error))
+        except PeerError as error:
+            self._log.warning("sync_refused", peer=peer, why=str(error))
+
+    async def sync(self, peer: int) -> None:
+        """Ask one peer until it has nothing more for us. Raises UnavailableError, PeerError."""
+        while True:
+            body = await self._network.request(
+                peer,
+                SYNC_PROTOCOL,
+                encode_sync_request(self._hello()),
+                reply_bytes_max=REQUEST_BYTES_MAX,
+                timeout_s=REQUEST_TIMEOUT_S,
+            )
+            reply = decode_sync_reply(body)
+            self._hear(peer, reply.hello)
+            new = await self._take(peer, reply.envelopes)
+            if not gaps(have=reply.hello.heads, lacks=self._journal.counts()):
+                self._listener.peer_synced(peer)
+                return
+            if new == 0:
+                self._log.debug("sync_stuck", peer=peer)
+                return
+
+    def _hello(self) -> Hello:
+        round_, phase = self._listener.standing()
+        return Hello(
+            heads=self._journal.counts(), round=round_, phase=phase, time_ms=self._world.time_ms()
+        )
+
+    def _hear(self, peer: int, hello: Hello) -> None:
+        self.heard[peer] = Heard(hello, trio.current_time(), self._world.time_ms())
+
+    # Serving
+
+    async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:
+        """Answer a peer. Raises PeerError when it asks for nonsense."""
+        if protocol == SYNC_PROTOCOL:
+            return await self._serve_sync(peer, decode_sync_request(body))
+        if protocol == FETCH_PROTOCOL:
+            return await self._serve_fetch(peer, decode_fetch_request(body))
+        raise PeerError(f"unknown protocol {protocol}")
+
+    async def _serve_sync(self, peer: int, hello: Hello) -> bytes:
+        self._hear(peer, hello)
+        counts = self._journal.counts()
+        envelopes = await self._journal.envelopes(gaps(have=counts, lacks=hello.heads))
+        if gaps(have=hello.heads, lacks=counts):
+            self._sync_soon.set()
+        reply = SyncReply(hello=self._hello(), envelopes=tuple(envelopes))
+        return encode_sync_reply(reply)
+
+    async def _serve_fetch(self, peer: int, request: FetchRequest) -> bytes:
+        """Serve a payload's part, but nobody's contribution to one who has not contributed himself."""
+        if not self._book.may_fetch(peer, request.digest):
+            self._sync_soon.set()
+            return encode_fetch_reply(FetchStatus.WITHHELD)
+        body = await self._world.disk.run(self._part, request)
+        if body is None:
+            return encode_fetch_reply(FetchStatus.NOT_HELD)
+        return encode_fetch_reply(FetchStatus.OK, body)
+
+    def _part(self, request: FetchRequest) -> bytes | None:
+        if request.part is Part.CHUNK:
+            return self._blobs.chunk(request.digest, request.index)
+        manifest = self._blobs.manifest(request.digest)
+        return manifest.to_bytes() if manifest else None
+
+    # Fetching
+
+    async def fetch(
+        self, digest: bytes, *, sources: Sequence[int], payload_bytes_max: int
+    ) -> tuple[int, bytes]:
+        """Pull a payload from whoever holds it; return (codec, payload). Ends only when it has come.
+
+        ``sources`` are asked first. A source that serves a wrong byte is not asked again.
+        """
+        download = Download(digest, payload_bytes_max=payload_bytes_max)
+        distrusted: set[int] = set()
+        wait_s = RETRY_MIN_S
+        while True:
+            connected = self._network.connected() - distrusted
+            first = [peer for peer in sources if peer in connected]
+            for peer in [*first, *sorted(connected - set(first))]:
+                try:
+                    if await self._download_from(peer, download):
+                        return download.codec, download.payload()
+                except UnavailableError as error:
+                    self._log.debug("fetch_unavailable", peer=peer, why=str(error))
+                except PeerError as error:
+                    distrusted.add(peer)
+                    self._log.warning("fetch_refused", peer=peer, why=str(error))
+            await trio.sleep(wait_s * self._random.uniform(0.75, 1.25))
+            wait_s = min(wait_s * 1.5, RETRY_MAX_S)
+
+    async def _download_from(self, peer: int, download: Download) -> bool:
+        """Take what ``peer`` has; False when it has (or gives) no more of this payload."""
+        while not download.is_complete:
+            reply = await self._network.request(
+                peer,
+                FETCH_PROTOCOL,
+                encode_fetch_request(download.next_request()),
+                reply_bytes_max=REQUEST_BYTES_MAX,
+                timeout_s=REQUEST_TIMEOUT_S,
+            )
+            status, body = decode_fetch_reply(reply)
+            if status is not FetchStatus.OK:
+                return False
+            download.receive(body)
+        return True
