@@ -14,7 +14,7 @@ from ledger.record import MetricId, MetricValue
 from swarm.learning.moments import Floats
 
 MICRO = 1_000_000
-MICRO_MAX = (1 << 62) - 1
+MICRO_MAX = (1 << 53) - 1  # a record's integers are u53
 SCORE_MAX = 1e30  # a diverged model is bad, not undefined
 PERCENTILES = (2.5, 97.5)
 ELEMENTS_MAX = 1 << 20  # resamples are drawn in chunks of at most this many counts (8 MiB)
@@ -24,8 +24,8 @@ Statistic: TypeAlias = Callable[[Floats], Floats]
 
 
 def to_micro(value: float) -> int:
-    """Millionths, rounded, bounded to what a record can hold."""
-    return int(max(-MICRO_MAX, min(MICRO_MAX, round(value * MICRO))))
+    """Millionths of a value ≥ 0, rounded, bounded to what a record can hold."""
+    return round(max(0.0, min(float(MICRO_MAX), value * MICRO)))
 
 
 def evaluate(
@@ -45,14 +45,13 @@ def evaluate(
     rows = len(labels)
     if rows == 0:
         return []
-    scores = np.clip(np.nan_to_num(scores.astype(np.float64)), -SCORE_MAX, SCORE_MAX)
-    statistics = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}[head](
-        scores, labels
-    )
+    bounded: Floats = np.clip(np.nan_to_num(scores.astype(np.float64)), -SCORE_MAX, SCORE_MAX)
+    heads = {"binary": _binary, "multiclass": _multiclass, "regression": _regression}
+    statistics = heads[head](bounded, labels)
     generator = np.random.Generator(np.random.PCG64(seed))
     counts = _resamples(generator, rows, bootstrap)
     values = []
-    for metric, statistic in statistics.items():
+    for metric, statistic in sorted(statistics.items()):  # records list metrics by number
         value = float(statistic(np.ones((1, rows)))[0])
         if np.isnan(value):
             continue
@@ -102,7 +101,9 @@ def _auc(scores: Floats, positive: NDArray[np.bool_]) -> Statistic:
         below = np.cumsum(lost, axis=1) - lost / 2
         pairs = won.sum(axis=1) * lost.sum(axis=1)
         wins = (won * below).sum(axis=1)
-        return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        result: Floats = np.full(len(pairs), np.nan)
+        np.divide(wins, pairs, out=result, where=pairs > 0)
+        return result
 
     return statistic
 
@@ -137,7 +138,8 @@ def _multiclass(scores: Floats, labels: NDArray[np.generic]) -> dict[MetricId, S
     def macro_auc(counts: Floats) -> Floats:
         if not present:
             return np.full(len(counts), np.nan)
-        return np.mean([one_vs_rest[c](counts) for c in present], axis=0)
+        areas: Floats = np.stack([one_vs_rest[c](counts) for c in present])
+        return areas.sum(axis=0) / len(present)
 
     def macro_f1(counts: Floats) -> Floats:
         scored = []
@@ -145,7 +147,8 @@ def _multiclass(scores: Floats, labels: NDArray[np.generic]) -> dict[MetricId, S
             hits = counts @ ((truth == c) & (guess == c)).astype(np.float64)
             named = counts @ ((truth == c).astype(np.float64) + (guess == c))
             scored.append(np.divide(2 * hits, named, out=np.zeros(len(counts)), where=named > 0))
-        return np.mean(scored, axis=0)
+        result: Floats = np.stack(scored).sum(axis=0) / len(scored)
+        return result
 
     return {
         MetricId.AUC: macro_auc,

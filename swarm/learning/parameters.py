@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from ledger.errors import ConfigError
 from swarm.learning.aggregation import Vector
@@ -26,11 +26,10 @@ DOMAIN = b"swarm/layout/v1\n"
 def shared_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield what is averaged: parameters, then persistent float buffers, in order of definition."""
     stored = set(module.state_dict(keep_vars=True))
-    for name, tensor in module.named_parameters():  # tied ones once
-        yield name, tensor
-    for name, tensor in module.named_buffers():
-        if name in stored and tensor.is_floating_point():
-            yield name, tensor
+    yield from module.named_parameters()  # tied ones once
+    for name, buffer in module.named_buffers():
+        if name in stored and buffer.is_floating_point():
+            yield name, buffer
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Layout:
         """Read a module's layout; ConfigError on tensors that a float32 vector cannot hold."""
         names, shapes = [], []
         for name, tensor in shared_tensors(module):
-            if isinstance(tensor, UninitializedTensorMixin):
+            if is_lazy(tensor):
                 raise ConfigError(
                     f'model: parameter "{name}" is lazy; give the layer its input size'
                 )

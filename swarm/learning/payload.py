@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ledger.errors import PeerError
 from ledger.record import Codec, Reason
 from swarm.learning.aggregation import Vector
-from swarm.learning.moments import Floats, Moments
+from swarm.learning.moments import Moments
 
 MAGIC = b"SWPAYLD1"
 HEADER = struct.Struct(">8sQQ32s")  # 56 bytes, so the data are aligned to 8
@@ -43,7 +43,9 @@ def decode_vector(payload: bytes, layout_digest: bytes, count: int) -> Vector:
 
     Raises PayloadError unless codec, count, layout, size and finiteness are all right.
     """
-    vector: Vector = _decode(Codec.FLOAT32, payload, layout_digest, count)
+    _check(Codec.FLOAT32, payload, layout_digest, count)
+    vector = np.frombuffer(payload, dtype="<f4", offset=HEADER.size)
+    _check_finite(vector)
     return vector
 
 
@@ -54,7 +56,9 @@ def encode_moments(moments: Moments, columns: bytes) -> bytes:
 
 def decode_moments(payload: bytes, columns: bytes, count: int) -> Moments:
     """Decode the moments of ``count`` columns; PayloadError when no real values have them."""
-    vector: Floats = _decode(Codec.MOMENTS, payload, columns, 3 * count)
+    _check(Codec.MOMENTS, payload, columns, 3 * count)
+    vector = np.frombuffer(payload, dtype="<f8", offset=HEADER.size)
+    _check_finite(vector)
     try:
         return Moments.from_vector(vector)
     except ValueError as error:
@@ -70,23 +74,21 @@ def _encode(codec: Codec, values: NDArray[np.floating], layout_digest: bytes) ->
     return head + values.astype(_dtype(codec), copy=False).tobytes()
 
 
-def _decode(codec: Codec, payload: bytes, layout_digest: bytes, count: int) -> NDArray[np.floating]:
+def _check(codec: Codec, payload: bytes, layout_digest: bytes, count: int) -> None:
     expected = payload_bytes(codec, count)
-    if len(payload) > expected:
-        raise PayloadError(
-            Reason.TOO_LARGE, f"payload has {len(payload)} bytes, expected {expected}"
-        )
     if len(payload) != expected:
         raise PayloadError(
-            Reason.BAD_SHAPE, f"payload has {len(payload)} bytes, expected {expected}"
+            Reason.TOO_LARGE if len(payload) > expected else Reason.BAD_SHAPE,
+            f"payload has {len(payload)} bytes, expected {expected}",
         )
     magic, sent_codec, sent_count, sent_layout = HEADER.unpack_from(payload)
     if (magic, sent_codec, sent_count) != (MAGIC, codec, count):
         raise PayloadError(Reason.BAD_SHAPE, "payload header names another format, codec or count")
     if sent_layout != layout_digest:
         raise PayloadError(Reason.BAD_SHAPE, "payload is of a model with another layout")
-    values = np.frombuffer(payload, dtype=_dtype(codec), offset=HEADER.size)
-    for start in range(0, count, BLOCK_ELEMENTS):
+
+
+def _check_finite(values: NDArray[np.floating]) -> None:
+    for start in range(0, values.size, BLOCK_ELEMENTS):
         if not np.isfinite(values[start : start + BLOCK_ELEMENTS]).all():
             raise PayloadError(Reason.NOT_FINITE, "payload holds a value that is not finite")
-    return values

@@ -87,6 +87,6 @@ def observed_matrix(schema: Schema, table: Table) -> Floats:
 
 
 def _one_hot(feature: Feature, codes: Floats) -> Floats:
-    hot = (codes[:, None] == np.arange(len(feature.categories))).astype(np.float64)
+    hot: Floats = (codes[:, None] == np.arange(len(feature.categories))).astype(np.float64)
     hot[np.isnan(codes)] = np.nan
     return hot
