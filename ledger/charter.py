@@ -1,0 +1,369 @@
+"""The charter: the genesis file of a federation. Room: ledger. Spec: docs/ledger.md §3.
+
+The exact bytes are the identity of the network: same file, same network. What it says is read
+strictly; every error is one line that names the key and what to change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias, Union
+
+from .errors import ConfigError, VerificationError
+from .keys import check_public_key
+from .toml_strict import CharterError, Table, parse_toml
+
+__all__ = [
+    "CHARTER_BYTES_MAX", "MEMBERS_MAX", "AggregationPolicy", "Charter", "CharterError",
+    "ConfigError", "Feature", "Member", "ModelSpec", "PrivacyPolicy", "ReputationPolicy",
+    "RoundPolicy", "Schema", "TomlValue", "Training", "charter_net", "load_charter",
+]  # fmt: skip
+
+CHARTER_BYTES_MAX: Final = 1 << 20
+MEMBERS_MAX: Final = 256  # so that an aggregation with every ack fits into one record
+GENESIS_DOMAIN: Final = b"swarm-ledger/genesis/v1\n"
+TomlValue: TypeAlias = Union[str, int, float, bool, "tuple[TomlValue, ...]"]
+
+METRICS_OF_HEAD: Final[Mapping[str, tuple[str, ...]]] = {
+    "binary": ("auc", "log_loss", "accuracy", "brier", "macro_f1"),
+    "multiclass": ("macro_f1", "log_loss", "accuracy", "auc"),
+    "regression": ("mse", "mae"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One hospital. ``index`` is its author number: its position in the file, never reused."""
+
+    index: int
+    name: str
+    role: str
+    ledger_key: bytes
+    witness_key: bytes
+    admin_key: bytes
+    network_key: bytes
+    addresses: tuple[str, ...]  # multiaddr text; none = this member only dials
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What is trained: a built-in name or ``python:package.module:Class``, and its arguments."""
+
+    name: str
+    arguments: Mapping[str, TomlValue]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One input column. Bounds are for numbers, categories for categories."""
+
+    name: str
+    type: str  # "number" | "category"
+    minimum: float | None
+    maximum: float | None
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """What a table must look like. No features: the hospital's own Python data source."""
+
+    label: str
+    head: str  # "binary" | "multiclass" | "regression"
+    classes: tuple[str, ...]  # the first is the negative one
+    features: tuple[Feature, ...]
+    standardise: str  # "federated" | "local" | "none"
+    missing_indicator: bool
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How each member trains in one round."""
+
+    optimiser: str  # "sgd" | "adam" | "adamw"
+    learning_rate: float  # lower it when the loss jumps
+    weight_decay: float
+    momentum: float  # of sgd
+    batch_size: int
+    local_steps: int  # exactly one of steps and epochs is above 0
+    local_epochs: int
+    class_weights: str  # "none" | "balanced"
+    loss: str  # "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundPolicy:
+    """When a round closes."""
+
+    rounds: int
+    members_min: int  # raise it to refuse thin rounds, lower it to survive more absences
+    deadline_min_s: float
+    deadline_max_s: float
+    deadline_factor: float  # times the recent median
+    grace_s: float
+    start_wait_s: float
+    inactive_after_rounds: int
+    required: tuple[str, ...]  # names without which the run fails loudly
+    payload_bytes_max: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregationPolicy:
+    """How updates become one model."""
+
+    strategy: str  # "fedavg"
+    rule: str  # "mean"
+    averaging: str  # "full"
+    weighting: str  # "samples" | "uniform"
+    share_cap: float  # largest share of one member; 1 = off
+
+    @property
+    def share_cap_micro(self) -> int:
+        """The cap in millionths: nearest integer, halves to even."""
+        return round(self.share_cap * 1_000_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyPolicy:
+    """What a record tells about the data."""
+
+    sample_count: str  # "exact" | "bucket": lower bound of a power-of-two bucket
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReputationPolicy:
+    """Reserved in version 1."""
+
+    mode: str  # "off"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charter:
+    """The whole file. ``source_bytes`` are what was hashed."""
+
+    version: int
+    federation: str
+    seed: int
+    members: tuple[Member, ...]
+    model: ModelSpec
+    schema: Schema
+    training: Training
+    rounds: RoundPolicy
+    aggregation: AggregationPolicy
+    privacy: PrivacyPolicy
+    reputation: ReputationPolicy
+    source_bytes: bytes
+
+    @property
+    def net(self) -> bytes:
+        """The network's 32-byte name."""
+        return charter_net(self.source_bytes)
+
+    @property
+    def digest_hex(self) -> str:
+        """The same as 64 hex digits: what the members read to each other over the phone."""
+        return self.net.hex()
+
+
+def charter_net(data: bytes) -> bytes:
+    """Return the SHA-256 of the genesis domain and the file."""
+    return hashlib.sha256(GENESIS_DOMAIN + data).digest()
+
+
+def load_charter(data: bytes, *, complete: bool = True, file: str = "charter.toml") -> Charter:
+    """Read the bytes of a charter file.
+
+    ``complete=False`` reads one that is still being assembled: members, and what refers to them,
+    may be missing. Raises CharterError (a ConfigError): one line.
+    """
+    top = Table(parse_toml(data, file=file, bytes_max=CHARTER_BYTES_MAX), where="", file=file)
+    top.integer("version", 1, 1)
+    federation = top.name("federation")
+    seed = top.integer("seed", 0, 2**53 - 1, 0)
+    model = _model(top.table("model", required=True))
+    schema = _schema(top.table("data", required=True))
+    training = _training(top.table("training"))
+    rounds_table = top.table("rounds", required=True)
+    aggregation = _aggregation(top.table("aggregation"))
+    privacy_table = top.table("privacy")
+    privacy = PrivacyPolicy(
+        sample_count=privacy_table.choice("sample_count", ("exact", "bucket"), "exact")
+    )
+    privacy_table.done()
+    reputation_table = top.table("reputation")
+    reputation = ReputationPolicy(mode=reputation_table.choice("mode", ("off",), "off"))
+    reputation_table.done()
+    members = _members(top.tables("members", count_max=MEMBERS_MAX))
+    if complete and not members:
+        raise top.fail("members", "are missing; add one [[members]] block for each hospital")
+    rounds = _rounds(rounds_table, [member.name for member in members], complete=complete)
+    top.done()
+    return Charter(
+        version=1, federation=federation, seed=seed, members=members, model=model, schema=schema,
+        training=training, rounds=rounds, aggregation=aggregation, privacy=privacy,
+        reputation=reputation, source_bytes=bytes(data),
+    )  # fmt: skip
+
+
+def _model(table: Table) -> ModelSpec:
+    name = table.name("name", chars_max=256)
+    free = table.table("arguments")
+    arguments = {key: _argument(free, key, value) for key, value in free.rest().items()}
+    table.done()
+    return ModelSpec(name=name, arguments=MappingProxyType(arguments))
+
+
+def _argument(table: Table, key: str, value: Any, nesting_left: int = 4) -> TomlValue:
+    if not key.isidentifier() or len(key) > 64:
+        raise table.fail(repr(key), "must be a name of letters, digits and _")
+    if isinstance(value, list) and nesting_left and len(value) <= 1_024:
+        return tuple(_argument(table, key, one, nesting_left - 1) for one in value)
+    if isinstance(value, float) and value - value != 0:
+        raise table.fail(key, "must be finite")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise table.fail(key, "must fit into 64 bits")
+    if isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 4_096):
+        return value
+    raise table.fail(key, "must be a string, number, boolean or a short array of these")
+
+
+def _schema(table: Table) -> Schema:
+    head = table.choice("head", tuple(METRICS_OF_HEAD))
+    classes = table.names("classes", () if head == "regression" else [], count_max=1_024)
+    wanted = {"binary": (2, 2), "multiclass": (3, 1_024), "regression": (0, 0)}[head]
+    if not wanted[0] <= len(classes) <= wanted[1]:
+        how_many = {"binary": "2", "multiclass": "3 or more", "regression": "no"}[head]
+        raise table.fail("classes", f'must hold {how_many} names for head = "{head}"')
+    metrics = METRICS_OF_HEAD[head]
+    features = tuple(map(_feature, table.tables("features", count_max=4_096)))
+    names = [feature.name for feature in features]
+    label = table.name("label")
+    for position, name in enumerate(names):
+        if name in names[:position] or name == label:
+            raise table.fail("features", f'name "{name}" twice; each name once, and not the label')
+    schema = Schema(
+        label=label,
+        head=head,
+        classes=classes,
+        features=features,
+        standardise=table.choice("standardise", ("federated", "local", "none"), "federated"),
+        missing_indicator=table.boolean("missing_indicator", False),
+        metric=table.choice("metric", metrics, metrics[0]),
+    )
+    table.done()
+    return schema
+
+
+def _feature(table: Table) -> Feature:
+    name = table.name("name")
+    kind = table.choice("type", ("number", "category"))
+    minimum, maximum = table.bound("minimum"), table.bound("maximum")
+    categories = table.names("categories", ())
+    if kind == "number" and categories:
+        raise table.fail("categories", 'must be absent for type = "number"')
+    if kind == "category" and not (categories and minimum is None and maximum is None):
+        raise table.fail("categories", 'must be named for type = "category", and no bounds')
+    if minimum is not None and maximum is not None and not minimum < maximum:
+        raise table.fail("minimum", f"must be below maximum, got {minimum:g} and {maximum:g}")
+    table.done()
+    return Feature(name=name, type=kind, minimum=minimum, maximum=maximum, categories=categories)
+
+
+def _training(table: Table) -> Training:
+    local_steps = table.integer("local_steps", 0, 10_000_000, 0)
+    local_epochs = table.integer("local_epochs", 0, 10_000, 0 if local_steps else 1)
+    if bool(local_steps) == bool(local_epochs):
+        raise table.fail("local_steps", "or local_epochs must be above 0, exactly one of them")
+    training = Training(
+        optimiser=table.choice("optimiser", ("sgd", "adam", "adamw"), "sgd"),
+        learning_rate=table.number("learning_rate", 0, 1_000, 0.1, above=True),
+        weight_decay=table.number("weight_decay", 0, 1_000, 0.0),
+        momentum=table.number("momentum", 0, 0.9999, 0.0),
+        batch_size=table.integer("batch_size", 1, 1_000_000, 32),
+        local_steps=local_steps,
+        local_epochs=local_epochs,
+        class_weights=table.choice("class_weights", ("none", "balanced"), "none"),
+        loss=table.choice("loss", ("auto",), "auto"),
+    )
+    table.done()
+    return training
+
+
+def _rounds(table: Table, names: list[str], *, complete: bool) -> RoundPolicy:
+    rounds = table.integer("rounds", 1, 100_000)
+    most = len(names) if complete else MEMBERS_MAX
+    members_min = table.integer("members_min", 1, most, min(2, most))
+    deadline_min_s = table.number("deadline_min_s", 0, 1e7, 30.0, above=True)
+    deadline_max_s = table.number(
+        "deadline_max_s", 0, 1e7, max(3_600.0, deadline_min_s), above=True
+    )
+    if deadline_min_s > deadline_max_s:
+        raise table.fail("deadline_min_s", "must be at most deadline_max_s")
+    required = table.names("required", ())
+    for name in required:
+        if complete and name not in names:
+            raise table.fail("required", f'names "{name}", who is no member')
+    policy = RoundPolicy(
+        rounds=rounds,
+        members_min=members_min,
+        deadline_min_s=deadline_min_s,
+        deadline_max_s=deadline_max_s,
+        deadline_factor=table.number("deadline_factor", 1, 1_000, 3.0),
+        grace_s=table.number("grace_s", 0, 1e6, 10.0),
+        start_wait_s=table.number("start_wait_s", 0, 1e7, 300.0),
+        inactive_after_rounds=table.integer("inactive_after_rounds", 1, 100_000, 3),
+        required=required,
+        payload_bytes_max=table.integer("payload_bytes_max", 1, 2**40, 2**28),
+    )
+    table.done()
+    return policy
+
+
+def _aggregation(table: Table) -> AggregationPolicy:
+    policy = AggregationPolicy(
+        strategy=table.choice("strategy", ("fedavg",), "fedavg"),
+        rule=table.choice("rule", ("mean",), "mean"),
+        averaging=table.choice("averaging", ("full",), "full"),
+        weighting=table.choice("weighting", ("samples", "uniform"), "samples"),
+        share_cap=table.number("share_cap", 0.000_001, 1, 1.0),
+    )
+    table.done()
+    return policy
+
+
+_KEYS: Final = ("ledger_key", "witness_key", "admin_key", "network_key")
+
+
+def _members(tables: list[Table]) -> tuple[Member, ...]:
+    members: list[Member] = []
+    names: dict[str, int] = {}
+    owners: dict[bytes, str] = {}
+    for index, table in enumerate(tables):
+        name = table.name("name")
+        # Two spellings that a reader takes for one name are one name.
+        other = names.setdefault(" ".join(name.casefold().split()), index)
+        if other != index:
+            raise table.fail("name", f'"{name}" is member {other}\'s too', code="E_ROSTER_DUP")
+        keys = {purpose: table.key_bytes(purpose) for purpose in _KEYS}
+        for purpose, key in keys.items():
+            try:
+                check_public_key(key)
+            except VerificationError as error:
+                raise table.fail(purpose, f"is a weak key: {error}", code=error.code) from None
+            owner = owners.setdefault(key, f"member {index}'s {purpose}")
+            if owner != f"member {index}'s {purpose}":
+                raise table.fail(
+                    purpose, f"is {owner} too; every key has one use", code="E_KEY_REUSE"
+                )
+        addresses = table.names("addresses", (), count_max=16, chars_max=512)
+        for address in addresses:
+            if not address.startswith("/"):
+                raise table.fail("addresses", f'must start with "/", got "{address}"')
+        role = table.name("role", "hospital", chars_max=32)
+        table.done()
+        members.append(Member(index=index, name=name, role=role, addresses=addresses, **keys))
+    return tuple(members)

@@ -1,0 +1,188 @@
+"""Shapes of records: field order, types, ranges. Room: ledger. Spec: docs/ledger.md §4 and §5.
+
+A shape is a table. ``accepts`` is the quick look that a million records pass; ``check`` is the
+slow one that says which field is wrong. They give the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from operator import itemgetter, lt
+from typing import Any, Final, TypeAlias, final
+
+from .canonical import ITEMS_MAX, UINT_MAX
+from .errors import VerificationError
+
+U8_MAX: Final = 2**8 - 1
+U16_MAX: Final = 2**16 - 1
+U32_MAX: Final = 2**32 - 1
+
+
+@final
+class Uint:
+    """An unsigned integer up to ``most``; with ``among``, one of an enumeration."""
+
+    __slots__ = ("among", "most")
+
+    def __init__(self, most: int = UINT_MAX, *, among: type[IntEnum] | None = None) -> None:
+        self.most = most
+        self.among = None if among is None else frozenset(int(member) for member in among)
+
+    def explain(self, value: object) -> str | None:
+        """Return what was expected, or None if ``value`` is that."""
+        if type(value) is int and 0 <= value <= self.most:
+            if self.among is None or value in self.among:
+                return None
+            return f"one of {sorted(self.among)}"
+        return f"an integer from 0 to {self.most}"
+
+
+@final
+class Bin:
+    """A byte string of one of the given lengths."""
+
+    __slots__ = ("lengths",)
+
+    def __init__(self, *lengths: int) -> None:
+        self.lengths = frozenset(lengths)
+
+    def explain(self, value: object) -> str | None:
+        """Return what was expected, or None if ``value`` is that."""
+        if type(value) is bytes and len(value) in self.lengths:
+            return None
+        return f"{' or '.join(map(str, sorted(self.lengths)))} bytes"
+
+
+@final
+class AnyBin:
+    """A byte string of any length that the record's own limit admits."""
+
+    def explain(self, value: object) -> str | None:
+        """Return what was expected, or None if ``value`` is that."""
+        return None if type(value) is bytes else "a byte string"
+
+
+@final
+class ListOf:
+    """Items of one kind; with ``sorted_by`` = k, strictly increasing in their first k fields."""
+
+    __slots__ = ("item", "key", "most", "sorted_by")
+
+    def __init__(
+        self, item: Uint | Bin | Shape, *, sorted_by: int = 0, most: int = ITEMS_MAX
+    ) -> None:
+        self.item = item
+        self.most = most
+        self.sorted_by = sorted_by
+        # A lone field compares as itself, several as a tuple.
+        self.key = itemgetter(*range(sorted_by)) if sorted_by else None
+
+    def accepts(self, value: Any) -> bool:
+        """Tell quickly whether every item fits and the order holds."""
+        if type(value) is not list or len(value) > self.most:
+            return False
+        item = self.item
+        if isinstance(item, Shape):
+            if not item.accepts_all(value):
+                return False
+        elif any(item.explain(one) is not None for one in value):
+            return False
+        if self.key is None or len(value) < 2:
+            return True
+        keys = list(map(self.key, value))
+        return all(map(lt, keys, keys[1:]))
+
+    def check(self, value: Any, name: str) -> None:
+        """Raise E_SCHEMA or E_ORDER naming the item."""
+        if type(value) is not list:
+            raise VerificationError("E_SCHEMA", f"{name} is not an array")
+        if len(value) > self.most:
+            raise VerificationError(
+                "E_SCHEMA", f"{name} has {len(value)} items", expected=f"at most {self.most}"
+            )
+        for position, one in enumerate(value):
+            _check(self.item, one, f"{name}[{position}]")
+        if self.key is not None:
+            keys = list(map(self.key, value))
+            if not all(map(lt, keys, keys[1:])):
+                raise VerificationError("E_ORDER", f"{name} is not strictly sorted")
+
+
+@final
+class Shape:
+    """A fixed array of named fields."""
+
+    __slots__ = ("_bins", "_lists", "_types", "_uints", "fields")
+
+    def __init__(self, **fields: Field) -> None:
+        self.fields: Final = fields
+        kinds = list(fields.values())
+        self._types = [
+            int if isinstance(kind, Uint) else list if isinstance(kind, ListOf) else bytes
+            for kind in kinds
+        ]
+        self._uints = [
+            (i, kind.most, kind.among) for i, kind in enumerate(kinds) if isinstance(kind, Uint)
+        ]
+        self._bins = [(i, kind.lengths) for i, kind in enumerate(kinds) if isinstance(kind, Bin)]
+        self._lists = [(i, kind) for i, kind in enumerate(kinds) if isinstance(kind, ListOf)]
+
+    def accepts(self, value: Any) -> bool:
+        """Tell quickly whether ``value`` has this shape."""
+        if type(value) is not list or list(map(type, value)) != self._types:
+            return False
+        for i, most, among in self._uints:
+            if not 0 <= value[i] <= most or (among is not None and value[i] not in among):
+                return False
+        for i, lengths in self._bins:
+            if len(value[i]) not in lengths:
+                return False
+        return all(kind.accepts(value[i]) for i, kind in self._lists)
+
+    def accepts_all(self, rows: Sequence[Any]) -> bool:
+        """Tell quickly whether every row has this shape: column by column."""
+        width = len(self._types)
+        if any(type(row) is not list or len(row) != width for row in rows):
+            return False
+        if not rows or self._lists:
+            return all(map(self.accepts, rows))
+        columns = list(zip(*rows, strict=True))
+        for column, kind in zip(columns, self._types, strict=True):
+            if set(map(type, column)) != {kind}:
+                return False
+        for i, most, among in self._uints:
+            column = columns[i]
+            if min(column) < 0 or max(column) > most:
+                return False
+            if among is not None and not among.issuperset(column):
+                return False
+        return all(lengths.issuperset(map(len, columns[i])) for i, lengths in self._bins)
+
+    def check(self, value: Any, name: str) -> None:
+        """Raise E_SCHEMA or E_ORDER naming the field."""
+        if type(value) is not list or len(value) != len(self.fields):
+            raise VerificationError(
+                "E_SCHEMA", f"{name} is not an array of {len(self.fields)} fields"
+            )
+        for (field, kind), one in zip(self.fields.items(), value, strict=True):
+            _check(kind, one, f"{name}.{field}")
+
+
+Field: TypeAlias = Uint | Bin | AnyBin | ListOf
+
+
+def _check(kind: Field | Shape, value: Any, name: str) -> None:
+    if isinstance(kind, ListOf | Shape):
+        kind.check(value, name)
+        return
+    expected = kind.explain(value)
+    if expected is not None:
+        raise VerificationError("E_SCHEMA", f"{name} has the wrong value", expected=expected)
+
+
+BIN32: Final = Bin(32)
+U8: Final = Uint(U8_MAX)
+U16: Final = Uint(U16_MAX)
+U32: Final = Uint(U32_MAX)
+U53: Final = Uint()
