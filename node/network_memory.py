@@ -141,14 +141,17 @@ class MemoryHub:
         Its run() stays until it is cancelled, as the rest of that node has to be;
         network(index) then gives the restarted node its network.
         """
+        peers = self.peers(index)
         self._networks[index]._die()  # noqa: SLF001 - hub and network are one thing in two halves
-        for _, network in sorted(self._networks.items()):
-            network._peer_died(index)  # noqa: SLF001
+        for peer in peers:
+            self._networks[peer]._peer_lost(index)  # noqa: SLF001
 
     def block(self, source: int, target: int) -> None:
         """Let nothing pass from source to target; the other direction stays open."""
         link = self.link(source, target)
         if link.cut_s is None:
+            if self.looks_connected(source, target):
+                self._networks[target]._saw(source)  # noqa: SLF001
             link.cut_s = _now_s()
 
     def unblock(self, source: int, target: int) -> None:
@@ -266,7 +269,8 @@ class MemoryNetwork:
                 task_status.started()
                 await self._deliver(nursery, handlers)
         finally:
-            self._die()
+            if not self._dead:
+                self._hub.crash(self._index)
             self._to_handle.close()
             self._gossip.close()
 
@@ -316,7 +320,7 @@ class MemoryNetwork:
         """Now for whom we hear (as with heartbeats), else the time of the last message."""
         for peer in self._hub.peers(self._index):
             if not self._hub.is_cut(peer, self._index):
-                self._last_seen_s[peer] = _now_s()
+                self._saw(peer)
         return dict(self._last_seen_s)
 
     def traffic(self) -> Traffic:
@@ -348,7 +352,7 @@ class MemoryNetwork:
                 continue
             received = self._traffic.bytes_received + bytes_count
             self._traffic = replace(self._traffic, bytes_received=received)
-            self._last_seen_s[message.author] = _now_s()
+            self._saw(message.author)
             self._take(message, nursery, handlers)
 
     def _take(self, message: _Message, nursery: trio.Nursery, handlers: Handlers) -> None:
@@ -403,7 +407,11 @@ class MemoryNetwork:
         for answer in self._waiting:
             answer.done.set()
 
-    def _peer_died(self, index: int) -> None:
+    def _saw(self, peer: int) -> None:
+        self._last_seen_s[peer] = _now_s()
+
+    def _peer_lost(self, index: int) -> None:
+        self._saw(index)
         for answer in self._waiting:
             if answer.peer == index:
                 answer.done.set()
