@@ -10,7 +10,7 @@ from typing import Final, Protocol, final
 
 import trio
 
-from ledger.errors import PeerError, UnavailableError
+from ledger.errors import ConfigError, PeerError, StoreError, UnavailableError
 from ledger.record import Record, Verified
 from node.blobs import BlobStore
 from node.journal import Journal
@@ -52,6 +52,9 @@ class Listener(Protocol):
 
     def peer_synced(self, peer: int) -> None:
         """A peer's heads were compared and nothing of its is missing here."""
+
+    def failed(self, error: Exception) -> None:
+        """Something happened that no node goes on with."""
 
     def standing(self) -> tuple[int, int]:
         """Return (round, phase), to tell peers."""
@@ -102,9 +105,13 @@ class Exchange:
 
     async def _take(self, peer: int, envelopes: Sequence[bytes]) -> int:
         """Store what a peer sent and return how many records were new."""
-        result = await self._journal.ingest(envelopes)
-        for error in result.refused:
-            self._log.warning("record_refused", peer=peer, code=error.code, why=str(error))
+        try:
+            result = await self._journal.ingest(envelopes)
+        except (StoreError, ConfigError) as error:
+            self._listener.failed(error)
+            raise
+        for refusal in result.refused:
+            self._log.warning("record_refused", peer=peer, code=refusal.code, why=str(refusal))
         if result.stored:
             self._listener.records_stored(result.stored)
         if result.gap:

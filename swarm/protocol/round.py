@@ -11,7 +11,6 @@ from enum import IntEnum, auto
 from typing import Final, final
 
 from ledger.charter import RoundPolicy
-
 from ledger.record import Reason, Record, Rule, Verified
 from swarm.protocol.book import Agreed, Offer, Proposal, RoundBook
 from swarm.protocol.deadline import AdaptiveDeadline
@@ -181,6 +180,11 @@ class RoundMachine:
         return self.book.roster.n
 
     @property
+    def members_min(self) -> int:
+        """Fewest contributions that close a round."""
+        return self._policy.members_min
+
+    @property
     def model(self) -> bytes:
         """Digest of the newest model that this node stands on."""
         return self._model
@@ -203,10 +207,15 @@ class RoundMachine:
         return agreed.proposal.result if self._place.has_moments and agreed else None
 
     def usable(self) -> tuple[Offer, ...]:
-        """Contributions of this round that could be inputs: not refused, from a known base."""
+        """Contributions of this round that could be inputs: not refused, in bounds, from a known base."""
         refused = self.book.refused[self._place.own]
-        offers = self.book.offers(self.round).values()
-        return tuple(o for o in offers if o.id not in refused and self.base_is_known(o))
+        return tuple(
+            offer
+            for offer in self.book.offers(self.round).values()
+            if offer.id not in refused
+            and offer.bytes_count <= self._policy.payload_bytes_max
+            and self.base_is_known(offer)
+        )
 
     def base_is_known(self, offer: Offer) -> bool:
         """Whether an offer started from a model that the ledger knows (round zero has none)."""
@@ -408,6 +417,8 @@ class RoundMachine:
                 return Reason.NOT_RECEIVED if author in active else Reason.INACTIVE
             if offer.id in refused:
                 return refused[offer.id]
+            if offer.bytes_count > self._policy.payload_bytes_max:
+                return Reason.TOO_LARGE
             return Reason.NOT_RECEIVED if self.base_is_known(offer) else Reason.WRONG_BASE
 
         members = (member.index for member in self.book.roster.members)

@@ -1,0 +1,439 @@
+"""One hospital: performs what its round machine wants, and tells it what happened.
+
+Reads like the way of the data: train → encode → digest → sign CONTRIBUTION → append → publish → peers
+open and fetch → check → merge → AGGREGATION → agreed → evaluate → METRICS. Everything before `publish`
+is on the disk first (law 5), so a node that is killed at any instant starts again from its store.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, final
+
+import trio
+from ledger.store import Store
+
+from ledger.charter import Charter
+from ledger.errors import PeerError, StoreError
+from ledger.keys import Signer
+from ledger.record import (
+    NO_ID,
+    Aggregation,
+    Body,
+    Close,
+    CloseReason,
+    Codec,
+    Contribution,
+    Input,
+    Kind,
+    LeftOut,
+    MetricId,
+    Metrics,
+    MetricValue,
+    Open,
+    Reason,
+    Record,
+    Rejection,
+    Rule,
+    Verified,
+)
+from ledger.roster import Roster
+from ledger.weights import weights_micro
+from node.blobs import BlobStore
+from node.exchange import Exchange
+from node.journal import Journal
+from node.network import TASK_STATUS_IGNORED, TaskStatus
+from node.privacy import published_count
+from node.world import World
+from swarm.protocol.book import Offer, RoundBook
+from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
+from swarm.protocol.round import MOMENTS_ROUND, Phase, Place, RoundMachine
+from swarm.protocol.waiting import why_waiting
+
+if TYPE_CHECKING:
+    from swarm.learning.task import Trained
+
+STALL_LOG_S: Final = 15.0
+"""How long a node waits in silence before its log says what for, and again every so often."""
+NOTHING: Final = bytes(32)
+
+
+class Learner(Protocol):
+    """What a node asks of learning: bytes in, bytes out (swarm/learning/task.py)."""
+
+    @property
+    def samples(self) -> int: ...  # noqa: D102
+    def initial(self) -> bytes: ...  # noqa: D102
+    def local_moments(self) -> bytes: ...  # noqa: D102
+    def set_moments(self, merged: bytes) -> None: ...  # noqa: D102
+    def merge_moments(self, payloads: Sequence[tuple[bytes, bytes]]) -> bytes: ...  # noqa: D102
+    def train(self, base: bytes, round: int) -> "Trained": ...  # noqa: A002, D102
+    def check(self, payload: bytes, codec: int) -> None: ...  # noqa: D102
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes: ...  # noqa: D102
+    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hospital:
+    """Who this node is and what it works on."""
+
+    charter: Charter
+    own: int
+    signer: Signer
+    learner: Learner
+    software_digest: bytes
+    data_commitment: bytes
+    sync_interval_s: float
+    linger_s: float
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether round zero sums up means and spreads."""
+        schema = self.charter.schema
+        return schema.standardise == "federated" and bool(schema.features)
+
+
+@final
+class Service:
+    """One node's life, from replaying its store to leaving the swarm."""
+
+    def __init__(self, hospital: Hospital, world: World, store: Store, blobs: BlobStore) -> None:
+        self._hospital = hospital
+        self._world = world
+        self._blobs = blobs
+        self._log = world.log
+        self._learner = hospital.learner
+        self._policy = hospital.charter.rounds
+        roster = Roster.from_charter(hospital.charter)
+        initial = blobs.put(Codec.FLOAT32, hospital.learner.initial())
+        self.book = RoundBook(roster)
+        self.machine = RoundMachine(
+            Place(
+                own=hospital.own,
+                policy=self._policy,
+                has_moments=hospital.has_moments,
+                initial=initial,
+                linger_s=hospital.linger_s,
+            ),
+            self.book,
+            now_s=trio.current_time(),
+        )
+        self.journal = Journal(
+            store=store,
+            roster=roster,
+            own=hospital.own,
+            signer=hospital.signer,
+            disk=world.disk,
+            time_ms=world.time_ms,
+        )
+        self.exchange = Exchange(
+            world=world, journal=self.journal, blobs=blobs, book=self.book, listener=self
+        )
+        self.metrics: tuple[MetricValue, ...] = ()
+        self._initial = initial
+        self._moments: bytes | None = None
+        self._running: dict[Effect, trio.CancelScope] = {}
+        self._changed = trio.Event()
+        self._failure: Exception | None = None
+
+    async def run(self, *, task_status: TaskStatus = TASK_STATUS_IGNORED) -> None:
+        """Take part until the charter's rounds are done; cancel to stop earlier, nothing is lost.
+
+        Raises ConfigError (also when a restored backup would fork this site's log) and StoreError.
+        """
+        for record in self.journal.replay():
+            self._learn(record)
+        for digest in self._blobs.digests():
+            self.machine.hold(digest, now_s=trio.current_time())
+        self._log.info("started", records=sum(self.journal.counts().values()))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._serve)
+            nursery.start_soon(self.exchange.sync_forever, self._hospital.sync_interval_s)
+            nursery.start_soon(self._explain_stalls)
+            task_status.started()
+            await self._rounds()
+            nursery.cancel_scope.cancel()
+        self._log.info("finished", round=self.machine.round, model=self.machine.model.hex()[:16])
+
+    async def _serve(self, *, task_status: trio.TaskStatus[None]) -> None:
+        await self._world.network.run(self.exchange, task_status=task_status)
+
+    # What the exchange tells us
+
+    def records_stored(self, records: Sequence[Verified[Record]]) -> None:
+        """New records of other members are on the disk."""
+        for record in records:
+            self._learn(record)
+        self._changed.set()
+
+    def peer_synced(self, peer: int) -> None:
+        """Nothing that ``peer`` has is missing here."""
+        self.machine.synced(peer)
+        self._changed.set()
+
+    def failed(self, error: Exception) -> None:
+        """Something that no node goes on with: the disk, or a second copy of this site."""
+        self._failure = error
+        self._changed.set()
+
+    def standing(self) -> tuple[int, int]:
+        """Round and phase, as peers hear it."""
+        return self.machine.round, int(self.machine.phase)
+
+    def _learn(self, record: Verified[Record]) -> None:
+        self.machine.learn(record)
+        body = record.value.body
+        if isinstance(body, Metrics) and record.value.author == self._hospital.own:
+            self.metrics = body.values
+
+    # The loop
+
+    async def _rounds(self) -> None:
+        """Do what is wanted until the machine is done."""
+        async with trio.open_nursery() as nursery:
+            while self.machine.phase is not Phase.DONE:
+                if self._failure is not None:
+                    raise self._failure
+                self._changed = trio.Event()
+                before = (self.machine.round, self.machine.phase)
+                wanted = self.machine.advance(now_s=trio.current_time())
+                if (self.machine.round, self.machine.phase) != before:
+                    self._tell_phase()
+                self._reconcile(nursery, wanted.effects)
+                wake_s = wanted.wake_s if wanted.wake_s is not None else float("inf")
+                with trio.move_on_at(wake_s):
+                    await self._changed.wait()
+            nursery.cancel_scope.cancel()
+
+    def _reconcile(self, nursery: trio.Nursery, wanted: Sequence[Effect]) -> None:
+        """Start what is wanted and not running; stop what runs and is no longer wanted."""
+        for effect, scope in list(self._running.items()):
+            if effect not in wanted:
+                scope.cancel()
+        for effect in wanted:
+            if effect not in self._running:
+                scope = self._running[effect] = trio.CancelScope()
+                nursery.start_soon(self._perform, effect, scope)
+
+    async def _perform(self, effect: Effect, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                match effect:
+                    case SignOpen():
+                        await self._open()
+                    case Train():
+                        await self._contribute(effect)
+                    case Fetch():
+                        await self._obtain(effect)
+                    case Merge():
+                        await self._aggregate(effect)
+                    case Evaluate():
+                        await self._evaluate(effect)
+                    case SignClose(round=round_):
+                        body = Close(reason=CloseReason.DONE)
+                        await self._record(Kind.CLOSE, round_, body, with_acks=True)
+        finally:
+            del self._running[effect]
+            self._changed.set()
+
+    # The way of the data
+
+    async def _open(self) -> None:
+        body = Open(
+            public_key=self._hospital.signer.public_key,
+            previous_head=NO_ID,
+            software_digest=self._hospital.software_digest,
+            charter_digest=self._hospital.charter.net,
+        )
+        await self._record(Kind.OPEN, 0, body)
+
+    async def _contribute(self, effect: Train) -> None:
+        """Train (or sum up, in round zero), keep the payload, and commit to it on the ledger."""
+        base, steps, norm_micro = NOTHING, 0, 0
+        if effect.round == MOMENTS_ROUND:
+            codec = Codec.MOMENTS
+            payload = await self._world.compute.run(self._learner.local_moments)
+        else:
+            codec, base = Codec.FLOAT32, effect.base or self._initial
+            await self._standardise(effect.moments)
+            started_s = trio.current_time()
+            trained = await self._world.compute.run(
+                self._learner.train, await self._payload(base), effect.round
+            )
+            payload, steps, norm_micro = trained.payload, trained.steps, trained.norm_micro
+            self._log.info(
+                "trained",
+                round=effect.round,
+                steps=steps,
+                loss=trained.loss_micro / 1e6,
+                seconds=round(trio.current_time() - started_s, 3),
+            )
+        digest = await self._keep(codec, payload)
+        body = Contribution(
+            update_digest=digest,
+            bytes_count=len(payload),
+            codec=codec,
+            base_digest=base,
+            samples=published_count(self._learner.samples, self._hospital.charter.privacy),
+            local_steps=steps,
+            norm_micro=norm_micro,
+            sketch_digest=NOTHING,
+            epsilon_micro=0,
+            delta_exponent=0,
+            mechanism=0,
+            metrics=(),
+            data_commitment=self._hospital.data_commitment,
+        )
+        await self._record(Kind.CONTRIBUTION, effect.round, body, with_acks=True)
+
+    async def _obtain(self, effect: Fetch) -> None:
+        """Pull a payload and check it; a contribution that breaks the rules is refused on the ledger."""
+        offer = effect.offer
+        try:
+            codec, payload = await self.exchange.fetch(
+                effect.digest,
+                sources=effect.sources,
+                payload_bytes_max=self._policy.payload_bytes_max,
+            )
+            await self._check(codec, payload, offer)
+        except _Refused as refusal:
+            if offer is None:
+                self._log.warning("model_refused", digest=effect.digest.hex()[:16])
+                await trio.sleep(STALL_LOG_S)
+                return
+            self._log.warning(
+                "contribution_refused",
+                round=offer.round,
+                member=self.book.roster.member(offer.author).name,
+                reason=refusal.reason.name,
+            )
+            body = Rejection(target_id=offer.id, reason=refusal.reason)
+            await self._record(Kind.REJECTION, self.machine.round, body)
+            return
+        await self._keep(codec, payload)
+
+    async def _check(self, codec: int, payload: bytes, offer: Offer | None) -> None:
+        """Raise _Refused unless this payload may be an input."""
+        if offer:
+            expected = Codec.MOMENTS if offer.round == MOMENTS_ROUND else Codec.FLOAT32
+            if (codec, offer.codec, len(payload)) != (expected, expected, offer.bytes_count):
+                raise _Refused(Reason.BAD_SHAPE)
+        try:
+            await self._world.compute.run(self._learner.check, payload, codec)
+        except PeerError as error:
+            raise _Refused(Reason(getattr(error, "reason", Reason.BAD_SHAPE))) from error
+
+    async def _aggregate(self, effect: Merge) -> None:
+        """Merge the chosen contributions in their fixed order and publish what came out."""
+        offers = sorted(effect.offers, key=lambda offer: (offer.author, offer.epoch, offer.seq))
+        payloads = [(offer.digest, await self._payload(offer.digest)) for offer in offers]
+        if effect.round == MOMENTS_ROUND:
+            rule, codec, weights = Rule.MOMENTS, Codec.MOMENTS, [0] * len(offers)
+            merged = await self._world.compute.run(self._learner.merge_moments, payloads)
+        else:
+            rule, codec = Rule.MEAN, Codec.FLOAT32
+            weights = weights_micro(
+                [offer.samples for offer in offers], self._hospital.charter.aggregation
+            )
+            inputs = [(*pair, weight) for pair, weight in zip(payloads, weights, strict=True)]
+            merged = await self._world.compute.run(self._learner.merge, inputs)
+        result = await self._keep(codec, merged)
+        body = Aggregation(
+            rule=rule,
+            parameters=(),
+            inputs=tuple(
+                Input(author=o.author, epoch=o.epoch, seq=o.seq, id=o.id, weight_micro=weight)
+                for o, weight in zip(offers, weights, strict=True)
+            ),
+            left_out=tuple(LeftOut(author=a, reason=reason) for a, reason in effect.left_out),
+            result_digest=result,
+        )
+        await self._record(Kind.AGGREGATION, effect.round, body)
+
+    async def _evaluate(self, effect: Evaluate) -> None:
+        """Measure the round's model on this hospital's own validation patients."""
+        await self._standardise(effect.moments)
+        values = await self._world.compute.run(
+            self._learner.evaluate, await self._payload(effect.model)
+        )
+        privacy = self._hospital.charter.privacy
+        body = Metrics(
+            round=effect.round,
+            model_digest=effect.model,
+            values=tuple(
+                MetricValue(
+                    metric=value.metric,
+                    micro=value.micro,
+                    low_micro=value.low_micro,
+                    high_micro=value.high_micro,
+                    count=published_count(value.count, privacy),
+                )
+                for value in values
+            ),
+        )
+        await self._record(Kind.METRICS, effect.round, body)
+        agreed = self.book.agreed(effect.round)
+        self._log.info(
+            "round_closed",
+            round=effect.round,
+            agreed=agreed is not None,
+            merged=len(agreed.proposal.inputs) if agreed else 0,
+            **{MetricId(v.metric).name.lower(): v.micro / 1e6 for v in values},
+        )
+
+    # Small steps
+
+    async def _record(
+        self, kind: Kind, round_: int, body: Body, *, with_acks: bool = False
+    ) -> None:
+        """Sign, append (on the disk), learn, publish."""
+        with trio.CancelScope(shield=True):
+            record = await self.journal.append(kind, round_, body, with_acks=with_acks)
+            self._learn(record)
+            self._changed.set()
+            with trio.move_on_after(self._policy.grace_s):
+                await self.exchange.publish(record)
+
+    async def _keep(self, codec: int, payload: bytes) -> bytes:
+        digest = await self._world.disk.run(self._blobs.put, codec, payload)
+        self.machine.hold(digest, now_s=trio.current_time())
+        self._changed.set()
+        return digest
+
+    async def _payload(self, digest: bytes) -> bytes:
+        payload = await self._world.disk.run(self._blobs.get, digest)
+        if payload is None:
+            raise StoreError(f"payload {digest.hex()[:16]} was stored and is gone or damaged")
+        return payload
+
+    async def _standardise(self, moments: bytes | None) -> None:
+        if moments is not None and moments != self._moments:
+            await self._world.compute.run(self._learner.set_moments, await self._payload(moments))
+            self._moments = moments
+
+    def waiting_for(self) -> str:
+        """What keeps this node from going on, in words."""
+        return why_waiting(self.machine, connected=len(self._world.network.connected()))
+
+    def _tell_phase(self) -> None:
+        phase = self.machine.phase
+        self._log.info("phase", round=self.machine.round, phase=phase.name.lower())
+
+    async def _explain_stalls(self) -> None:
+        """Say in the log what a long wait is for."""
+        before: tuple[int, Phase] | None = None
+        while True:
+            await trio.sleep(STALL_LOG_S)
+            now = (self.machine.round, self.machine.phase)
+            why = self.waiting_for()
+            if now == before and why:
+                self._log.info(
+                    "waiting", round=now[0], phase=now[1].name.lower(), why=why,
+                    connected=len(self._world.network.connected()),
+                )  # fmt: skip
+            before = now
+
+
+class _Refused(Exception):  # noqa: N818 - control flow inside this module
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.name)
+        self.reason = reason

@@ -1,0 +1,41 @@
+"""Why a node waits, in words for whoever runs it: a stall that is explained is half repaired."""
+
+from collections.abc import Iterable
+
+from swarm.protocol.round import Phase, RoundMachine
+
+
+def why_waiting(machine: RoundMachine, *, connected: int) -> str:
+    """Return what the machine needs to go on, or an empty string while it works by itself."""
+    book, roster = machine.book, machine.book.roster
+    everyone = {member.index for member in roster.members}
+
+    def names(authors: Iterable[int]) -> str:
+        return ", ".join(roster.member(author).name for author in sorted(authors))
+
+    why = ""
+    match machine.phase:
+        case Phase.JOIN:
+            missing = everyone - book.opened
+            why = f"to sign the charter: {names(missing)}" if missing else "ledgers to be compared"
+            if not connected and roster.n > 1:
+                why = "no other hospital is connected yet"
+        case Phase.COLLECT:
+            absent = machine.active() - set(book.offers(machine.round))
+            underway = [o.author for o in machine.usable() if not machine.is_held(o.digest)]
+            parts = [f"training: {names(absent)}"] if absent else []
+            parts += [f"payload of {names(underway)}"] if underway else []
+            why = "; ".join(parts) or f"more members (at least {machine.members_min} contribute)"
+        case Phase.AGREE:
+            why = "a proposal of which contributions to merge"
+        case Phase.SETTLE:
+            votes = list(book.votes(machine.round).values())
+            most = max((votes.count(vote) for vote in votes), default=0)
+            why = f"equal results: {most} of {roster.q} needed"
+        case Phase.CATCH_UP:
+            why = f"the agreed model of round {machine.round}"
+        case Phase.LINGER:
+            why = f"to finish: {names(book.opened - book.closed)}"
+        case Phase.TRAIN | Phase.EVALUATE | Phase.DONE:
+            pass
+    return why
