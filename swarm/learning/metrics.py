@@ -112,6 +112,22 @@ def _mean(losses: Floats) -> Statistic:
     return lambda counts: (counts @ losses) / counts.sum(axis=1)
 
 
+def _macro_f1(guess: NDArray[np.int64], truth: NDArray[np.int64]) -> Statistic:
+    """F1 of each class that occurs among labels or guesses, averaged."""
+    classes = np.union1d(truth, guess)[:, None]
+    hits = ((truth == classes) & (guess == classes)).astype(np.float64)  # (k, n)
+    named = (truth == classes).astype(np.float64) + (guess == classes)
+
+    def statistic(counts: Floats) -> Floats:
+        total = counts @ named.T
+        scores: Floats = np.zeros(total.shape)
+        np.divide(2 * (counts @ hits.T), total, out=scores, where=total > 0)
+        mean: Floats = scores.sum(axis=1) / len(classes)
+        return mean
+
+    return statistic
+
+
 def _binary(scores: Floats, labels: NDArray[np.generic]) -> dict[MetricId, Statistic]:
     scores = scores.reshape(len(labels))
     positive = labels.astype(bool)
@@ -121,6 +137,7 @@ def _binary(scores: Floats, labels: NDArray[np.generic]) -> dict[MetricId, Stati
         MetricId.LOG_LOSS: _mean(np.logaddexp(0.0, np.where(positive, -scores, scores))),
         MetricId.ACCURACY: _mean(((scores > 0) == positive).astype(np.float64)),
         MetricId.BRIER: _mean((probability - positive) ** 2),
+        MetricId.MACRO_F1: _macro_f1((scores > 0).astype(np.int64), positive.astype(np.int64)),
     }
 
 
@@ -139,22 +156,14 @@ def _multiclass(scores: Floats, labels: NDArray[np.generic]) -> dict[MetricId, S
         if not present:
             return np.full(len(counts), np.nan)
         areas: Floats = np.stack([one_vs_rest[c](counts) for c in present])
-        return areas.sum(axis=0) / len(present)
-
-    def macro_f1(counts: Floats) -> Floats:
-        scored = []
-        for c in np.union1d(truth, guess):
-            hits = counts @ ((truth == c) & (guess == c)).astype(np.float64)
-            named = counts @ ((truth == c).astype(np.float64) + (guess == c))
-            scored.append(np.divide(2 * hits, named, out=np.zeros(len(counts)), where=named > 0))
-        result: Floats = np.stack(scored).sum(axis=0) / len(scored)
-        return result
+        mean: Floats = areas.sum(axis=0) / len(present)
+        return mean
 
     return {
         MetricId.AUC: macro_auc,
         MetricId.LOG_LOSS: _mean(losses),
         MetricId.ACCURACY: _mean((guess == truth).astype(np.float64)),
-        MetricId.MACRO_F1: macro_f1,
+        MetricId.MACRO_F1: _macro_f1(guess, truth),
     }
 
 

@@ -5,21 +5,19 @@ only from packages that the site's own configuration allows. Built-in models sta
 bits on every machine and torch version: their numbers come from PCG64, not from torch.
 """
 
-import importlib
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from ledger.charter import ModelSpec
 from torch import Tensor, nn
 
+from ledger.charter import ModelSpec
 from ledger.errors import ConfigError
+from swarm.learning.own_code import PYTHON, load_own
 from swarm.learning.seeding import torch_seed
 
-PYTHON = "python:"
 HIDDEN_LAYERS_MAX = 16
 HIDDEN_UNITS_MAX = 65_536
 
@@ -88,32 +86,6 @@ def build_model(
     )
 
 
-def load_own(reference: str, *, allow: Sequence[str], key: str) -> Any:
-    """Import what `python:package.module:name` names, if its top package is allowed.
-
-    key: the configuration key, for the message. Raises ConfigError otherwise.
-    """
-    module_name, _, attribute = reference.removeprefix(PYTHON).partition(":")
-    if not reference.startswith(PYTHON) or not module_name or not attribute.isidentifier():
-        raise ConfigError(f'{key}: "{reference}" must look like "python:package.module:name"')
-    top = module_name.partition(".")[0]
-    if top not in allow:
-        raise ConfigError(
-            f'{key}: code from package "{top}" is not allowed at this site; '
-            f'read it, then add "{top}" to allow in site.toml'
-        )
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # own code may raise anything
-        raise ConfigError(
-            f'{key}: cannot import "{module_name}": {type(error).__name__}: {error}'
-        ) from error
-    try:
-        return getattr(module, attribute)
-    except AttributeError:
-        raise ConfigError(f'{key}: module "{module_name}" has no "{attribute}"') from None
-
-
 def _own_model(spec: ModelSpec, *, inputs: int, outputs: int, allow: Sequence[str]) -> nn.Module:
     """Call the hospital's class; it may ask for `inputs` and `outputs` by name."""
     factory = load_own(spec.name, allow=allow, key="model.name")
@@ -135,11 +107,11 @@ def _own_model(spec: ModelSpec, *, inputs: int, outputs: int, allow: Sequence[st
 
 def _mlp(spec: ModelSpec, *, inputs: int, outputs: int, seed: int) -> Mlp:
     _known_arguments(spec, ("hidden", "dropout", "batch_norm"))
-    hidden = spec.arguments.get("hidden", [16])
+    hidden = spec.arguments.get("hidden", (16,))
     dropout = spec.arguments.get("dropout", 0.0)
     batch_norm = spec.arguments.get("batch_norm", False)
     if (
-        not isinstance(hidden, list | tuple)
+        not isinstance(hidden, tuple)
         or len(hidden) > HIDDEN_LAYERS_MAX
         or any(type(width) is not int or not 0 < width <= HIDDEN_UNITS_MAX for width in hidden)
     ):
@@ -147,12 +119,13 @@ def _mlp(spec: ModelSpec, *, inputs: int, outputs: int, seed: int) -> Mlp:
             f"model.arguments.hidden: need a list of at most {HIDDEN_LAYERS_MAX} layer widths "
             f"from 1 to {HIDDEN_UNITS_MAX}, like [32, 16]"
         )
+    widths = tuple(width for width in hidden if isinstance(width, int))
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise ConfigError("model.arguments.dropout: need a number from 0 to below 1")
     if not isinstance(batch_norm, bool):
         raise ConfigError("model.arguments.batch_norm: need true or false")
     with torch_seed(seed):  # nn.Linear draws numbers as it is made; they are replaced below
-        model = Mlp(inputs, outputs, hidden, dropout=float(dropout), batch_norm=batch_norm)
+        model = Mlp(inputs, outputs, widths, dropout=float(dropout), batch_norm=batch_norm)
     _start_linear_layers(model, seed)
     return model
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from ledger.charter import Feature, Schema
 
+from ledger.charter import Feature, Schema
 from swarm.learning.dataset import Table
 from swarm.learning.moments import Floats, Matrix, Standardiser
 

@@ -13,8 +13,8 @@ from typing import final
 
 import numpy as np
 import torch
-from ledger.charter import Charter, Schema
 
+from ledger.charter import Charter, Schema
 from ledger.errors import ConfigError
 from ledger.record import Codec, MetricValue, Reason
 from swarm.learning import metrics, snapshot

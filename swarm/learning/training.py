@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ledger.charter import Training
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ledger.charter import Training
 from ledger.errors import ConfigError
 from swarm.learning.aggregation import Vector
 from swarm.learning.batches import Batches
