@@ -128,8 +128,8 @@ def _stamp(
     """Put the record's own time first."""
     seconds = event["_record"].created
     time = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    first = {"time": time.replace("+00:00", "Z")}
-    return first | {key: event[key] for key in ("level", "event") if key in event} | event
+    first = {key: event[key] for key in ("level", "event") if key in event}
+    return {"time": time.replace("+00:00", "Z"), **first, **event}
 
 
 def _short_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
