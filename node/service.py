@@ -7,7 +7,7 @@ is on the disk first (law 5), so a node that is killed at any instant starts aga
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import trio
 from ledger.store import Store
@@ -128,6 +128,9 @@ class Service:
         self.exchange = Exchange(
             world=world, journal=self.journal, blobs=blobs, book=self.book, listener=self
         )
+        self.charter = hospital.charter
+        self.own = hospital.own
+        self.network = world.network
         self.metrics: tuple[MetricValue, ...] = ()
         self._initial = initial
         self._moments: bytes | None = None
@@ -154,8 +157,8 @@ class Service:
             nursery.cancel_scope.cancel()
         self._log.info("finished", round=self.machine.round, model=self.machine.model.hex()[:16])
 
-    async def _serve(self, *, task_status: trio.TaskStatus[None]) -> None:
-        await self._world.network.run(self.exchange, task_status=task_status)
+    async def _serve(self, *, task_status: Any) -> None:
+        await self.network.run(self.exchange, task_status=task_status)
 
     # What the exchange tells us
 
@@ -412,7 +415,7 @@ class Service:
 
     def waiting_for(self) -> str:
         """What keeps this node from going on, in words."""
-        return why_waiting(self.machine, connected=len(self._world.network.connected()))
+        return why_waiting(self.machine, connected=len(self.network.connected()))
 
     def _tell_phase(self) -> None:
         phase = self.machine.phase
@@ -428,7 +431,7 @@ class Service:
             if now == before and why:
                 self._log.info(
                     "waiting", round=now[0], phase=now[1].name.lower(), why=why,
-                    connected=len(self._world.network.connected()),
+                    connected=len(self.network.connected()),
                 )  # fmt: skip
             before = now
 

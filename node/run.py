@@ -1,0 +1,133 @@
+"""`swarm-node run`: put one hospital together from its files, and take it down cleanly."""
+
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+import trio
+from ledger.store import Store
+
+from ledger.charter import Charter
+from node.blobs import BlobStore
+from node.compute import ThreadCompute
+from node.config import SiteConfig, load_site_charter
+from node.identity import Identity, load_identity, own_index
+from node.network import EventLog, Peer
+from node.service import Hospital, Service
+from node.software import software_digest
+from node.status import running_status, serve_status
+from node.telemetry import get_log, logging_to
+from node.world import World
+
+if TYPE_CHECKING:
+    from node.network_libp2p import Libp2pNetwork
+    from swarm.learning.dataset import SiteData
+    from swarm.learning.task import LearningTask
+
+STOPPED: Final = 130
+"""Exit status after a second Ctrl-C."""
+
+
+def run_site(config: SiteConfig) -> int:
+    """Run one hospital until the charter's rounds are done or it is asked to stop; return 0.
+
+    First Ctrl-C (or SIGTERM): finish the write, leave cleanly. Second: at once, with status 130.
+    Raises ConfigError, StoreError in one line.
+    """
+    charter = load_site_charter(config)
+    identity = load_identity(config.paths)
+    own = own_index(charter, identity)
+    with ExitStack() as stack:
+        stack.enter_context(logging_to(config.paths.log, config.run.log_level, sys.stderr))
+        store = stack.enter_context(Store.open(config.paths.ledger))
+        log = get_log(site=config.name)
+        hospital = _hospital(config, charter, identity, own)
+        world = World(
+            network=_network(config, charter, identity, own, log),
+            compute=ThreadCompute(),
+            disk=ThreadCompute(),
+            time_ms=lambda: time.time_ns() // 1_000_000,
+            random=Random(),  # noqa: S311 - spreads load, guards nothing
+            log=log,
+        )
+        trio.run(_live, config, hospital, world, store)
+    return 0
+
+
+def _hospital(config: SiteConfig, charter: Charter, identity: Identity, own: int) -> Hospital:
+    """Read the data and build the model: what takes long and can be wrong, before anything runs."""
+    from node.commitment import data_commitment
+    from node.data import load_site_data
+
+    data = load_site_data(
+        config.data, charter.schema, directory=config.directory, allow=config.allow
+    )
+    return Hospital(
+        charter=charter,
+        own=own,
+        signer=identity.ledger(),
+        learner=_learner(config, charter, own, data),
+        software_digest=software_digest(),
+        data_commitment=data_commitment(identity.seed, data),
+        sync_interval_s=config.run.sync_interval_s,
+        linger_s=config.run.linger_s,
+    )
+
+
+def _network(
+    config: SiteConfig, charter: Charter, identity: Identity, own: int, log: EventLog
+) -> "Libp2pNetwork":
+    from node.network_libp2p import Libp2pNetwork
+
+    peers = [
+        Peer(index=m.index, name=m.name, network_key=m.network_key, addresses=m.addresses)
+        for m in charter.members
+    ]
+    return Libp2pNetwork(
+        own_index=own,
+        network_seed=identity.network_seed,
+        listen=config.listen,
+        peers=peers,
+        net=charter.net,
+        log=log,
+    )
+
+
+def _learner(config: SiteConfig, charter: Charter, own: int, data: "SiteData") -> "LearningTask":
+    """Build the model. A site's seed follows from the charter and its place, so a run can be repeated."""
+    import torch
+
+    from swarm.learning.seeding import derive_seed
+    from swarm.learning.task import LearningTask
+
+    torch.set_num_threads(config.run.threads)
+    seed = derive_seed("site", charter.seed, own)
+    return LearningTask(charter, data, allow=config.allow, seed=seed, threads=config.run.threads)
+
+
+async def _live(config: SiteConfig, hospital: Hospital, world: World, store: Store) -> None:
+    """The node's outermost nursery: signals, the status socket, the service."""
+    service = Service(hospital, world, store, BlobStore(config.paths.blobs))
+    async with trio.open_nursery() as outer:
+        async with trio.open_nursery() as nursery:
+            outer.start_soon(_stop_on_signal, nursery.cancel_scope, world.log)
+            nursery.start_soon(
+                serve_status, config.paths.socket, lambda: running_status(config, service)
+            )
+            await service.run()
+            nursery.cancel_scope.cancel()
+        outer.cancel_scope.cancel()
+
+
+async def _stop_on_signal(scope: trio.CancelScope, log: EventLog) -> None:
+    """Outlives what it cancels, so that a second signal still finds somebody."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            if scope.cancel_called:
+                os._exit(STOPPED)
+            log.info("stopping", hint="once more stops at once")
+            scope.cancel()

@@ -1,0 +1,195 @@
+"""What a node says of itself to its operator: through a Unix socket while it runs, else from its store.
+
+*registered* = on the roster; *configured* = has signed the charter; *training* = contributes to the
+rounds of now; *merged* = was an input of the newest agreed result. Four words, never one for another.
+"""
+
+import json
+import os
+import resource
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from ledger.charter import Charter
+from ledger.record import MetricId, Metrics, MetricValue, Record, Verified, open_record
+from ledger.roster import Roster
+from swarm.protocol.book import RoundBook
+
+if TYPE_CHECKING:
+    from node.config import SiteConfig
+    from node.service import Service
+
+ANSWER_BYTES_MAX: Final = 1 << 20
+ANSWER_TIMEOUT_S: Final = 3.0
+MICRO: Final = 1_000_000
+
+Status = dict[str, Any]
+
+
+def read_status(config: "SiteConfig") -> Status:
+    """Ask the running node; if none runs, read its store. Raises ConfigError, StoreError."""
+    return ask(config.paths.socket) or stored_status(config)
+
+
+def ask(path: Path) -> Status | None:
+    """Ask the node that listens on ``path``; None when nobody answers there."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(ANSWER_TIMEOUT_S)
+            line.connect(os.fspath(path))
+            answer = b""
+            while chunk := line.recv(65_536):
+                answer += chunk
+                if len(answer) > ANSWER_BYTES_MAX:
+                    return None
+    except OSError:
+        return None
+    return json.loads(answer) if answer else None
+
+
+async def serve_status(path: Path, describe: Callable[[], Status]) -> None:
+    """Answer everybody who may open the socket file (its owner) until cancelled."""
+    path.unlink(missing_ok=True)
+    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with listener:
+        before = os.umask(0o177)
+        try:
+            await listener.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        listener.listen()
+
+        async def answer(stream: trio.SocketStream) -> None:
+            with trio.move_on_after(ANSWER_TIMEOUT_S):
+                try:
+                    await stream.send_all(json.dumps(describe()).encode())
+                except trio.BrokenResourceError:
+                    return
+                await stream.aclose()
+
+        try:
+            await trio.serve_listeners(answer, [trio.SocketListener(listener)])
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def running_status(config: "SiteConfig", service: "Service") -> Status:
+    """Describe a node from inside it."""
+    machine, network = service.machine, service.network
+    now_s = trio.current_time()
+    seen_s = network.last_seen_s()
+    traffic = network.traffic()
+    live = {
+        peer: {
+            "connected": peer in network.connected(),
+            "last_seen_s": round(now_s - seen_s[peer], 1) if peer in seen_s else None,
+        }
+        for peer in range(service.book.roster.n)
+    }
+    status = _describe(config.name, service.charter, service.book, service.own, live)
+    status.update(_metrics(service.metrics))
+    status.update(
+        running=True,
+        pid=os.getpid(),
+        phase=machine.phase.name.lower(),
+        round=machine.round,
+        waiting_for=service.waiting_for(),
+        model_digest=machine.model.hex(),
+        bytes_sent=traffic.bytes_sent,
+        bytes_received=traffic.bytes_received,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    )
+    return status
+
+
+def stored_status(config: "SiteConfig") -> Status:
+    """Describe a node that does not run from its store alone."""
+    from ledger.store import Store
+
+    from node.config import load_site_charter
+    from node.identity import load_identity, own_index
+
+    charter = load_site_charter(config)
+    own = own_index(charter, load_identity(config.paths))
+    book = RoundBook(Roster.from_charter(charter))
+    metrics: tuple[MetricValue, ...] = ()
+    last: Verified[Record] | None = None
+    if config.paths.ledger.exists():
+        with Store.open(config.paths.ledger, read_only=True) as store:
+            for signed in store.records():
+                record = open_record(signed, roster=book.roster)
+                book.learn(record)
+                if record.value.author == own:
+                    last = record
+                    body = record.value.body
+                    metrics = body.values if isinstance(body, Metrics) else metrics
+    status = _describe(config.name, charter, book, own, {})
+    status.update(_metrics(metrics))
+    model = book.latest_model(own)
+    status.update(
+        running=False,
+        pid=None,
+        phase="done" if own in book.closed else "stopped",
+        round=min(last.value.round, charter.rounds.rounds) if last else 0,
+        waiting_for="the node does not run: swarm-node run",
+        model_digest=model[1].hex() if model else None,
+        bytes_sent=None,
+        bytes_received=None,
+        peak_memory_mb=None,
+    )
+    return status
+
+
+def _describe(
+    name: str, charter: Charter, book: RoundBook, own: int, live: Mapping[int, Mapping[str, Any]]
+) -> Status:
+    agreed = book.latest_agreed()
+    weights = {i.author: i.weight_micro for i in agreed.proposal.inputs} if agreed else {}
+    newest = max((book.last_offer_round(m.index) for m in book.roster.members), default=-1)
+
+    def member(index: int) -> Status:
+        last_round = book.last_offer_round(index)
+        offer = book.offers(last_round).get(index)
+        return {
+            "name": book.roster.member(index).name,
+            "index": index,
+            "self": index == own,
+            "registered": True,
+            "configured": index in book.opened,
+            "training": index not in book.closed and 0 <= newest - 1 <= last_round,
+            "merged": index in weights,
+            "connected": None,
+            "last_seen_s": None,
+            "round": last_round if last_round >= 0 else None,
+            "samples": offer.samples if offer else None,
+            "weight_micro": weights.get(index),
+            **live.get(index, {}),
+        }
+
+    return {
+        "site": name,
+        "federation": charter.federation,
+        "charter_digest": charter.digest_hex,
+        "rounds": charter.rounds.rounds,
+        "rounds_agreed": len([r for r in book.agreed_rounds() if r > 0]),
+        "agreed_round": agreed.round if agreed else None,
+        "result_digest": agreed.proposal.result.hex() if agreed else None,
+        "members": [member(m.index) for m in book.roster.members],
+    }
+
+
+def _metrics(values: tuple[MetricValue, ...]) -> Status:
+    """Newest evaluation on the hospital's own validation patients, with 95 % intervals."""
+    named = {
+        MetricId(value.metric).name.lower(): {
+            "value": value.micro / MICRO,
+            "low": value.low_micro / MICRO,
+            "high": value.high_micro / MICRO,
+        }
+        for value in values
+    }
+    return {"metrics": named, "auc": named["auc"]["value"] if "auc" in named else None}
