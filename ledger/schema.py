@@ -6,7 +6,6 @@ slow one that says which field is wrong. They give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
 from operator import itemgetter, lt
 from typing import Any, Final, TypeAlias, final
@@ -17,6 +16,7 @@ from .errors import VerificationError
 U8_MAX: Final = 2**8 - 1
 U16_MAX: Final = 2**16 - 1
 U32_MAX: Final = 2**32 - 1
+_LIST: Final = {list}
 
 
 @final
@@ -82,13 +82,17 @@ class ListOf:
         """Tell quickly whether every item fits and the order holds."""
         if type(value) is not list or len(value) > self.most:
             return False
+        if not value:
+            return True
         item = self.item
         if isinstance(item, Shape):
             if not item.accepts_all(value):
                 return False
-        elif any(item.explain(one) is not None for one in value):
-            return False
-        if self.key is None or len(value) < 2:
+        else:
+            for one in value:
+                if item.explain(one) is not None:
+                    return False
+        if self.key is None or len(value) == 1:
             return True
         keys = list(map(self.key, value))
         return all(map(lt, keys, keys[1:]))
@@ -113,7 +117,7 @@ class ListOf:
 class Shape:
     """A fixed array of named fields."""
 
-    __slots__ = ("_bins", "_lists", "_types", "_uints", "fields")
+    __slots__ = ("_among", "_bins", "_lists", "_ranged", "_types", "fields")
 
     def __init__(self, **fields: Field) -> None:
         self.fields: Final = fields
@@ -122,9 +126,10 @@ class Shape:
             int if isinstance(kind, Uint) else list if isinstance(kind, ListOf) else bytes
             for kind in kinds
         ]
-        self._uints = [
-            (i, kind.most, kind.among) for i, kind in enumerate(kinds) if isinstance(kind, Uint)
-        ]
+        # What `accepts` walks, without an attribute look-up a field.
+        uints = [(i, kind) for i, kind in enumerate(kinds) if isinstance(kind, Uint)]
+        self._ranged = [(i, kind.most) for i, kind in uints if kind.among is None]
+        self._among = [(i, kind.among) for i, kind in uints if kind.among is not None]
         self._bins = [(i, kind.lengths) for i, kind in enumerate(kinds) if isinstance(kind, Bin)]
         self._lists = [(i, kind) for i, kind in enumerate(kinds) if isinstance(kind, ListOf)]
 
@@ -132,32 +137,30 @@ class Shape:
         """Tell quickly whether ``value`` has this shape."""
         if type(value) is not list or list(map(type, value)) != self._types:
             return False
-        for i, most, among in self._uints:
-            if not 0 <= value[i] <= most or (among is not None and value[i] not in among):
+        for i, most in self._ranged:
+            if not 0 <= value[i] <= most:
+                return False
+        for i, among in self._among:
+            if value[i] not in among:
                 return False
         for i, lengths in self._bins:
             if len(value[i]) not in lengths:
                 return False
         return all(kind.accepts(value[i]) for i, kind in self._lists)
 
-    def accepts_all(self, rows: Sequence[Any]) -> bool:
-        """Tell quickly whether every row has this shape: column by column."""
-        width = len(self._types)
-        if any(type(row) is not list or len(row) != width for row in rows):
+    def accepts_all(self, rows: list[Any]) -> bool:
+        """Tell quickly whether every row, at least one, has this shape: column by column."""
+        if set(map(type, rows)) != _LIST or set(map(len, rows)) != {len(self._types)}:
             return False
-        if not rows or self._lists:
+        if self._lists:
             return all(map(self.accepts, rows))
         columns = list(zip(*rows, strict=True))
-        for column, kind in zip(columns, self._types, strict=True):
-            if set(map(type, column)) != {kind}:
-                return False
-        for i, most, among in self._uints:
-            column = columns[i]
-            if min(column) < 0 or max(column) > most:
-                return False
-            if among is not None and not among.issuperset(column):
-                return False
-        return all(lengths.issuperset(map(len, columns[i])) for i, lengths in self._bins)
+        return (
+            all(set(map(type, columns[i])) == {kind} for i, kind in enumerate(self._types))
+            and all(min(columns[i]) >= 0 and max(columns[i]) <= most for i, most in self._ranged)
+            and all(among.issuperset(columns[i]) for i, among in self._among)
+            and all(lengths.issuperset(map(len, columns[i])) for i, lengths in self._bins)
+        )
 
     def check(self, value: Any, name: str) -> None:
         """Raise E_SCHEMA or E_ORDER naming the field."""
