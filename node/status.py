@@ -53,7 +53,7 @@ def ask(path: Path) -> Status | None:
 
 async def serve_status(path: Path, describe: Callable[[], Status]) -> None:
     """Answer everybody who may open the socket file (its owner) until cancelled."""
-    path.unlink(missing_ok=True)
+    _remove(path)
     listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with listener:
         before = os.umask(0o177)
@@ -74,7 +74,11 @@ async def serve_status(path: Path, describe: Callable[[], Status]) -> None:
         try:
             await trio.serve_listeners(answer, [trio.SocketListener(listener)])
         finally:
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 def running_status(config: "SiteConfig", service: "Service") -> Status:

@@ -36,16 +36,3 @@ def fit(envelopes: Iterable[bytes], *, bytes_max: int = RECORDS_BYTES_MAX) -> It
         if total > bytes_max:
             return
         yield envelope
-
-
-def merge_order(envelopes_by_log: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
-    """Take one record of each log in turn, so that a long log does not starve the others."""
-    logs = [iter(log) for log in envelopes_by_log]
-    while logs:
-        still = []
-        for log in logs:
-            for envelope in log:
-                yield envelope
-                still.append(log)
-                break
-        logs = still
