@@ -29,6 +29,11 @@ class Table:
         """Number of patients (or visits)."""
         return len(self.labels)
 
+    def take(self, chosen: NDArray[np.bool_]) -> "Table":
+        """Keep the chosen rows (n,), in their order."""
+        columns = {name: values[chosen] for name, values in self.columns.items()}
+        return Table(columns=columns, labels=self.labels[chosen])
+
 
 @runtime_checkable
 class ExampleSet(Protocol):
