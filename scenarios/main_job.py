@@ -1,0 +1,203 @@
+"""The main job: make the hospitals, let them learn, take what they hand out, judge it.
+
+Room: scenarios. Reads like the story: sites → charter → run → export → audit → baselines → outcome.
+"""
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Self
+
+from rich.console import Console
+
+from ledger.charter import Charter, load_charter
+from ledger.errors import ConfigError
+from node.charter_edit import to_toml
+from scenarios.audit import audit
+from scenarios.baselines import BaselineProcess
+from scenarios.checks import failures
+from scenarios.commands import LOOPBACK, command, edit_site, free_ports
+from scenarios.live import Progress, choose_progress
+from scenarios.outcome import Outcome
+from scenarios.processes import Nodes, Site
+from scenarios.report import write_report
+from scenarios.results import Header, build_outcome, read_own_logs
+from scenarios.spec import BREAST_CANCER, FOLDER, ScenarioSpec
+from scenarios.view import NodeView
+
+WORKERS: Final = 2  # commands at once: they are short and mostly start-up
+PATIENTS_FILE: Final = "patients.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a scenario: its directory, and where each hospital's patients are."""
+
+    spec: ScenarioSpec
+    directory: Path
+    sources: tuple[Path | None, ...]
+    keep: bool
+
+    @classmethod
+    def prepare(cls, spec: ScenarioSpec, *, data: Path | None, out: Path, keep: bool) -> Self:
+        """Check what the operator gave and make a new run directory. Raises ConfigError."""
+        sources = _sources(spec, data)
+        return cls(spec=spec, directory=_new_directory(out, spec.name), sources=sources, keep=keep)
+
+    @property
+    def charter(self) -> Path:
+        """The federation's charter."""
+        return self.directory / "charter.toml"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.directory / "report.html"
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The hospitals in roster order."""
+        return tuple(
+            Site(name=hospital.name, directory=self.directory / hospital.folder)
+            for hospital in self.spec.hospitals
+        )
+
+
+def run_job(job: Job, console: Console) -> Outcome:
+    """Do everything; the outcome carries the failures of its checks.
+
+    Raises ConfigError or ScenarioError when there is no outcome to judge.
+    """
+    started_s = time.monotonic()
+    with ExitStack() as stack:
+        progress = stack.enter_context(choose_progress(console))
+        progress.note(f"{job.spec.title}: {job.directory}")
+        make_sites(job)
+        charter, digest = make_charter(job)
+        progress.note(f"{len(job.sites)} hospitals, charter {digest[:16]}…, starting their nodes")
+        configs = [site.config for site in job.sites]
+        baselines = stack.enter_context(BaselineProcess(configs, job.directory))
+        views = _run_nodes(job, progress)
+        progress.note("all nodes have left; auditing their ledgers")
+        bundles = export_bundles(job)
+        ledger = audit(bundles, charter=job.charter, charter_digest=digest)
+        logs = read_own_logs(bundles, charter)
+        header = Header(
+            scenario=job.spec.name, title=job.spec.title, seed=job.spec.seed, wall_s=0.0
+        )
+        outcome = build_outcome(header, charter, logs, ledger, baselines.result(), views)
+    outcome = replace(outcome, failures=failures(outcome, job.spec.targets))
+    outcome = replace(outcome, wall_s=time.monotonic() - started_s)
+    write_report(outcome, job.report)
+    if not job.keep:
+        for site in job.sites:
+            shutil.rmtree(site.directory)
+    return replace(outcome, wall_s=time.monotonic() - started_s)
+
+
+def make_sites(job: Job) -> None:
+    """`swarm-node init` for each hospital, its patients' table, and its [data] settings."""
+    ports = free_ports(len(job.sites))
+
+    def make(at: int) -> None:
+        site, address = job.sites[at], f"/ip4/{LOOPBACK}/tcp/{ports[at]}"
+        command(
+            "swarm-node", "init", site.directory, "--name", site.name,
+            "--listen", address, "--address", address,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(make, range(len(job.sites))))
+    if job.spec.data == BREAST_CANCER:
+        from scenarios.hospitals import split_breast_cancer, write_csv
+
+        patients = split_breast_cancer(job.spec.seed)
+        for site, (_, columns, rows) in zip(job.sites, patients, strict=True):
+            write_csv(site.directory / PATIENTS_FILE, columns, rows)
+    for site, source in zip(job.sites, job.sources, strict=True):
+        query = " ".join(job.spec.query.split())  # one line, as site.toml wants it
+        edit_site(
+            site.config,
+            {
+                "data.source": str(source) if source else PATIENTS_FILE,
+                "data.split_seed": job.spec.seed,
+                **({"data.query": query} if query else {}),
+                **job.spec.site,
+            },
+        )
+
+
+def make_charter(job: Job) -> tuple[Charter, str]:
+    """`swarm-node charter new`, `add`, `digest`; then every hospital gets the file and pins it."""
+    spec, sites = job.spec, job.sites
+    settings = {"seed": spec.seed, **spec.charter}
+    agreed = "data.features" in settings
+    draft = () if agreed else ("--data", sites[0].directory / PATIENTS_FILE)
+    assignments = [f"{key}={to_toml(value)}" for key, value in settings.items()]
+    command(
+        "swarm-node", "charter", "new", job.charter, "--federation", spec.federation,
+        "--rounds", str(spec.rounds), "--label", spec.label, "--model", spec.model, *draft,
+        *(word for assignment in assignments for word in ("--set", assignment)),
+    )  # fmt: skip
+    members = [site.directory / "member.toml" for site in sites]
+    command("swarm-node", "charter", "add", job.charter, *members)
+    _, printed = command("swarm-node", "charter", "digest", job.charter)
+    digest = "".join(printed.split())
+    for site in sites:
+        shutil.copyfile(job.charter, site.directory / "charter.toml")
+        edit_site(site.config, {"charter_digest": digest})
+    return load_charter(job.charter.read_bytes()), digest
+
+
+def export_bundles(job: Job) -> tuple[Path, ...]:
+    """`swarm-node export` for each hospital."""
+    bundles = tuple(job.directory / "bundles" / site.directory.name for site in job.sites)
+    (job.directory / "bundles").mkdir()
+
+    def export(at: int) -> None:
+        command("swarm-node", "export", bundles[at], "--config", job.sites[at].config)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(export, range(len(bundles))))
+    return bundles
+
+
+def _run_nodes(job: Job, progress: Progress) -> tuple[NodeView, ...]:
+    with Nodes(job.sites) as nodes:
+        return nodes.follow(progress, wall_s_max=job.spec.targets.wall_s_max)
+
+
+def _sources(spec: ScenarioSpec, data: Path | None) -> tuple[Path | None, ...]:
+    """Find each hospital's table. Raises ConfigError that says which file is missing where."""
+    if spec.data != FOLDER:
+        if data is not None:
+            raise ConfigError(f"--data: {spec.name} brings its own patients; leave it out")
+        return (None,) * len(spec.hospitals)
+    files = ", ".join(hospital.file for hospital in spec.hospitals)
+    if data is None:
+        raise ConfigError(f"--data: {spec.name} needs a folder with {files}")
+    if not data.is_dir():
+        raise ConfigError(f"--data {data}: there is no such folder; it should hold {files}")
+    missing = [h.file for h in spec.hospitals if not (data / h.file).is_file()]
+    if missing:
+        raise ConfigError(f"--data {data}: {', '.join(missing)} not found there; need {files}")
+    return tuple((data / hospital.file).resolve() for hospital in spec.hospitals)
+
+
+def _new_directory(out: Path, name: str) -> Path:
+    """Make OUT/<name>-<n> with the first free n."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            try:
+                (directory := out / f"{name}-{number}").mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return directory
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot write there: {error.strerror}") from error
