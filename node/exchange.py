@@ -214,7 +214,8 @@ class Exchange:
     ) -> tuple[int, bytes]:
         """Pull a payload from whoever holds it; return (codec, payload). Ends only when it has come.
 
-        ``sources`` are asked first. A source that serves a wrong byte is not asked again.
+        ``sources`` are asked first. A source that serves a wrong byte is not asked again, unless
+        nobody else is left: then all get another chance after the longest wait.
         """
         download = Download(digest, payload_bytes_max=payload_bytes_max)
         distrusted: set[int] = set()
@@ -231,6 +232,9 @@ class Exchange:
                 except PeerError as error:
                     distrusted.add(peer)
                     self._log.warning("fetch_refused", peer=peer, why=str(error))
+            if distrusted >= self._network.connected():
+                wait_s = RETRY_MAX_S
+                distrusted.clear()
             await trio.sleep(wait_s * self._random.uniform(0.75, 1.25))
             wait_s = min(wait_s * 1.5, RETRY_MAX_S)
 

@@ -37,7 +37,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical bytes for the wire."""
-        return encode([self.codec, self.bytes_count, b"".join(self.chunks)])
+        return encode([int(self.codec), self.bytes_count, b"".join(self.chunks)])
 
 
 def chunk_count(bytes_count: int) -> int:
