@@ -89,6 +89,8 @@ class CharterDraft:
     data: Mapping[str, Any]
     """The [data] table: label, head, classes, features …"""
     rounds: int
+    data_comments: Sequence[str] = ()
+    """Lines above [data] for whoever reviews an inferred schema."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """``training.learning_rate`` → value, laid over the defaults."""
 
@@ -112,19 +114,20 @@ def assemble(draft: CharterDraft) -> str:
     for key, value in draft.settings.items():
         _lay_over(document, key, value)
     charter = load_charter(_plain_toml(document).encode(), complete=False, file=DRAFT)
-    text = _write(charter)
+    text = _write(charter, draft.data_comments)
     load_charter(text.encode(), complete=False, file=DRAFT)
     return text
 
 
 def append_members(
-    text: str, blocks: Sequence[tuple[Path, bytes]], *, file: str
+    before: bytes, blocks: Sequence[tuple[Path, bytes]], *, file: str
 ) -> tuple[str, Charter]:
     """Add the [[members]] of ``blocks`` to a charter; return the new text and what it says.
 
     Raises ConfigError naming the block's file: not a member block, or a name or key that is taken.
     """
-    charter = load_charter(text.encode(), complete=False, file=file)
+    charter = load_charter(before, complete=False, file=file)
+    text = before.decode()
     for path, data in blocks:
         members = parse_toml(data, path).get("members")
         if not isinstance(members, list) or not members or not _all_tables(members):
@@ -209,7 +212,7 @@ def _plain_toml(document: Mapping[str, Any]) -> str:
     return "\n".join(top) + "\n"
 
 
-def _write(charter: Charter) -> str:
+def _write(charter: Charter, data_comments: Sequence[str]) -> str:
     lines = [
         f"# Charter of the federation {to_toml(charter.federation)}.",
         "# Its exact bytes are the federation's identity: change one, and it is another federation.",
@@ -223,7 +226,9 @@ def _write(charter: Charter) -> str:
     if charter.model.arguments:
         lines += ["", "[model.arguments]"]
         lines += [f"{key} = {to_toml(value)}" for key, value in charter.model.arguments.items()]
-    lines += _policy("data", {k: v for k, v in asdict(charter.schema).items() if k != "features"})
+    schema = {key: value for key, value in asdict(charter.schema).items() if key != "features"}
+    lines += _policy("data", schema)
+    lines += [""] * bool(data_comments) + [f"# {comment}" for comment in data_comments]
     for feature in charter.schema.features:
         lines += ["", "[[data.features]]"]
         lines += [f"{key} = {to_toml(value)}" for key, value in _feature_table(feature).items()]

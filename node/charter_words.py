@@ -70,8 +70,10 @@ def _agreement(roster: Roster) -> list[str]:
     if n == 0:
         return ["no members yet: add their blocks with `swarm-node charter add`"]
     lines = [
-        f"n = {n}, f = {f}, q = {q}: a round is agreed when {q} of {n} publish the same result, "
-        f"bit for bit.",
+        (
+            f"n = {n}, f = {f}, q = {q}: a round is agreed when {q} of {n} publish the same result, "
+            f"bit for bit."
+        ),
         f"{plural(n - q, 'member')} may be away and rounds are still agreed.",
     ]
     if f == 0:
@@ -134,12 +136,18 @@ def _training(charter: Charter) -> str:
 def _rounds(charter: Charter) -> list[str]:
     policy = charter.rounds
     lines = [
-        f"{plural(policy.rounds, 'round')}, each with at least "
-        f"{plural(policy.members_min, 'member')}",
-        f"slow sites are waited for between {duration(policy.deadline_min_s)} and "
-        f"{duration(policy.deadline_max_s)} ({policy.deadline_factor:g} times the recent median)",
-        f"a site silent for {plural(policy.inactive_after_rounds, 'round')} is no longer waited "
-        "for; it may come back at any time",
+        (
+            f"{plural(policy.rounds, 'round')}, each with at least "
+            f"{plural(policy.members_min, 'member')}"
+        ),
+        (
+            f"slow sites are waited for between {duration(policy.deadline_min_s)} and "
+            f"{duration(policy.deadline_max_s)} ({policy.deadline_factor:g} times the recent median)"
+        ),
+        (
+            f"a site silent for {plural(policy.inactive_after_rounds, 'round')} is no longer waited "
+            "for; it may come back at any time"
+        ),
     ]
     if policy.required:
         lines.append("the run fails without " + ", ".join(policy.required))
@@ -155,8 +163,10 @@ def _averaging(charter: Charter) -> list[str]:
     counts = "exactly" if charter.privacy.sample_count == "exact" else "as a lower power of two"
     return [
         f"{policy.strategy}, weighted {policy.rule}: {weights}{cap}",
-        f"the ledger shows every site's number of patients {counts}; "
-        "updates are seen by all members and by nobody else",
+        (
+            f"the ledger shows every site's number of patients {counts}; "
+            "updates are seen by all members and by nobody else"
+        ),
     ]
 
 

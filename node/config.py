@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ledger.errors import ConfigError
+from node.data_config import DataConfig
 from node.knobs import BY_KEY, KNOBS, TABLES, BadValueError, Knob, Value, to_toml
 
 if TYPE_CHECKING:
     from ledger.charter import Charter
-    from node.data import DataConfig
 
 SITE_FILE: Final = "site.toml"
 SITE_BYTES_MAX: Final = 1 << 20
-CHARTER_BYTES_MAX: Final = 4 << 20
 SOCKET_PATH_BYTES_MAX: Final = 103
 """sun_path holds 104 bytes on macOS and the BSDs, 108 on Linux, each with a final zero."""
 
@@ -89,9 +88,10 @@ class SiteConfig:
     charter_path: Path
     charter_digest: str | None
     listen: tuple[str, ...]
-    data: "DataConfig"
+    data: DataConfig
     run: RunConfig
     allow: tuple[str, ...] = ()
+    python_path: tuple[Path, ...] = ()
     settings: Mapping[str, Value] = field(default_factory=dict, repr=False, compare=False)
     """Every knob's value, for ``effective``."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -156,15 +156,15 @@ def load_site_charter(config: SiteConfig) -> "Charter":
     return charter
 
 
-def load_charter_file(path: Path) -> "Charter":
-    """Read any charter file. Raises ConfigError in one line that starts with the file's name."""
-    from ledger.charter import load_charter
+def load_charter_file(path: Path, *, complete: bool = True) -> "Charter":
+    """Read any charter file; with ``complete`` false, also one without members.
+
+    Raises ConfigError in one line that starts with the file's name.
+    """
+    from ledger.charter import CHARTER_BYTES_MAX, load_charter
 
     data = read_file(path, bytes_max=CHARTER_BYTES_MAX, what="charter")
-    try:
-        return load_charter(data)
-    except ConfigError as error:
-        raise ConfigError(_prefixed(path.name, error)) from error
+    return load_charter(data, complete=complete, file=path.name)
 
 
 def read_file(path: Path, *, bytes_max: int, what: str) -> bytes:
@@ -220,8 +220,6 @@ def _site(directory: Path, settings: dict[str, Value], origins: dict[str, str]) 
         keys = (knob for knob in KNOBS if knob.table == name)
         return {k.name: settings[k.key] for k in keys if settings[k.key] is not None}
 
-    from node.data import DataConfig
-
     top = table("")
     try:
         data = DataConfig(**table("data"))
@@ -234,6 +232,7 @@ def _site(directory: Path, settings: dict[str, Value], origins: dict[str, str]) 
         charter_digest=top.get("charter_digest"),
         listen=top["listen"],
         allow=top["allow"],
+        python_path=tuple(directory / folder for folder in top["python_path"]),
         data=data,
         run=RunConfig(**table("run")),
         settings=settings,

@@ -4,20 +4,20 @@ Room: node. Law: the file that `init` writes, the strict reader and `config --ef
 from this one table, so they cannot drift apart. Knows no file.
 """
 
-import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from ledger.errors import ConfigError
+
 Value: TypeAlias = str | int | float | tuple[str, ...] | None
 """A checked setting; None = not set."""
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-NAME_CHARACTERS_MAX: Final = 64
+NAME_CHARACTERS_MAX: Final = 128
 
-_ADDRESS = re.compile(r"/(?P<kind>ip4|ip6|dns|dns4|dns6)/(?P<host>[^/\s]+)/tcp/(?P<port>\d{1,5})")
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,6 +59,13 @@ def text(value: object) -> str:
     return value
 
 
+def sql(value: object) -> str:
+    """Take a query, which may run over several lines."""
+    if not isinstance(value, str) or not value.strip():
+        raise BadValueError('need a SELECT in quotes, like "SELECT * FROM data"')
+    return value
+
+
 def site_name(value: object) -> str:
     """Take a hospital's name as the others will see it."""
     name = text(value)
@@ -81,22 +88,12 @@ def digest(value: object) -> str | None:
 
 def address(value: object) -> str:
     """Take a multiaddress of TCP: where a node listens or is dialled."""
-    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else "this value"
-        raise BadValueError(f'{shown} is no address; write it like "/ip4/10.0.0.7/tcp/4001"')
-    if int(match["port"]) > 65535:
-        raise BadValueError(f"port {match['port']} in {value} is above 65535")
-    if match["kind"] in ("ip4", "ip6"):
-        parse = ipaddress.IPv4Address if match["kind"] == "ip4" else ipaddress.IPv6Address
-        try:
-            parse(match["host"])
-        except ValueError:
-            raise BadValueError(
-                f"{match['host']} in {value} is no {match['kind']} address; "
-                f"for a host name write /dns4/{match['host']}/tcp/{match['port']}"
-            ) from None
-    return match.group()
+    from node.addresses import parse_address
+
+    try:
+        return parse_address(text(value)).text
+    except ConfigError as error:
+        raise BadValueError(str(error)) from None
 
 
 def listen_addresses(value: object) -> tuple[str, ...]:
@@ -211,6 +208,13 @@ KNOBS: Final[tuple[Knob, ...]] = (
         when='Packages from which "python:" models and data may load. Add one only after reading it.',
     ),
     Knob(
+        key="python_path",
+        check=texts,
+        default=(),
+        when="Folders with this site's own Python modules, relative to this file; "
+        "installed packages need none.",
+    ),
+    Knob(
         key="data.source",
         check=one_or_more,
         is_text=True,
@@ -220,10 +224,11 @@ KNOBS: Final[tuple[Knob, ...]] = (
     ),
     Knob(
         key="data.query",
-        check=text,
+        check=sql,
         is_text=True,
         example="\"SELECT * FROM read_parquet('visits/*.parquet')\"",
-        when="Instead of source: SQL for DuckDB.",
+        when="One SELECT (DuckDB) to rename, join or compute columns; with a source, that is "
+        "the table `data`.",
     ),
     Knob(
         key="data.label",

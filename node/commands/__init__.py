@@ -1,0 +1,1 @@
+"""The operator's commands: parse, call, say. Room: node."""
