@@ -193,7 +193,7 @@ class Service:
     async def _rounds(self) -> None:
         """Do what is wanted until the machine is done."""
         async with trio.open_nursery() as nursery:
-            while self.machine.phase is not Phase.DONE:
+            while True:
                 if self._failure is not None:
                     raise self._failure
                 self._changed = trio.Event()
@@ -201,6 +201,8 @@ class Service:
                 wanted = self.machine.advance(now_s=trio.current_time())
                 if (self.machine.round, self.machine.phase) != before:
                     self._tell_phase()
+                if self.machine.phase is Phase.DONE:
+                    break
                 self._reconcile(nursery, wanted.effects)
                 wake_s = wanted.wake_s if wanted.wake_s is not None else float("inf")
                 with trio.move_on_at(wake_s):
