@@ -80,12 +80,9 @@ def batch_indices(rows: int, training: Training, seed: int) -> Iterator[NDArray[
     A last batch of one row joins the one before it: batch norm cannot normalise a single row.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
-    size = min(training.batch_size, rows)
-    starts = list(range(0, rows, size))
-    if len(starts) > 1 and rows - starts[-1] == 1:
-        starts.pop()
+    starts = _batch_starts(rows, training)
     stops = [*starts[1:], rows]
-    steps = training.local_steps or training.local_epochs * len(starts)
+    steps = steps_of_a_round(rows, training)
     taken = 0
     while taken < steps:
         order = generator.permutation(rows)
@@ -94,6 +91,18 @@ def batch_indices(rows: int, training: Training, seed: int) -> Iterator[NDArray[
                 return
             yield order[start:stop]
             taken += 1
+
+
+def steps_of_a_round(rows: int, training: Training) -> int:
+    """Optimiser steps that a site with so many rows takes in one round."""
+    return training.local_steps or training.local_epochs * len(_batch_starts(rows, training))
+
+
+def _batch_starts(rows: int, training: Training) -> list[int]:
+    starts = list(range(0, rows, min(training.batch_size, rows)))
+    if len(starts) > 1 and rows - starts[-1] == 1:
+        starts.pop()
+    return starts
 
 
 def row_losses(outputs: Tensor, labels: Tensor, head: str) -> Tensor:
