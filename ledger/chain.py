@@ -6,12 +6,23 @@ rules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from .errors import VerificationError
-from .record import NO_ID, Ack, Body, Kind, Record, RosterKeys, SignedRecord, Verified
+from .record import (
+    NO_ID,
+    Ack,
+    Aggregation,
+    Body,
+    Input,
+    Kind,
+    Record,
+    RosterKeys,
+    SignedRecord,
+    Verified,
+)
 from .schema import U32_MAX
 
 LAMPORT_STEP_MAX: Final = U32_MAX  # so that one liar cannot use the numbers up for everybody
@@ -60,7 +71,7 @@ def check_links(head: Head, value: list[Any], id_: bytes) -> None:
     if seq != head.next_seq:
         if seq == head.next_seq - 1 and id_ != head.prev_id:
             raise VerificationError(
-                "E_FORK", "two records for one slot", expected=f"id {head.prev_id.hex()}"
+                "E_FORK", "two records for one slot", seq=seq, expected=f"id {head.prev_id.hex()}"
             )
         raise VerificationError("E_GAP", f"record {seq}", expected=f"record {head.next_seq}")
     if value[5] != head.prev_id:
@@ -168,3 +179,19 @@ def head_of_signed(signed: SignedRecord, value: list[Any]) -> LogHead:
     return LogHead(
         value[2], value[3], value[4] + 1, signed.id, value[9], value[10], value[8], value[6]
     )
+
+
+def first_missing(
+    record: Record, counts: Mapping[tuple[int, int], int]
+) -> tuple[int, int, int] | None:
+    """Return the first (author, epoch, seq) that ``record`` refers to and nobody here holds.
+
+    ``counts``: how many records of each log are held. A node that stores a record only when this
+    is None keeps its store closed: whatever it holds it can prove.
+    """
+    inputs = record.body.inputs if isinstance(record.body, Aggregation) else ()
+    references: tuple[Ack | Input, ...] = (*record.acks, *inputs)
+    for one in references:
+        if one.seq >= counts.get((one.author, one.epoch), 0):
+            return one.author, one.epoch, one.seq
+    return None

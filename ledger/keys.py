@@ -69,8 +69,13 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> None:
     """Return if ``signature`` is that key's over ``message``; raise E_SIGNATURE if not."""
     if len(signature) != SIGNATURE_BYTES or len(public_key) != PUBLIC_KEY_BYTES:
         raise VerificationError("E_SIGNATURE", "a signature has 64 bytes and a key has 32")
+    verify_joined(public_key, signature + message)
+
+
+def verify_joined(public_key: bytes, signed_message: bytes) -> None:
+    """Do the same for a signature and its message in one piece, both of the right length."""
     try:
-        crypto_sign_open(signature + message, public_key)
+        crypto_sign_open(signed_message, public_key)
     except BadSignatureError:
         raise VerificationError(
             "E_SIGNATURE", "signature does not verify", expected=f"key {public_key.hex()}"

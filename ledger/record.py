@@ -48,7 +48,7 @@ __all__ = [
     "EvaluationCommit", "EvaluationReveal", "ForkProof", "Input", "Kind", "LeftOut", "MetricId",
     "MetricValue", "Metrics", "Open", "Reason", "Record", "RecordId", "Rejection", "Release",
     "RosterKeys", "Rule", "Score", "SignedRecord", "Verified", "Withdrawal", "decode_record",
-    "open_record", "parse_envelope", "record_id", "sign_record",
+    "open_record", "parse_envelope", "record_id", "sign_record", "split_envelope",
 ]  # fmt: skip
 
 VERSION: Final = 1
@@ -181,22 +181,26 @@ def record_id(record_bytes: bytes) -> RecordId:
 
 def parse_envelope(data: bytes) -> SignedRecord:
     """Split an envelope without believing it. Raises E_SIZE, E_ENVELOPE."""
+    return SignedRecord(*split_envelope(data))
+
+
+def split_envelope(data: bytes) -> tuple[bytes, bytes]:
+    """Return record bytes and signature. Raises E_SIZE, E_ENVELOPE."""
     if len(data) > ENVELOPE_BYTES_MAX:
         raise VerificationError(
             "E_SIZE", f"envelope of {len(data)} bytes", expected=f"at most {ENVELOPE_BYTES_MAX}"
         )
     # The lengths follow from the total, so the one canonical spelling can be compared as bytes.
-    length = len(data) - 69 if len(data) < 69 + 256 else len(data) - 70
-    head = (
-        b"\x92\xc4%c" % length
-        if 0 <= length < 256
-        else b"\x92\xc5%c%c" % divmod(max(length, 0), 256)
-    )
-    if length < 0 or data[: len(head)] != head or data[-66:-64] != b"\xc4\x40":
+    short = len(data) - 69  # array, bin8 header of 2 bytes, bin8 header of 2, signature of 64
+    if short < 256:
+        head = b"\x92\xc4" + bytes((max(short, 0),))
+    else:
+        head = b"\x92\xc5" + (short - 1).to_bytes(2, "big")
+    if short < 0 or not data.startswith(head) or data[-66:-64] != b"\xc4\x40":
         raise VerificationError(
             "E_ENVELOPE", "not a canonical envelope", expected="[record: bin, signature: bin64]"
         )
-    return SignedRecord(data[len(head) : -66], data[-64:])
+    return data[len(head) : -66], data[-64:]
 
 
 def decode_record(record_bytes: bytes, *, known_body: bytes = b"") -> list[Any]:

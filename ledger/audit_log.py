@@ -1,0 +1,286 @@
+"""One log under audit: steps 4 to 10, record by record. Room: ledger. Spec: docs/ledger.md §10.
+
+A log may come in several bundles. They are read side by side: equal bytes are checked once, a
+shorter one simply ends, and two different records for one slot are a fork.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, final
+
+from .bodies import Kind
+from .bundle import FrameReader
+from .canonical import pack
+from .chain import check_links, check_monotone
+from .errors import VerificationError
+from .keys import verify_joined
+from .record import (
+    DOMAIN,
+    NO_ID,
+    check_identity,
+    check_open,
+    decode_record,
+    record_id,
+    split_envelope,
+)
+from .report import Finding
+from .roster import Roster
+
+_SCHEMA_CODES: Final = frozenset({"E_VERSION", "E_SCHEMA", "E_KIND", "E_ORDER"})
+
+
+@final
+class Memo:
+    """What all logs share: the bytes of the AGGREGATION body accepted last."""
+
+    __slots__ = ("known_body",)
+
+    def __init__(self) -> None:
+        self.known_body = b""
+
+
+@final
+class Entry:
+    """The record that a log stands at."""
+
+    __slots__ = ("envelope", "id", "record_bytes", "signature", "value")
+
+    def __init__(self) -> None:
+        self.envelope = self.record_bytes = self.signature = b""
+        self.id = NO_ID
+        self.value: list[Any] = []
+
+
+@final
+class Source:
+    """One bundle's file of a log."""
+
+    __slots__ = ("count", "file", "finding", "finding_at", "path", "reader")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = str(path)
+        self.reader: FrameReader | None = FrameReader(path)  # None: it ended or failed
+        self.count = 0
+        self.finding: Finding | None = None
+        self.finding_at = 0
+
+
+@final
+class LogAudit:
+    """What has been accepted of one log: a head, and a compact index of about 55 bytes a record."""
+
+    def __init__(
+        self, author: int, epoch: int, *, roster: Roster, paths: Sequence[Path], memo: Memo
+    ) -> None:
+        self.author = author
+        self.epoch = epoch
+        self.members = roster
+        self.key = roster.key(author, epoch)
+        self.sources = [Source(path) for path in paths]
+        self.memo = memo
+        self.entry = Entry()
+        # Where the chain stands (the names that ledger.chain reads).
+        self.next_seq = 0
+        self.prev_id = NO_ID
+        self.lamport = self.time_ms = self.round = self.roster = 0
+        # The index: what records of other logs may refer to.
+        self.ids = bytearray()
+        self.times = array("Q")
+        self.kinds = array("H")
+        self.rounds = array("I")
+        self.samples = array("Q")
+        self.codecs = array("B")
+        # What this log's own acks say, and its first one that nothing answers yet.
+        self.acked: dict[tuple[int, int], int] = {}
+        self.suspect: tuple[int, list[Any]] | None = None
+        self.refused_at: int | None = None
+
+    def __len__(self) -> int:
+        """Return how many records other logs may refer to."""
+        return len(self.times)
+
+    @property
+    def accepted(self) -> int:
+        """How many records stand."""
+        return len(self) if self.refused_at is None else min(len(self), self.refused_at)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a file of this log failed, so that what lies past its end cannot be judged."""
+        return any(source.finding is not None for source in self.sources)
+
+    def advance(self) -> bool:
+        """Read and check the next record into ``entry``; False when the log is over."""
+        entry = self.entry
+        if entry.value:
+            self._follow(entry)
+        if len(self.sources) == 1:
+            source = self.sources[0]
+            envelope = self._read(source)
+            return envelope is not None and self._check([source], envelope)
+        return self._advance_together()
+
+    def _follow(self, entry: Entry) -> None:
+        value = entry.value
+        self.next_seq = value[4] + 1
+        self.prev_id = entry.id
+        self.roster, self.round, self.lamport, self.time_ms = value[6], *value[8:11]
+        entry.value = []
+
+    def _read(self, source: Source) -> bytes | None:
+        """Step 4: take a whole frame."""
+        if source.reader is None:
+            return None
+        try:
+            envelope = source.reader.next_frame()
+        except VerificationError as error:
+            self._refuse([source], Finding(4, error), source.count)
+            return None
+        if envelope is None:
+            source.reader = None
+            if source.count == 0:
+                empty = VerificationError("E_TRUNCATED", "a log without records")
+                self._refuse([source], Finding(4, empty), 0)
+            return None
+        source.count += 1
+        return envelope
+
+    def _advance_together(self) -> bool:
+        spellings: dict[bytes, list[Source]] = {}
+        for source in self.sources:
+            envelope = self._read(source)
+            if envelope is not None:
+                spellings.setdefault(envelope, []).append(source)
+        # One record may come with two good signatures: its id is the same.
+        accepted: dict[bytes, list[tuple[bytes, list[Any], list[Source]]]] = {}
+        for envelope, sources in spellings.items():
+            if self._check(sources, envelope):
+                found = (envelope, self.entry.value, sources)
+                accepted.setdefault(self.entry.id, []).append(found)
+        if len(accepted) != 1:
+            self._fork([found[0] for found in accepted.values()])
+            self.entry.value = []
+            return False
+        (self.entry.id, ((self.entry.envelope, self.entry.value, _), *_)) = accepted.popitem()
+        return True
+
+    def _fork(self, branches: list[tuple[bytes, list[Any], list[Source]]]) -> None:
+        """Two records for one slot in different bundles: nothing of the log stands from here."""
+        proof = tuple(envelope for envelope, _, _ in branches)
+        for (_, _, sources), (_, _, others) in zip(
+            branches, branches[1:] + branches[:1], strict=True
+        ):
+            error = VerificationError("E_FORK", f"{others[0].file} has another record here")
+            self._refuse(sources, Finding(9, error, proof), self.next_seq)
+
+    def _check(self, sources: list[Source], envelope: bytes) -> bool:
+        """Steps 5 to 10 for one record; ``entry`` holds it when they pass."""
+        entry = self.entry
+        entry.envelope = envelope
+        number = 5
+        try:
+            for number, step in RECORD_STEPS:  # noqa: B007 - the failure names it
+                step(self, entry)
+        except VerificationError as error:
+            # Decoding and schema are one pass; the code tells which of the two it was.
+            if number == 5 and error.code in _SCHEMA_CODES:
+                number = 6
+            entry.value = []
+            proof: tuple[bytes, ...] = ()
+            if error.code == "E_FORK" and error.seq is not None:
+                proof = (self._frame_at(sources[0], error.seq), envelope)
+            self._refuse(sources, Finding(number, error, proof), self.next_seq)
+            return False
+        return True
+
+    def _frame_at(self, source: Source, seq: int) -> bytes:
+        reader = FrameReader(source.path)
+        for _ in range(seq):
+            reader.next_frame()
+        return reader.next_frame() or b""
+
+    def refuse(self, finding: Finding, seq: int) -> None:
+        """Refuse this log from ``seq`` on, in every file that has that record."""
+        self._refuse([source for source in self.sources if source.count > seq], finding, seq)
+
+    def _refuse(self, sources: list[Source], finding: Finding, seq: int) -> None:
+        error = finding.error.locate(author=self.author, epoch=self.epoch, seq=seq)
+        for source in sources:
+            source.reader = None
+            if source.finding is None or source.finding_at > seq:
+                own = VerificationError(
+                    error.code, error.message, file=source.file, author=error.author,
+                    epoch=error.epoch, seq=error.seq, expected=error.expected,
+                )  # fmt: skip
+                source.finding = Finding(finding.step, own, finding.proof)
+                source.finding_at = seq
+        if all(source.reader is None for source in self.sources):
+            self.refused_at = seq if self.refused_at is None else min(seq, self.refused_at)
+
+    def commit(self, id_: bytes, value: list[Any]) -> None:
+        """Let records of other logs refer to this one."""
+        self.ids += id_
+        self.times.append(value[10])
+        kind = value[7]
+        self.kinds.append(kind)
+        self.rounds.append(value[8])
+        offers = kind == Kind.CONTRIBUTION
+        self.samples.append(value[12][4] if offers else 0)
+        self.codecs.append(value[12][2] if offers else 0)
+
+
+def step_5_6_decode(log: LogAudit, entry: Entry) -> None:
+    """Envelope, encoding and schema. E_ENVELOPE, E_ENCODING, E_NONCANONICAL, E_VERSION …."""
+    entry.record_bytes, entry.signature = split_envelope(entry.envelope)
+    memo = log.memo
+    value = decode_record(entry.record_bytes, known_body=memo.known_body)
+    if value[7] == Kind.AGGREGATION and not entry.record_bytes.endswith(memo.known_body or b"-"):
+        memo.known_body = pack(value[12])
+    entry.value = value
+
+
+def step_7_identity(log: LogAudit, entry: Entry) -> None:
+    """Network, roster, and the author that the file's name promises."""
+    value = entry.value
+    check_identity(value, log.members)
+    if value[2] != log.author or value[3] != log.epoch:
+        raise VerificationError(
+            "E_AUTHOR_MISMATCH",
+            f"record of author {value[2]}, epoch {value[3]}",
+            expected=f"author {log.author}, epoch {log.epoch} as in the file's name",
+        )
+
+
+def step_8_signature(log: LogAudit, entry: Entry) -> None:
+    """The author's key of this epoch signed these bytes. E_SIGNATURE."""
+    verify_joined(log.key, entry.signature + DOMAIN + entry.record_bytes)
+
+
+def step_9_chain(log: LogAudit, entry: Entry) -> None:
+    """The record takes the next place of its log. E_GAP, E_FORK, E_PREV, E_OPEN, E_OPEN_KEY."""
+    value = entry.value
+    entry.id = record_id(entry.record_bytes)
+    seq = value[4]
+    if seq < len(log) and log.ids[seq * 32 : seq * 32 + 32] != entry.id:
+        raise VerificationError("E_FORK", "another record for a slot that is taken", seq=seq)
+    check_links(log, value, entry.id)
+    if seq == 0:
+        check_open(value, log.key, log.members.net)
+
+
+def step_10_monotone(log: LogAudit, entry: Entry) -> None:
+    """Clocks and rounds only go forward. E_LAMPORT, E_TIME_BACKWARD, E_ROUND_BACKWARD …."""
+    check_monotone(log, entry.value)
+
+
+RECORD_STEPS: Final[tuple[tuple[int, Callable[[LogAudit, Entry], None]], ...]] = (
+    (5, step_5_6_decode),
+    (7, step_7_identity),
+    (8, step_8_signature),
+    (9, step_9_chain),
+    (10, step_10_monotone),
+)

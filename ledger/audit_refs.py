@@ -1,0 +1,217 @@
+"""What records say about records of other logs: steps 11 and 12. Room: ledger. docs/ledger.md §10.
+
+Records come here in the order of their lamport numbers, so what an honest one refers to by ack
+has been seen. What has not been seen yet is kept until it comes or until all logs are over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias, final
+
+from .audit_log import LogAudit
+from .bodies import Codec, Kind, Rule
+from .chain import TIME_AHEAD_MAX_MS
+from .charter import Charter
+from .errors import VerificationError
+from .report import Finding
+from .roster import Roster
+from .weights import weights_micro
+
+Log: TypeAlias = tuple[int, int]
+_SWEEP_MIN: Final = 4_096
+_CODEC_OF_RULE: Final = {Rule.MEAN: Codec.FLOAT32, Rule.MOMENTS: Codec.MOMENTS}
+
+
+@final
+class AckAudit:
+    """Step 11: acks name records that exist and lie before."""
+
+    def __init__(self, logs: Mapping[Log, LogAudit], roster: Roster) -> None:
+        self._logs = logs
+        self._roster = roster
+
+    def check(self, log: LogAudit, value: list[Any]) -> None:
+        """E_DEP_SELF, E_DEP_UNKNOWN, E_TIME_CAUSAL, E_ACK_BACKWARD; doubts are kept."""
+        logs, acked, own, latest_ms = self._logs, log.acked, log.author, value[10]
+        latest_ms += TIME_AHEAD_MAX_MS
+        for ack in value[11]:
+            author, epoch, seq, id_ = ack
+            if author == own:
+                raise VerificationError("E_DEP_SELF", "a record acks its own author's log")
+            key = (author, epoch)
+            target = logs.get(key)
+            if seq < acked.get(key, -1):
+                raise VerificationError(
+                    "E_ACK_BACKWARD",
+                    f"ack of {author}/{epoch}/{seq}",
+                    expected=f"at least seq {acked[key]}",
+                )
+            if target is None or target.ids[seq * 32 : seq * 32 + 32] != id_:
+                self._doubt(log, value[4], ack)
+                continue
+            if target.times[seq] > latest_ms:
+                raise VerificationError(
+                    "E_TIME_CAUSAL",
+                    f"acks {author}/{epoch}/{seq}, whose clock is more than a day ahead",
+                    expected=f"time_ms {target.times[seq] - TIME_AHEAD_MAX_MS} or later",
+                )
+            acked[key] = seq
+
+    def _doubt(self, log: LogAudit, own_seq: int, ack: list[Any]) -> None:
+        """An ack that nothing answers (yet): refuse what is certain, keep the first other one."""
+        author, epoch, seq, _ = ack
+        try:
+            self._roster.key(author, epoch)
+        except VerificationError as error:
+            raise VerificationError("E_DEP_UNKNOWN", error.message) from None
+        target = self._logs.get((author, epoch))
+        if target is not None and seq < len(target):
+            raise VerificationError(
+                "E_DEP_UNKNOWN",
+                f"acks another record for {author}/{epoch}/{seq} than the bundles hold",
+                expected=f"id {bytes(target.ids[seq * 32 : seq * 32 + 32]).hex()}",
+            )
+        if log.suspect is None:
+            log.suspect = (own_seq, ack)
+
+    def settle(self) -> None:
+        """Decide the doubts once every log is over. E_MISSING_AUTHOR, E_OMISSION, E_CAUSALITY …."""
+        for log in self._logs.values():
+            if log.suspect is not None:
+                own_seq, ack = log.suspect
+                error = self._judge(ack)
+                if error is not None:
+                    step = 4 if error.code == "E_MISSING_AUTHOR" else 11
+                    log.refuse(Finding(step, error), own_seq)
+
+    def _judge(self, ack: list[Any]) -> VerificationError | None:
+        author, epoch, seq, id_ = ack
+        name = f"{author}/{epoch}/{seq}"
+        target = self._logs.get((author, epoch))
+        if target is None:
+            return VerificationError(
+                "E_MISSING_AUTHOR", f"acks {name}, and no bundle has a log of author {author}"
+            )
+        if seq >= len(target):
+            if target.damaged:
+                return None  # the damaged file is refused already; this record may be honest
+            return VerificationError(
+                "E_OMISSION", f"acks {name}; that record has been left out of the bundles",
+                expected=f"seq up to {len(target) - 1}",
+            )  # fmt: skip
+        if target.ids[seq * 32 : seq * 32 + 32] != id_:
+            return VerificationError(
+                "E_DEP_UNKNOWN", f"acks another record for {name} than the bundles hold"
+            )
+        return VerificationError("E_CAUSALITY", f"acks {name}, whose lamport is not below its own")
+
+
+@final
+class AggregationAudit:
+    """Step 12: inputs are contributions that exist, and weigh what the charter says."""
+
+    def __init__(self, logs: Mapping[Log, LogAudit], charter: Charter) -> None:
+        self._logs = logs
+        self._policy = charter.aggregation
+        self._bucketed = charter.privacy.sample_count == "bucket"
+        self._good: tuple[int, list[Any]] | None = None  # members that agree write the same
+        self._waiting: list[tuple[LogAudit, int, int, list[Any]]] = []
+        self._sweep_at = _SWEEP_MIN
+
+    def check(self, log: LogAudit, value: list[Any]) -> None:
+        """E_AGG_INPUT, E_AGG_WEIGHT; one whose inputs are still to come waits."""
+        if value[7] != Kind.AGGREGATION or self._good == (value[8], value[12]):
+            return
+        if not self._judge(value[8], value[12], over=False):
+            self._waiting.append((log, value[4], value[8], value[12]))
+            if len(self._waiting) >= self._sweep_at:
+                self.settle(over=False)
+                # Doubling what is left keeps the sweeps together linear.
+                self._sweep_at = 2 * len(self._waiting) + _SWEEP_MIN
+
+    def settle(self, *, over: bool) -> None:
+        """Look again at those that wait; ``over``: nothing more will come."""
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            log, own_seq, round_, body = item
+            try:
+                if self._good != (round_, body) and not self._judge(round_, body, over=over):
+                    self._waiting.append(item)
+            except VerificationError as error:
+                log.refuse(Finding(12, error), own_seq)
+
+    def _judge(self, round_: int, body: list[Any], *, over: bool) -> bool:
+        """Return True if this is right or cannot be judged any more, False if it must wait."""
+        rule, _, inputs, _, _ = body
+        if not inputs:
+            raise VerificationError("E_AGG_INPUT", "an aggregation without inputs")
+        if rule == Rule.MOMENTS and round_ != 0:
+            raise VerificationError(
+                "E_AGG_INPUT", "rule MOMENTS outside round 0", expected="round 0"
+            )
+        samples = []
+        last_author = -1
+        for author, epoch, seq, id_, _ in inputs:
+            if author == last_author:
+                raise VerificationError("E_AGG_INPUT", f"author {author} is an input twice")
+            last_author = author
+            target = self._logs.get((author, epoch))
+            if target is None or seq >= len(target):
+                if not over:
+                    return False
+                if target is not None and target.damaged:
+                    return True
+                raise VerificationError(
+                    "E_AGG_INPUT", f"input {author}/{epoch}/{seq} is in no bundle"
+                )
+            self._check_input(target, seq, id_, round_, _CODEC_OF_RULE[rule])
+            samples.append(target.samples[seq])
+        weights = [one[4] for one in inputs]
+        expected = [0] * len(inputs)
+        if rule == Rule.MEAN:
+            expected = weights_micro(samples, self._policy)
+        if weights != expected:
+            author, weight, right = next(
+                (one[0], one[4], right)
+                for one, right in zip(inputs, expected, strict=True)
+                if one[4] != right
+            )
+            raise VerificationError(
+                "E_AGG_WEIGHT", f"author {author} weighs {weight}", expected=str(right)
+            )
+        self._good = (round_, body)
+        return True
+
+    def _check_input(
+        self, target: LogAudit, seq: int, id_: bytes, round_: int, codec: Codec
+    ) -> None:
+        name = f"input {target.author}/{target.epoch}/{seq}"
+        if target.ids[seq * 32 : seq * 32 + 32] != id_:
+            raise VerificationError("E_AGG_INPUT", f"{name} has another id in the bundles")
+        if target.kinds[seq] != Kind.CONTRIBUTION:
+            raise VerificationError("E_AGG_INPUT", f"{name} is no CONTRIBUTION")
+        if target.rounds[seq] > round_:
+            raise VerificationError(
+                "E_AGG_INPUT", f"{name} is of round {target.rounds[seq]}", expected=f"<= {round_}"
+            )
+        if target.codecs[seq] != codec:
+            raise VerificationError("E_AGG_INPUT", f"{name} has another codec than the rule's")
+        samples = target.samples[seq]
+        if self._bucketed and samples & (samples - 1):
+            raise VerificationError(
+                "E_AGG_INPUT", f"{name} gives {samples} samples", expected="a power of two"
+            )
+
+
+def acks_by_member(
+    logs: Iterable[LogAudit],
+) -> dict[Log, dict[int, int]]:
+    """Return the ack matrix of :mod:`ledger.finality` from what the audit kept."""
+    matrix: dict[Log, dict[int, int]] = {}
+    for log in logs:
+        matrix.setdefault((log.author, log.epoch), {})[log.author] = log.accepted - 1
+        for target, seq in log.acked.items():
+            row = matrix.setdefault(target, {})
+            row[log.author] = max(row.get(log.author, -1), seq)
+    return matrix

@@ -1,0 +1,230 @@
+"""Bundles: what a hospital hands to an auditor. Room: ledger. Spec: docs/ledger.md §9.
+
+A directory with ``charter.toml`` and ``logs/AAAA-EEEE.log``; a log is frames, each a u32 length
+(big-endian) and an envelope, closed by an end mark, a frame of length 0. The mark makes a cut at
+a frame's border as visible as one inside a frame.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias, final
+
+from .canonical import ENVELOPE_BYTES_MAX, unpack
+from .charter import CHARTER_BYTES_MAX
+from .errors import ConfigError, StoreError, VerificationError
+from .record import Kind
+from .store import Store
+
+Log: TypeAlias = tuple[int, int]  # (author, epoch)
+
+CHARTER_NAME: Final = "charter.toml"
+LOGS_NAME: Final = "logs"
+END_MARK: Final = bytes(4)
+CHUNK_BYTES: Final = 1 << 17  # above the largest frame; one buffer for each open log
+_LOG_NAME: Final = re.compile(r"([0-9]{4,5})-([0-9]{4,10})\.log")
+
+
+def log_name(log: Log) -> str:
+    """Return the file name of one log: AAAA-EEEE.log."""
+    return f"{log[0]:04d}-{log[1]:04d}.log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle's files. Nothing in them has been believed yet."""
+
+    path: Path
+    charter_bytes: bytes
+    logs: Mapping[Log, Path]
+
+
+def export_bundle(store: Store, charter_bytes: bytes, directory: Path | str) -> Path:
+    """Write everything that can be checked on its own to a new ``directory``; return its path.
+
+    The directory appears whole or not at all. Raises ConfigError if it holds something already,
+    StoreError if the disk fails.
+    """
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(f"{directory}: exists and is not empty; name a new directory")
+    partial = directory.with_name(f".{directory.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / LOGS_NAME).mkdir(parents=True)
+        _write(partial / CHARTER_NAME, iter([charter_bytes]))
+        for log, count in closed_counts(store).items():
+            if count:
+                _write(partial / LOGS_NAME / log_name(log), _frames(store, log, count))
+        _sync_directory(partial / LOGS_NAME)
+        _sync_directory(partial)
+        partial.rename(directory)
+        _sync_directory(directory.absolute().parent)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise StoreError(f"{directory}: {error.strerror or error}") from error
+    return directory
+
+
+def closed_counts(store: Store) -> dict[Log, int]:
+    """Return how many records of each log can be exported: those whose references are held.
+
+    Gossip may bring a record before one that it acks; such a record waits for a later export,
+    since an auditor who cannot find what a record refers to must refuse it.
+    """
+    counts = {log: head.next_seq for log, head in store.heads().items()}
+    while True:
+        before = dict(counts)
+        for signed in store.records():
+            value: Any = unpack(signed.record_bytes)
+            log, seq = (value[2], value[3]), value[4]
+            if seq < counts.get(log, 0) and any(
+                ref_seq >= counts.get((author, epoch), 0)
+                for author, epoch, ref_seq in _references(value)
+            ):
+                counts[log] = seq
+        if counts == before:
+            return counts
+
+
+def _references(value: Any) -> Iterator[tuple[int, int, int]]:
+    for author, epoch, seq, _ in value[11]:
+        yield author, epoch, seq
+    if value[7] == Kind.AGGREGATION:
+        for author, epoch, seq, *_ in value[12][2]:
+            yield author, epoch, seq
+
+
+def _frames(store: Store, log: Log, count: int) -> Iterator[bytes]:
+    for signed in store.records(author=log[0], epoch=log[1], limit=count):
+        envelope = signed.envelope()
+        yield len(envelope).to_bytes(4, "big") + envelope
+    yield END_MARK
+
+
+def _write(path: Path, parts: Iterator[bytes]) -> None:
+    with path.open("xb") as file:
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_bundle(directory: Path | str) -> Bundle:
+    """List a bundle's files and read its charter.
+
+    Raises ConfigError if this is no bundle or cannot be read, VerificationError E_BUNDLE for a
+    file that does not belong there or is none.
+    """
+    path = Path(directory)
+    try:
+        inside = _entries(path)
+        if CHARTER_NAME not in inside or LOGS_NAME not in inside:
+            raise ConfigError(f"{path}: not a bundle: {CHARTER_NAME} or {LOGS_NAME}/ is missing")
+        for name, entry in inside.items():
+            wanted = {CHARTER_NAME: stat.S_IFREG, LOGS_NAME: stat.S_IFDIR}.get(name)
+            _must_be(entry, wanted)
+        logs = {}
+        for name, entry in sorted(_entries(path / LOGS_NAME).items()):
+            match = _LOG_NAME.fullmatch(name)
+            log = (int(match[1]), int(match[2])) if match else None
+            _must_be(entry, stat.S_IFREG if log is not None and log_name(log) == name else None)
+            if log is not None:
+                logs[log] = Path(entry.path)
+        charter_bytes = _read_at(path / CHARTER_NAME, 0, CHARTER_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or path}: {error.strerror or error}") from None
+    return Bundle(path=path, charter_bytes=charter_bytes, logs=logs)
+
+
+def _entries(path: Path) -> dict[str, os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        return {entry.name: entry for entry in entries}
+
+
+def _must_be(entry: os.DirEntry[str], kind: int | None) -> None:
+    """Refuse what is not named here, and links, pipes and devices in place of files."""
+    name = ascii(entry.path)[1:-1]
+    if kind is None:
+        raise VerificationError("E_BUNDLE", "does not belong in a bundle; remove it", file=name)
+    if stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode) != kind:
+        what = "a directory" if kind == stat.S_IFDIR else "a regular file"
+        raise VerificationError("E_BUNDLE", f"is not {what}", file=name)
+
+
+def _read_at(path: Path, offset: int, bytes_max: int) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, bytes_max, offset)
+    finally:
+        os.close(fd)
+
+
+@final
+class FrameReader:
+    """Reads the frames of one log, a chunk at a time; holds no file open in between."""
+
+    __slots__ = ("_buffer", "_offset", "_path", "_position")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._buffer = b""
+        self._position = 0
+        self._offset = 0  # of the first byte after the buffer
+
+    def next_frame(self) -> bytes | None:
+        """Return the next envelope, or None at the end mark. Raises E_TRUNCATED, E_SIZE."""
+        body = self._position + 4
+        length = int.from_bytes(self._buffer[self._position : body], "big")
+        end = body + length
+        if not 0 < length <= ENVELOPE_BYTES_MAX or end > len(self._buffer):
+            return self._next_slowly()
+        self._position = end
+        return self._buffer[body:end]
+
+    def _next_slowly(self) -> bytes | None:
+        """Do the same at a chunk's border, at the end and where something is wrong."""
+        head = self._take(4)
+        length = int.from_bytes(head, "big")
+        if len(head) == 4 and length == 0:
+            if self._take(1):
+                raise VerificationError("E_SIZE", "bytes after the end mark")
+            return None
+        if len(head) == 4 and length > ENVELOPE_BYTES_MAX:
+            raise VerificationError(
+                "E_SIZE", f"frame of {length} bytes", expected=f"at most {ENVELOPE_BYTES_MAX}"
+            )
+        envelope = self._take(length) if len(head) == 4 else b""
+        if len(head) < 4 or len(envelope) < length:
+            raise VerificationError(
+                "E_TRUNCATED", "the file ends inside a frame or without its end mark"
+            )
+        return envelope
+
+    def _take(self, count: int) -> bytes:
+        while len(self._buffer) - self._position < count:
+            try:
+                chunk = _read_at(self._path, self._offset, CHUNK_BYTES)
+            except OSError as error:
+                raise ConfigError(f"{self._path}: {error.strerror or error}") from None
+            if not chunk:
+                break
+            self._buffer = self._buffer[self._position :] + chunk
+            self._position = 0
+            self._offset += len(chunk)
+        taken = self._buffer[self._position : self._position + count]
+        self._position += len(taken)
+        return taken

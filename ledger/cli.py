@@ -1,0 +1,88 @@
+"""``swarm-audit``: parse, call, map to exit codes. Room: ledger. Spec: docs/ledger.md §10."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from .errors import SwarmError
+
+EXIT_CANNOT_CHECK: Final = 2
+
+_EXAMPLES: Final = """\
+examples:
+  swarm-audit verify bundle/ --charter charter.toml --charter-digest 3f8a…c1
+  swarm-audit verify st-anna/ mercy/ lakeside/ --charter charter.toml --charter-digest 3f8a…c1
+  swarm-audit verify bundle/ --json | jq .verdict
+
+exit status:
+  0  verified
+  1  refuted: at least one file of one bundle is not what the ledger demands
+  2  could not check: bad usage, or something cannot be read
+  3  verified, but evidence is missing (named on the first line)
+
+Give several hospitals' bundles at once: a record that one of them left out is in another.
+The charter and its digest must come from outside the bundles, or they vouch for themselves.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _verify(options)
+    except (SwarmError, OSError) as error:
+        text = " ".join(str(error).split())
+        print(f"swarm-audit: could not check: {text}", file=sys.stderr)  # noqa: T201
+        return EXIT_CANNOT_CHECK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="swarm-audit",
+        description="Check the ledgers of a swarm, alone and offline.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    verify = commands.add_parser(
+        "verify",
+        help="check bundles against the numbered list of docs/ledger.md",
+        description="Check bundles together, against the numbered list of docs/ledger.md.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verify.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="a directory")
+    verify.add_argument("--charter", metavar="FILE", type=Path, help="your copy of charter.toml")
+    verify.add_argument(
+        "--charter-digest", metavar="HEX", type=_digest, help="its digest, from a trusted channel"
+    )
+    verify.add_argument("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+def _digest(text: str) -> str:
+    text = text.strip().lower()
+    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+        raise argparse.ArgumentTypeError("a digest has 64 hex digits")
+    return text
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .verify import verify_bundles
+
+    charter_bytes = None if options.charter is None else options.charter.read_bytes()
+    report = verify_bundles(options.bundles, charter_bytes, options.charter_digest)
+    if options.json:
+        print(json.dumps(report.to_json(), indent=2))  # noqa: T201
+    else:
+        print(report.to_text())  # noqa: T201
+    return report.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

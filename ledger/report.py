@@ -1,0 +1,138 @@
+"""What an audit found, in words and in JSON. Room: ledger. Spec: docs/ledger.md §10."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import VerificationError
+
+VERIFIED = "VERIFIED"
+REFUTED = "REFUTED"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One refusal: the step of the list, the error, and for a fork both envelopes."""
+
+    step: int
+    error: VerificationError
+    proof: tuple[bytes, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        error = self.error
+        return {
+            "step": self.step,
+            "code": error.code,
+            "message": error.message,
+            "file": error.file,
+            "author": error.author,
+            "epoch": error.epoch,
+            "seq": error.seq,
+            "expected": error.expected,
+            "proof": [envelope.hex() for envelope in self.proof],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSummary:
+    """One log: how many records were accepted, and up to where they are final."""
+
+    author: int
+    epoch: int
+    records: int
+    final_seq: int  # -1: none
+    head_id: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The whole answer. ``records`` and ``final`` count what was accepted."""
+
+    charter_digest: str
+    members: int
+    tolerated: int  # f: how many liars
+    quorum: int  # q
+    records: int = 0
+    final: int = 0
+    counts: Mapping[str, Mapping[str, int]]  # kind → state → records
+    not_understood: int = 0  # extension kinds
+    logs: tuple[LogSummary, ...] = ()
+    missing: tuple[str, ...]
+    supplied: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Either VERIFIED or REFUTED."""
+        return REFUTED if self.findings else VERIFIED
+
+    @property
+    def exit_status(self) -> int:
+        """0 verified, 1 refuted, 3 verified but evidence is missing."""
+        return 1 if self.findings else 3 if self.missing else 0
+
+    def first_line(self) -> str:
+        """Return the verdict and everything that qualifies it."""
+        kinds = ", ".join(f"{kind} {sum(states.values())}" for kind, states in self.counts.items())
+        return (
+            f"{self.verdict}: {self.records} records ({kinds or 'none'}), "
+            f"{self.final} final, {self.records - self.final} signed only; "
+            f"refused: {len(self.findings)}; "
+            f"missing: {'; '.join(self.missing) or 'nothing'}; "
+            f"supplied: {', '.join(self.supplied)}"
+        )
+
+    def to_text(self) -> str:
+        """Return the verdict's line and what is behind it, one fact a line."""
+        lines = [self.first_line()]
+        for finding in self.findings:
+            lines.append(f"  step {finding.step}: {finding.error}")
+            lines += [f"    proof: {envelope.hex()}" for envelope in finding.proof]
+        lines.append(f"  charter {self.charter_digest}")
+        lines.append(
+            f"  members {self.members}, liars tolerated {self.tolerated}, quorum {self.quorum}"
+        )
+        for kind, states in self.counts.items():
+            lines.append(f"  {kind}: " + ", ".join(f"{n} {state}" for state, n in states.items()))
+        if self.not_understood:
+            lines.append(f"  not understood (extension kinds): {self.not_understood}")
+        for log in self.logs:
+            lines.append(
+                f"  log {log.author:04d}-{log.epoch:04d}: {log.records} records, "
+                f"final up to {log.final_seq}, head {log.head_id.hex()}"
+            )
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, the same facts."""
+        return {
+            "verdict": self.verdict,
+            "exit_status": self.exit_status,
+            "charter_digest": self.charter_digest,
+            "members": self.members,
+            "tolerated": self.tolerated,
+            "quorum": self.quorum,
+            "records": self.records,
+            "final": self.final,
+            "counts": {kind: dict(states) for kind, states in self.counts.items()},
+            "not_understood": self.not_understood,
+            "logs": [
+                {
+                    "author": log.author,
+                    "epoch": log.epoch,
+                    "records": log.records,
+                    "final_seq": log.final_seq,
+                    "head_id": log.head_id.hex(),
+                }
+                for log in self.logs
+            ],
+            "missing": list(self.missing),
+            "supplied": list(self.supplied),
+            "notes": list(self.notes),
+            "findings": [finding.to_json() for finding in self.findings],
+        }
