@@ -7,9 +7,7 @@ sending. Unlike gossip over libp2p nobody forwards for others: a cut link is a l
 """
 
 import heapq
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
@@ -17,18 +15,8 @@ import numpy as np
 import trio
 
 from ledger.errors import PeerError, UnavailableError
-from node.framing import (
-    REPLY_HEADER_BYTES,
-    REQUEST_HEADER_BYTES,
-    Status,
-    error_text,
-    raise_for_status,
-)
-from node.limits import Deduplicator
+from node.framing import REPLY_HEADER_BYTES, REQUEST_HEADER_BYTES, Status, raise_for_status
 from node.network import (
-    GOSSIP_QUEUE_MAX,
-    REQUEST_BYTES_MAX,
-    SERVING_MAX,
     TASK_STATUS_IGNORED,
     EventLog,
     Handlers,
@@ -37,6 +25,7 @@ from node.network import (
     check_gossip,
     check_request,
 )
+from node.serving import GossipInbox, RequestDesk
 
 _NEVER_S: Final = -1e18
 
@@ -239,19 +228,16 @@ class MemoryNetwork:
     def __init__(self, hub: MemoryHub, index: int, log: EventLog | None) -> None:
         self._hub = hub
         self._index = index
-        self._log = log
         self._dead = False
         self._nursery: trio.Nursery | None = None
         self._inbox: list[tuple[float, int, int, _Message]] = []
         self._posted = 0
         self._arrival = trio.Event()
         self._waiting: list[_Answer] = []
-        self._serving: Counter[int] = Counter()
-        self._seen = Deduplicator()
         self._last_seen_s: dict[int, float] = {}
         self._traffic = Traffic()
-        # A queue and a task of its own: a gossip handler may wait for a reply that comes after.
-        self._to_handle, self._gossip = trio.open_memory_channel[_Gossip](GOSSIP_QUEUE_MAX)
+        self._desk = RequestDesk(log or _NoLog())
+        self._gossip = GossipInbox(log or _NoLog())
 
     @property
     def running(self) -> bool:
@@ -265,14 +251,12 @@ class MemoryNetwork:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._handle_gossip, handlers)
+                nursery.start_soon(self._gossip.run, handlers)
                 task_status.started()
                 await self._deliver(nursery, handlers)
         finally:
             if not self._dead:
                 self._hub.crash(self._index)
-            self._to_handle.close()
-            self._gossip.close()
 
     async def broadcast(self, message: bytes) -> None:
         """Send to every connected member."""
@@ -358,48 +342,19 @@ class MemoryNetwork:
     def _take(self, message: _Message, nursery: trio.Nursery, handlers: Handlers) -> None:
         match message:
             case _Gossip():
-                if self._seen.is_new(message.author, message.message, now_s=_now_s()):
-                    with suppress(trio.WouldBlock):
-                        self._to_handle.send_nowait(message)
+                self._gossip.put(message.author, message.message)
             case _Request():
                 nursery.start_soon(self._serve, message, handlers)
             case _Reply():
                 message.answer.reply = message.status, message.body
                 message.answer.done.set()
 
-    async def _handle_gossip(self, handlers: Handlers) -> None:
-        async for gossip in self._gossip:
-            try:
-                await handlers.on_gossip(gossip.author, gossip.message)
-            except Exception as error:  # noqa: BLE001 - no handler stops the network
-                self._warn("on_gossip", gossip.author, error)
-
     async def _serve(self, request: _Request, handlers: Handlers) -> None:
-        peer = request.author
-        if self._serving[peer] >= SERVING_MAX:
-            status, body = Status.BUSY, b"too many requests at once"
-        else:
-            self._serving[peer] += 1
-            try:
-                status, body = await self._answer(request, handlers)
-            finally:
-                self._serving[peer] -= 1
+        status, body = await self._desk.answer(
+            handlers, request.author, request.protocol, request.body
+        )
         reply = _Reply(self._index, status, body, request.answer)
-        self._send(peer, reply, REPLY_HEADER_BYTES + len(body))
-
-    async def _answer(self, request: _Request, handlers: Handlers) -> tuple[Status, bytes]:
-        try:
-            body = await handlers.on_request(request.author, request.protocol, request.body)
-            if len(body) > REQUEST_BYTES_MAX:
-                raise ValueError(f"reply of {len(body)} bytes")  # noqa: TRY301 - our own bug
-        except PeerError as error:
-            return Status.REFUSED, error_text(error)
-        except UnavailableError as error:
-            return Status.BUSY, error_text(error)
-        except Exception as error:  # noqa: BLE001 - no handler stops the network
-            self._warn(request.protocol, request.author, error)
-            return Status.FAILED, b"the peer failed to answer"
-        return Status.OK, body
+        self._send(request.author, reply, REPLY_HEADER_BYTES + len(body))
 
     def _die(self) -> None:
         self._dead = True
@@ -416,9 +371,14 @@ class MemoryNetwork:
             if answer.peer == index:
                 answer.done.set()
 
-    def _warn(self, where: str, peer: int, error: Exception) -> None:
-        if self._log is not None:
-            self._log.warning("handler_failed", where=where, peer=peer, error=repr(error))
+
+class _NoLog:
+    """For tests that do not look."""
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Drop it."""
+
+    info = warning = debug
 
 
 def _now_s() -> float:
