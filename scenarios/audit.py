@@ -11,11 +11,13 @@ from typing import Any, Final
 from scenarios.commands import ScenarioError, command, last_line
 from scenarios.outcome import LedgerOutcome
 
-STATUSES: Final = (0, 1, 2, 3)
+STATUSES: Final = (0, 1, 3)  # 2: it could not check, and its last line says why
+FINAL: Final = "final"
+PLACES: Final = ("file", "author", "seq", "expected")
 
 
 def audit(bundles: Sequence[Path], *, charter: Path, charter_digest: str) -> LedgerOutcome:
-    """Run `swarm-audit verify … --json`; any verdict is a result, only no verdict is an error."""
+    """Run `swarm-audit verify … --json`; any verdict is a result, none is an error."""
     status, printed = command(
         "swarm-audit", "verify", *bundles, "--charter", charter,
         "--charter-digest", charter_digest, "--json", accept=STATUSES,
@@ -46,8 +48,8 @@ def ledger_outcome(
         records=int(report.get("records", 0)),
         final=int(report.get("final", 0)),
         kinds=_kinds(report),
-        missing=_lines(report.get("missing")),
-        findings=_lines(report.get("findings")),
+        missing=tuple(map(str, report.get("missing", ()))),
+        findings=tuple(map(_finding, report.get("findings", ()))),
         bundles=tuple(map(str, bundles)),
         charter=str(charter),
         charter_digest=charter_digest,
@@ -55,14 +57,18 @@ def ledger_outcome(
 
 
 def _kinds(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    counts = report.get("counts", {})
     return {
-        str(kind): (int(count.get("records", 0)), int(count.get("final", 0)))
-        for kind, count in counts.items()
+        str(kind): (
+            sum(states.values()),
+            sum(count for state, count in states.items() if state.lower() == FINAL),
+        )
+        for kind, states in report.get("counts", {}).items()
     }
 
 
-def _lines(values: object) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        return ()
-    return tuple(value if isinstance(value, str) else json.dumps(value) for value in values)
+def _finding(finding: Mapping[str, Any]) -> str:
+    """One refusal in one line; the whole proof is in the auditor's own output."""
+    places = [f"{key} {finding[key]}" for key in PLACES if finding.get(key) is not None]
+    return f"step {finding.get('step')}: {finding.get('code')}: {finding.get('message')}" + (
+        f" ({', '.join(places)})" if places else ""
+    )

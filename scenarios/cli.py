@@ -48,6 +48,7 @@ def list_() -> None:
 
 @app.command()
 def run(
+    *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `swarm-scenario list`.")],
     data: Annotated[
         Path | None,

@@ -94,8 +94,8 @@ def comparison_svg(outcome: Outcome) -> str:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         low = min((v.low for _, values in rows for v in values if v), default=0.5)
-        axes.set_xlim(max(0.0, low - 0.01), 1.0 + 0.002)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlim(max(0.0, low - 0.01), 1.0 + (1.0 - low) * 0.02 + 0.0005)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axes.grid(axis="x", color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.set_xlabel("AUC on each hospital's own validation patients, 95 % interval")
@@ -151,7 +151,8 @@ def _panel(axes: Axes, hospital: HospitalOutcome, metric: str, rounds: int) -> N
     )  # fmt: skip
     axes.plot(at, [p.measured.value for p in points], color=SWARM, linewidth=1.6)
     if points:
-        axes.plot(at[-1], points[-1].measured.value, "o", color=SWARM, markersize=3.5)
+        end = points[-1].measured.value
+        axes.plot(at[-1], end, "o", color=SWARM, markersize=3.5, clip_on=False)
     axes.set_xlim(min(at, default=0), max(rounds, 2))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
@@ -208,7 +209,7 @@ def _limits(hospitals: Sequence[HospitalOutcome], metric: str) -> tuple[float, f
     low, high = min(values), max(values)
     pad = max((high - low) * 0.12, 0.01)
     if metric == "auc":
-        return max(0.0, low - pad), min(1.0, high + pad)
+        return max(0.0, low - pad), min(1.0 + pad / 4, high + pad)
     return max(0.0, low - pad), high + pad
 
 

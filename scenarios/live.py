@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -15,6 +15,8 @@ from rich.table import Table
 from scenarios.view import NodeView
 
 REDRAWS_PER_S: Final = 4
+BAR_WIDTH: Final = 30
+WIDE: Final = 110  # columns from which the table also says what each hospital waits for
 QUIET_S: Final = 10.0  # plain lines: say something at least this often
 
 
@@ -69,7 +71,8 @@ class LiveTable:
 
     def update(self, views: Sequence[NodeView], *, elapsed_s: float) -> None:
         """Redraw."""
-        self._live.update(progress_table(views, elapsed_s=elapsed_s), refresh=True)
+        width = self._console.width
+        self._live.update(progress_view(views, elapsed_s=elapsed_s, width=width), refresh=True)
 
 
 class PlainLines:
@@ -117,32 +120,39 @@ def plain_line(views: Sequence[NodeView]) -> str:
     return f"agreed {agreed:>2}/{rounds or '?'}  " + "  ".join(sites)
 
 
-def progress_table(views: Sequence[NodeView], *, elapsed_s: float) -> Table:
-    """Build the live table."""
-    table = Table(title=f"{elapsed_s:.0f} s", title_justify="right", box=None, pad_edge=False)
-    table.add_column("hospital", no_wrap=True)
-    table.add_column("phase", no_wrap=True, min_width=11)
-    table.add_column("round", justify="right", no_wrap=True)
-    table.add_column("", min_width=12)
-    table.add_column("agreed", justify="right", no_wrap=True)
-    table.add_column("peers", justify="right", no_wrap=True)
-    table.add_column("AUC", justify="right", no_wrap=True)
-    table.add_column("sent", justify="right", no_wrap=True)
-    table.add_column("received", justify="right", no_wrap=True)
-    table.add_column("waits for", overflow="ellipsis", no_wrap=True, style="dim")
+def progress_view(views: Sequence[NodeView], *, elapsed_s: float, width: int) -> Group:
+    """Build the live view: the swarm's progress in one line, then a row per hospital."""
+    agreed = max((view.agreed_round for view in views), default=0)
+    rounds = max((view.rounds for view in views), default=0)
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        f"agreed {agreed} of {rounds or '?'} rounds",
+        ProgressBar(total=max(rounds, 1), completed=agreed, width=BAR_WIDTH),
+        f"{elapsed_s:.0f} s",
+    )
+    return Group(head, hospital_table(views, with_reason=width >= WIDE))
+
+
+def hospital_table(views: Sequence[NodeView], *, with_reason: bool) -> Table:
+    """One row per hospital, 80 columns wide at most without the reason why it waits."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("hospital", no_wrap=True, max_width=20)
+    table.add_column("phase", no_wrap=True, min_width=9)
+    for name in ("round", "peers", "AUC", "sent", "received"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    if with_reason:
+        table.add_column("waits for", overflow="ellipsis", no_wrap=True, style="dim")
     for view in views:
-        table.add_row(
+        cells = [
             view.name,
             view.phase,
             f"{view.round}/{view.rounds}" if view.rounds else "-",
-            ProgressBar(total=max(view.rounds, 1), completed=view.agreed_round, width=12),
-            str(view.agreed_round),
             f"{view.peers}/{view.peers_max}" if view.peers_max else "-",
             "-" if view.auc is None else f"{view.auc:.3f}",
             bytes_text(view.bytes_sent),
             bytes_text(view.bytes_received),
-            view.waiting_for,
-        )
+        ]
+        table.add_row(*cells, *([view.waiting_for] if with_reason else []))
     return table
 
 

@@ -104,7 +104,7 @@ class LedgerOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Everything about a finished run."""
+    """Everything about a finished run. has_moments: round 0 summed up means and spreads."""
 
     scenario: str
     title: str
@@ -113,6 +113,7 @@ class Outcome:
     rounds: int
     members_quorum: int
     model: str
+    has_moments: bool
     hospitals: tuple[HospitalOutcome, ...]
     merges: tuple[Merge, ...]
     ledger: LedgerOutcome

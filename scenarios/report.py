@@ -15,6 +15,14 @@ from scenarios.live import bytes_text
 from scenarios.outcome import Measured, Merge, Outcome
 
 GRID_ROUNDS: Final = 25  # columns of the participation grid before it starts a new band
+KIND_MEANINGS: Final = {
+    "OPEN": "joined, by signing the charter",
+    "CONTRIBUTION": "committed to a trained update",
+    "AGGREGATION": "merged the updates and signed the result",
+    "METRICS": "measured the model on its own patients",
+    "REJECTION": "refused an update, and why",
+    "CLOSE": "left at the end",
+}
 
 
 def render_report(outcome: Outcome) -> str:
@@ -34,6 +42,8 @@ def render_report(outcome: Outcome) -> str:
     return environment.get_template("report.html").render(
         run=outcome,
         overall={name: outcome.overall(name) for name in ("alone", "swarm", "pooled")},
+        meanings=KIND_MEANINGS,
+        memory_mb=max((hospital.memory_mb for hospital in outcome.hospitals), default=0.0),
         bands=_bands(outcome.merges),
         left_out=_left_out(outcome),
         bytes_max=max((max(h.bytes_sent, h.bytes_received) for h in outcome.hospitals), default=0),

@@ -173,6 +173,7 @@ def build_outcome(
         rounds=charter.rounds.rounds,
         members_quorum=quorum,
         model=charter.model.name,
+        has_moments=charter.schema.standardise == "federated" and bool(charter.schema.features),
         hospitals=tuple(hospitals),
         merges=merges,
         ledger=ledger,

@@ -1,4 +1,4 @@
-"""The end of a run, for a terminal: one table and five lines.
+"""The end of a run, for a terminal: two tables and a few lines.
 
 Room: scenarios. Law: says the same as the report and the JSON, from the same Outcome.
 """
@@ -16,6 +16,9 @@ def print_summary(console: Console, outcome: Outcome, *, report: Path) -> None:
     """Print results, ledger, report path and every failure."""
     console.print()
     console.print(_results(outcome))
+    console.print()
+    console.print(_participation(outcome))
+    console.print()
     ledger = outcome.ledger
     facts = [
         ("rounds agreed", f"{outcome.rounds_agreed} of {outcome.rounds}, {_digests(outcome)}"),
@@ -35,38 +38,44 @@ def print_summary(console: Console, outcome: Outcome, *, report: Path) -> None:
 
 
 def _results(outcome: Outcome) -> Table:
-    table = Table(box=None, pad_edge=False, title=outcome.title, title_justify="left")
-    table.add_column("AUC [95 % interval]", no_wrap=True)
-    for name in ("alone", "swarm", "pooled"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("patients", "weight", "sent", "received"):
-        table.add_column(name, justify="right", no_wrap=True)
+    """Alone, swarm and pooled; at most 80 columns wide with names of up to 20."""
+    table = _table("AUC [95 % interval]", "alone", "swarm", "pooled")
     for hospital in outcome.hospitals:
+        levels = (hospital.alone, hospital.swarm, hospital.pooled)
+        table.add_row(hospital.name, *(_cell(level.auc) for level in levels))
+    overall = (outcome.overall(name) for name in ("alone", "swarm", "pooled"))
+    table.add_row("all, weighted", *map(_cell, overall), style="bold")
+    return table
+
+
+def _participation(outcome: Outcome) -> Table:
+    table = _table("contribution", "patients", "weight", "rounds merged", "sent", "received")
+    for hospital in outcome.hospitals:
+        merged = sum(hospital.index in merge.merged for merge in outcome.merges)
         table.add_row(
             hospital.name,
-            _cell(hospital.alone.auc),
-            _cell(hospital.swarm.auc),
-            _cell(hospital.pooled.auc),
             str(hospital.samples),
             f"{hospital.weight_micro / 10_000:.1f} %",
+            f"{merged} of {outcome.rounds}",
             bytes_text(hospital.bytes_sent),
             bytes_text(hospital.bytes_received),
         )
-    table.add_section()
-    table.add_row(
-        "all, weighted",
-        *(_cell(outcome.overall(name)) for name in ("alone", "swarm", "pooled")),
-        str(sum(hospital.samples for hospital in outcome.hospitals)),
-        f"{sum(hospital.weight_micro for hospital in outcome.hospitals) / 10_000:.1f} %",
-        style="bold",
-    )
+    return table
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(first, no_wrap=True, max_width=20)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
 def _cell(value: Measured | None) -> str:
     if value is None:
         return "-"
-    return f"{value.value:.3f} [{max(value.low, 0):.3f}, {min(value.high, 1):.3f}]"
+    low, high = max(value.low, 0.0), min(value.high, 1.0)
+    return f"{value.value:.3f} [{low:.2f}, {high:.2f}]"
 
 
 def _digests(outcome: Outcome) -> str:
