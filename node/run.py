@@ -38,6 +38,8 @@ def run_site(config: SiteConfig) -> int:
     First Ctrl-C (or SIGTERM): finish the write, leave cleanly. Second: at once, with status 130.
     Raises ConfigError, StoreError in one line.
     """
+    for folder in config.python_path:
+        sys.path.append(os.fspath(folder))
     charter = load_site_charter(config)
     identity = load_identity(config.paths)
     own = own_index(charter, identity)

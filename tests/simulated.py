@@ -59,7 +59,10 @@ def patients(count: int) -> list[SiteData]:
     shares = np.array((SHARES * count)[:count], dtype=float)
     cuts = (np.cumsum(shares) / shares.sum() * len(order)).astype(int)[:-1]
     return [
-        SiteData(train=_table(cases, part[: -len(part) * 3 // 10]), validation=_table(cases, part[-len(part) * 3 // 10 :]))
+        SiteData(
+            train=_table(cases, part[: -len(part) * 3 // 10]),
+            validation=_table(cases, part[-len(part) * 3 // 10 :]),
+        )
         for part in np.split(order, cuts)
     ]
 

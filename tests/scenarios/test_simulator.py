@@ -79,9 +79,7 @@ def test_one_death_at_any_time_costs_the_others_nothing(
 def test_a_swarm_that_hears_no_gossip_converges_by_comparing_heads(tmp_path: Path) -> None:
     charter, sites = swarm_of(3, rounds=2)
     deaf = Conditions(delay_s=0.02, loss=0.3)
-    outcome = simulate(
-        charter=charter, sites=sites, directory=tmp_path, seed=SEED, conditions=deaf
-    )
+    outcome = simulate(charter=charter, sites=sites, directory=tmp_path, seed=SEED, conditions=deaf)
     assert outcome.failures == ()
     assert len(set(outcome.results)) == 1
 
