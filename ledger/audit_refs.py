@@ -121,22 +121,37 @@ class AggregationAudit:
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
         """E_AGG_INPUT, E_AGG_WEIGHT; one whose inputs are still to come waits."""
-        if value[7] != Kind.AGGREGATION or self._good == (value[8], value[12]):
+        if value[7] != Kind.AGGREGATION:
             return
-        if not self._judge(value[8], value[12], over=False):
-            self._waiting.append((log, value[4], value[8], value[12]))
-            if len(self._waiting) >= self._sweep_at:
-                self.settle(over=False)
-                # Doubling what is left keeps the sweeps together linear.
-                self._sweep_at = 2 * len(self._waiting) + _SWEEP_MIN
+        round_, body = value[8], value[12]
+        if self._is_good(round_, body):
+            return
+        last = self._waiting[-1] if self._waiting else None
+        # One that equals the last that waits waits as well.
+        waits = last is not None and last[3] is body and last[2] == round_
+        if waits or not self._judge(round_, body, over=False):
+            self._wait(log, value[4], round_, body)
+
+    def _is_good(self, round_: int, body: list[Any]) -> bool:
+        good = self._good
+        return good is not None and good[1] is body and good[0] == round_
+
+    def _wait(self, log: LogAudit, own_seq: int, round_: int, body: list[Any]) -> None:
+        self._waiting.append((log, own_seq, round_, body))
+        if len(self._waiting) >= self._sweep_at:
+            self.settle(over=False)
+            # Doubling what is left keeps the sweeps together linear.
+            self._sweep_at = 2 * len(self._waiting) + _SWEEP_MIN
 
     def settle(self, *, over: bool) -> None:
         """Look again at those that wait; ``over``: nothing more will come."""
         waiting, self._waiting = self._waiting, []
         for item in waiting:
             log, own_seq, round_, body = item
+            if self._is_good(round_, body):
+                continue
             try:
-                if self._good != (round_, body) and not self._judge(round_, body, over=over):
+                if not self._judge(round_, body, over=over):
                     self._waiting.append(item)
             except VerificationError as error:
                 log.refuse(Finding(12, error), own_seq)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, final
 
 from . import keys
 from .bodies import (
@@ -43,12 +43,50 @@ from .errors import VerificationError
 from .schema import BIN32, U16, U32, U53, AnyBin, Field, ListOf, Shape
 
 __all__ = [
-    "BODIES", "DOMAIN", "EXTENSION_MIN", "NO_ID", "ORDINARY_BYTES_MAX", "VERSION", "Ack",
-    "Aggregation", "Anchor", "Body", "Close", "CloseReason", "Codec", "Contribution",
-    "EvaluationCommit", "EvaluationReveal", "ForkProof", "Input", "Kind", "LeftOut", "MetricId",
-    "MetricValue", "Metrics", "Open", "Reason", "Record", "RecordId", "Rejection", "Release",
-    "RosterKeys", "Rule", "Score", "SignedRecord", "Verified", "Withdrawal", "decode_record",
-    "open_record", "parse_envelope", "record_id", "sign_record", "split_envelope",
+    "BODIES",
+    "DOMAIN",
+    "EXTENSION_MIN",
+    "NO_ID",
+    "ORDINARY_BYTES_MAX",
+    "VERSION",
+    "Ack",
+    "Aggregation",
+    "Anchor",
+    "Body",
+    "BodyMemo",
+    "Close",
+    "CloseReason",
+    "Codec",
+    "Contribution",
+    "EvaluationCommit",
+    "EvaluationReveal",
+    "ForkProof",
+    "Input",
+    "Kind",
+    "LeftOut",
+    "MetricId",
+    "MetricValue",
+    "Metrics",
+    "Open",
+    "Reason",
+    "Record",
+    "RecordId",
+    "Rejection",
+    "Release",
+    "RosterKeys",
+    "Rule",
+    "Score",
+    "SignedRecord",
+    "Verified",
+    "Withdrawal",
+    "accepts_parts",
+    "decode_record",
+    "has_header_types",
+    "open_record",
+    "parse_envelope",
+    "record_id",
+    "sign_record",
+    "split_envelope",
 ]  # fmt: skip
 
 VERSION: Final = 1
@@ -203,33 +241,41 @@ def split_envelope(data: bytes) -> tuple[bytes, bytes]:
     return data[len(head) : -66], data[-64:]
 
 
-def decode_record(record_bytes: bytes, *, known_body: bytes = b"") -> list[Any]:
+@final
+class BodyMemo:
+    """The AGGREGATION body accepted last: members that agree write the same bytes."""
+
+    __slots__ = ("body", "body_bytes")
+
+    def __init__(self) -> None:
+        self.body_bytes = b""
+        self.body: list[Any] = []
+
+
+def decode_record(record_bytes: bytes) -> list[Any]:
     """Decode and check the schema: steps 5 and 6 of the verification list.
 
-    ``known_body`` are the bytes of an AGGREGATION body accepted before: members that agree write
-    the same, and it need not be looked at again.
     Returns the 13 fields. Raises E_SIZE, E_ENCODING, E_NONCANONICAL, E_VERSION, E_KIND,
     E_SCHEMA, E_ORDER.
     """
     if len(record_bytes) <= ORDINARY_BYTES_MAX:
         # The quick way for what is right; whatever it does not accept, the slow way explains.
         value: Any = unpack(record_bytes)
-        if _accepts(value, record_bytes, known_body):
+        if has_header_types(value) and _accepts(value, record_bytes):
             result: list[Any] = value
             return result
     return _decode_slowly(record_bytes)
 
 
-def _accepts(value: Any, record_bytes: bytes, known_body: bytes) -> bool:
-    if type(value) is not list or list(map(type, value)) != _HEADER_TYPES:
-        return False
-    version, net, author, epoch, seq, prev, roster, kind, round_, lamport, time_ms, acks, body = (
-        value
-    )
-    shape = _SHAPES.get(kind)
-    if not (
+def has_header_types(value: Any) -> bool:
+    """Tell whether ``value`` is 13 fields of the right types (extensions aside)."""
+    return type(value) is list and list(map(type, value)) == _HEADER_TYPES
+
+
+def _accepts(value: list[Any], record_bytes: bytes) -> bool:
+    version, net, author, epoch, seq, prev, roster, _, round_, lamport, time_ms, _, _ = value
+    return (
         version == VERSION
-        and shape is not None
         and len(net) == len(prev) == 32
         and 0 <= author < 1 << 16
         and 0 <= epoch < 1 << 32
@@ -238,15 +284,33 @@ def _accepts(value: Any, record_bytes: bytes, known_body: bytes) -> bool:
         and 0 <= round_ < 1 << 32
         and 0 <= lamport < 1 << 53
         and 0 <= time_ms < 1 << 53
-        and (not acks or _accepts_acks(acks))
-    ):
+        and accepts_parts(value, record_bytes, None)
+    )
+
+
+def accepts_parts(value: list[Any], record_bytes: bytes, memo: BodyMemo | None) -> bool:
+    """Tell quickly whether acks, body and spelling are right, where the header is.
+
+    With a memo, a body with the bytes of the one accepted last is not looked at again, and
+    becomes that very object in ``value``.
+    """
+    kind, acks = value[7], value[11]
+    shape = _SHAPES.get(kind)
+    if shape is None or (acks and not _accepts_acks(acks)):
         return False
-    if kind == Kind.AGGREGATION and known_body and record_bytes.endswith(known_body):
-        # The head's spelling fixes where the body begins, so equal bytes are an equal body.
-        head = pack(value[:12])
-        body_at = len(record_bytes) - len(known_body)
-        return len(head) == body_at and record_bytes.startswith(b"\x9d" + head[1:])
-    return shape.accepts(body) and pack(value) == record_bytes
+    if kind == 3 and memo is not None:  # AGGREGATION
+        body_at = len(record_bytes) - len(memo.body_bytes)
+        if memo.body and record_bytes.endswith(memo.body_bytes):
+            # The head's spelling fixes where the body begins, so equal bytes are an equal body.
+            head = pack(value[:12])
+            if len(head) == body_at and record_bytes.startswith(b"\x9d" + head[1:]):
+                value[12] = memo.body
+                return True
+        if shape.accepts(value[12]) and pack(value) == record_bytes:
+            memo.body_bytes, memo.body = pack(value[12]), value[12]
+            return True
+        return False
+    return shape.accepts(value[12]) and pack(value) == record_bytes
 
 
 def _accepts_acks(acks: list[Any]) -> bool:

@@ -7,6 +7,7 @@ slow one that says which field is wrong. They give the same answer.
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import chain
 from operator import itemgetter, lt
 from typing import Any, Final, TypeAlias, final
 
@@ -117,7 +118,7 @@ class ListOf:
 class Shape:
     """A fixed array of named fields."""
 
-    __slots__ = ("_among", "_bins", "_lists", "_ranged", "_types", "fields")
+    __slots__ = ("_all_u53", "_among", "_bins", "_lists", "_ranged", "_types", "fields")
 
     def __init__(self, **fields: Field) -> None:
         self.fields: Final = fields
@@ -131,6 +132,8 @@ class Shape:
         self._ranged = [(i, kind.most) for i, kind in uints if kind.among is None]
         self._among = [(i, kind.among) for i, kind in uints if kind.among is not None]
         self._bins = [(i, kind.lengths) for i, kind in enumerate(kinds) if isinstance(kind, Bin)]
+        # Then one look at the smallest and largest number does for all columns.
+        self._all_u53 = not self._bins and all(most == UINT_MAX for _, most in self._ranged)
         self._lists = [(i, kind) for i, kind in enumerate(kinds) if isinstance(kind, ListOf)]
 
     def accepts(self, value: Any) -> bool:
@@ -150,17 +153,30 @@ class Shape:
 
     def accepts_all(self, rows: list[Any]) -> bool:
         """Tell quickly whether every row, at least one, has this shape: column by column."""
-        if set(map(type, rows)) != _LIST or set(map(len, rows)) != {len(self._types)}:
-            return False
+        width = len(self._types)
         if self._lists:
             return all(map(self.accepts, rows))
-        columns = list(zip(*rows, strict=True))
-        return (
-            all(set(map(type, columns[i])) == {kind} for i, kind in enumerate(self._types))
-            and all(min(columns[i]) >= 0 and max(columns[i]) <= most for i, most in self._ranged)
-            and all(among.issuperset(columns[i]) for i, among in self._among)
-            and all(lengths.issuperset(map(len, columns[i])) for i, lengths in self._bins)
-        )
+        if set(map(type, rows)) != _LIST or set(map(len, rows)) != {width}:
+            return False
+        flat = list(chain.from_iterable(rows))
+        if list(map(type, flat)) != self._types * len(rows):
+            return False
+        return self._accepts_columns(flat, width)
+
+    def _accepts_columns(self, flat: list[Any], width: int) -> bool:
+        for i, among in self._among:
+            if not among.issuperset(flat[i::width]):
+                return False
+        for i, lengths in self._bins:
+            if not lengths.issuperset(map(len, flat[i::width])):
+                return False
+        if self._all_u53:
+            return bool(min(flat) >= 0 and max(flat) <= UINT_MAX)
+        for i, most in self._ranged:
+            column = flat[i::width]
+            if min(column) < 0 or max(column) > most:
+                return False
+        return True
 
     def check(self, value: Any, name: str) -> None:
         """Raise E_SCHEMA or E_ORDER naming the field."""

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from .audit_log import LogAudit, Memo
+from .audit_log import LogAudit
 from .audit_refs import AckAudit, AggregationAudit, acks_by_member
 from .bodies import EXTENSION_MIN, Kind
 from .bundle import CHARTER_NAME, Bundle, read_bundle
 from .charter import Charter, CharterError, charter_net, load_charter
 from .errors import ConfigError, VerificationError
 from .finality import states_of
+from .record import BodyMemo
 from .report import Finding, LogSummary, Report
 from .roster import Roster
 
@@ -229,7 +230,7 @@ class Audit:
     def __init__(self, charter: Charter, roster: Roster, paths: dict[Log, list[Path]]) -> None:
         self._charter = charter
         self._roster = roster
-        memo = Memo()
+        memo = BodyMemo()
         self._logs = {
             log: LogAudit(*log, roster=roster, paths=paths[log], memo=memo) for log in sorted(paths)
         }
