@@ -121,7 +121,9 @@ async def connect(address: Address, *, timeout_s: float) -> trio.SocketStream:
 
 
 def _connect_reason(error: OSError, where: str) -> str:
-    causes = [error, error.__cause__]
+    causes: list[BaseException | None] = [error, error.__cause__]
+    if isinstance(error.__cause__, BaseExceptionGroup):
+        causes += error.__cause__.exceptions
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return f"refused: nothing listens on {where}"
     for cause in causes:

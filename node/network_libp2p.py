@@ -15,7 +15,16 @@ from functools import partial
 from typing import Final, final
 
 import trio
-from libp2p.abc import IMuxedConn, INetConn, INetStream, INetwork, INotifee, IRawConnection
+from libp2p.abc import (
+    IHost,
+    IMuxedConn,
+    INetConn,
+    INetStream,
+    INetwork,
+    INotifee,
+    IPubsubRouter,
+    IRawConnection,
+)
 from libp2p.crypto.ed25519 import Ed25519PublicKey
 from libp2p.crypto.ed25519 import create_new_key_pair as ed25519_key_pair
 from libp2p.crypto.keys import KeyPair
@@ -90,6 +99,7 @@ _WRITE_S: Final = 30.0  # one write to a socket; then the connection is closed
 _OPEN_S: Final = 10.0  # opening one stream; then the connection is closed
 _SERVE_S: Final = 60.0  # reading one request, writing one reply
 _CLEANUP_S: Final = 2.0
+_REPAIR_S: Final = 1.0
 _FAREWELL_S: Final = 0.1
 _NOWHERE: Final = Multiaddr("/ip4/0.0.0.0/tcp/0")  # for log lines of libp2p only
 _LOST: Final = (BaseLibp2pError, OSError, trio.ClosedResourceError, trio.BrokenResourceError)
@@ -170,6 +180,20 @@ class _GuardedPubsub(Pubsub):
     deliver: Callable[[bytes, bytes], None]
     sent: Callable[[int], None]
 
+    def __init__(self, host: IHost, router: IPubsubRouter, topic: str) -> None:
+        super().__init__(
+            host,
+            router,
+            strict_signing=True,
+            max_inbound_rpc_size=_RPC_BYTES_MAX,
+            allowed_topics={topic},
+        )
+        # The stock counter starts at the second of the start: after a quick restart the first
+        # messages would carry used numbers and be dropped as copies.
+        self.counter = secrets.randbits(62)
+        self.listeners: dict[ID, rpc_pb2.RPC.SubOpts] = {}
+        self._without_stream: set[ID] = set()
+
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         """Take a message from ourselves or a peer; drop it if anything is wrong."""
         try:
@@ -181,6 +205,34 @@ class _GuardedPubsub(Pubsub):
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
         """Hand over a checked message (the stock queue holds 32 and drops silently)."""
         self.deliver(publish_message.from_id, publish_message.data)
+
+    def handle_subscription(self, origin_id: ID, sub_message: rpc_pb2.RPC.SubOpts) -> None:
+        """Note who listens to a topic, in a memory of our own too."""
+        super().handle_subscription(origin_id, sub_message)
+        if sub_message.subscribe:
+            self.listeners[origin_id] = sub_message
+        else:
+            self.listeners.pop(origin_id, None)
+
+    async def repair(self, connected: Sequence[ID]) -> None:
+        """Put right what libp2p forgets when one of two connections to a peer closes.
+
+        It keeps the closed stream until a message is lost on it; then forgets that the peer
+        listens, which the peer, whose own stream still stands, will not say again; and gives up
+        on a peer whose first stream fails.
+        """
+        for peer_id in connected:
+            stream, told = self.peers.get(peer_id), self.listeners.get(peer_id)
+            if stream is None:
+                if peer_id in self._without_stream:
+                    await self.ensure_peer_stream(peer_id, timeout=_REPAIR_S)
+            elif _yamux(stream.muxed_conn).is_closed:
+                self._handle_dead_peer(peer_id)
+            elif told is not None and peer_id not in self.peer_topics.get(told.topicid, ()):
+                self.handle_subscription(peer_id, told)
+        self._without_stream = {peer_id for peer_id in connected if peer_id not in self.peers}
+        for peer_id in self.listeners.keys() - set(connected):
+            del self.listeners[peer_id]
 
     async def write_msg(self, stream: INetStream, rpc_msg: rpc_pb2.RPC) -> bool:
         """Write to a peer, and count."""
@@ -399,17 +451,8 @@ class Libp2pNetwork:
             eclipse_protection_enabled=False,
         )
         router.scorer = None
-        pubsub = _GuardedPubsub(
-            host,
-            router,
-            strict_signing=True,
-            max_inbound_rpc_size=_RPC_BYTES_MAX,
-            allowed_topics={self._topic},
-        )
+        pubsub = _GuardedPubsub(host, router, self._topic)
         pubsub.admit, pubsub.deliver, pubsub.sent = self._admit, self._deliver, self._count_sent
-        # The stock counter starts at the second of the start: after a quick restart the first
-        # messages would carry used numbers and be dropped as copies.
-        pubsub.counter = secrets.randbits(62)
         pubsub.set_topic_validator(self._topic, self._is_valid, is_async_validator=True)
         return swarm, host, pubsub
 
@@ -443,7 +486,9 @@ class Libp2pNetwork:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._inbox.run, handlers)
-            nursery.start_soon(trio.serve_listeners, self._accept, self._listeners)
+            nursery.start_soon(self._repair_gossip)
+            if self._listeners:
+                nursery.start_soon(trio.serve_listeners, self._accept, self._listeners)
             for index in self._peers:
                 nursery.start_soon(self._watch_heartbeat, index)
                 if self._addresses[index]:
@@ -589,6 +634,12 @@ class Libp2pNetwork:
         return None
 
     # ---- gossip
+
+    async def _repair_gossip(self) -> None:
+        while True:
+            await trio.sleep(_REPAIR_S)
+            if self._pubsub is not None:
+                await self._pubsub.repair([self._ids[peer] for peer in sorted(self.connected())])
 
     def _admit(self, forwarder: ID, message: bytes) -> bool:
         """Count a copy that came in, and bound how many one peer may bring."""

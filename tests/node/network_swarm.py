@@ -170,7 +170,7 @@ async def running_swarm(
         yield members
         for member in members:
             if hasattr(member, "network"):
-                await member.stop()
+                nursery.start_soon(member.stop)
 
 
 async def all_connected(members: list[Member], *, s: float = 10) -> None:
