@@ -84,7 +84,8 @@ def run(
 
     Exit status: 0 every check holds, 1 one does not (or the run broke), 2 wrong usage.
     """  # noqa: D301
-    signal.signal(signal.SIGTERM, _interrupt)  # the nodes are stopped on the way out
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)  # the nodes are stopped on the way out
     try:
         status = _run(
             name, data=data, seed=seed, rounds=rounds, json_file=json_file, out=out, keep=keep

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -114,13 +115,15 @@ class Nodes:
             if node.process.poll() is None:
                 node.process.send_signal(signal.SIGINT)
         deadline_s = time.monotonic() + STOP_WAIT_S
-        for node in self._running:
-            try:
-                node.process.wait(timeout=max(0.0, deadline_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                node.process.kill()
-                node.process.wait()
-            finally:
+        try:
+            for node in self._running:
+                with suppress(subprocess.TimeoutExpired):
+                    node.process.wait(timeout=max(0.0, deadline_s - time.monotonic()))
+        finally:  # also when a second Ctrl-C ends the waiting
+            for node in self._running:
+                if node.process.poll() is None:
+                    node.process.kill()
+                    node.process.wait()
                 node.console.close()
 
     def _start(self, site: Site) -> _Running:
@@ -147,9 +150,10 @@ class Nodes:
             return
         if status != 0:
             log = "\n".join(f"    {line}" for line in tail(node.site.console, TAIL_LINES))
+            how = f"by signal {-status}" if status < 0 else f"with exit status {status}"
             raise ScenarioError(
-                f"the node of {node.site.name} (pid {node.process.pid}) ended with exit status "
-                f"{status}; its last lines in {node.site.console}:\n{log or '    (nothing)'}"
+                f"the node of {node.site.name} (pid {node.process.pid}) ended {how}; "
+                f"its last lines in {node.site.console}:\n{log or '    (nothing)'}"
             )
         if node.view.phase != "left":
             node.view = node.seen.left()

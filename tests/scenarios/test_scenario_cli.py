@@ -1,0 +1,72 @@
+"""`swarm-scenario` as one types it: usage errors are one line and status 2."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from scenarios.commands import program
+
+
+def swarm_scenario(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program("swarm-scenario"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_list_names_every_scenario_on_a_line() -> None:
+    done = swarm_scenario("list")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["four-hospitals", "heart"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_help_has_examples_and_exit_statuses_and_starts_light(arguments: list[str]) -> None:
+    best_s = 9.0
+    for _ in range(3):
+        started_s = time.monotonic()
+        done = swarm_scenario(*arguments)
+        best_s = min(best_s, time.monotonic() - started_s)
+        assert done.returncode == 0
+    assert "Examples:" in done.stdout
+    assert "Exit status: 0 every check holds" in done.stdout
+    assert best_s < 1.5  # torch alone takes longer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "five"], 'there is no scenario "five"; choose from: four-hospitals, heart'),
+        (["run", "heart"], "--data: heart needs a folder with cleveland.csv, hungarian.csv"),
+        (["run", "heart", "--data", "/nowhere"], "--data /nowhere: there is no such folder"),
+        (["run", "four-hospitals", "--data", "."], "four-hospitals brings its own patients"),
+        (["run", "four-hospitals", "--json", "/nowhere/x.json"], "there is no folder /nowhere"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], message: str) -> None:
+    done = swarm_scenario(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("swarm-scenario: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_without_a_hospitals_table_names_the_file(tmp_path: Path) -> None:
+    for name in ("cleveland.csv", "hungarian.csv", "va.csv"):
+        (tmp_path / name).write_text("age\n1\n", encoding="utf-8")
+    done = swarm_scenario("run", "heart", "--data", tmp_path)
+    assert done.returncode == 2
+    assert "switzerland.csv not found there" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "heart", "--rounds", "0"], ["fly"]])
+def test_the_parsers_own_errors_have_status_2(arguments: list[str]) -> None:
+    done = swarm_scenario(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,103 @@
+"""The catalogue is read strictly: a mistake names the scenario and the key."""
+
+import pytest
+
+from ledger.errors import ConfigError
+from scenarios.spec import load_spec, parse_spec, scenario_names
+
+GOOD = """
+title = "T"
+about = "A"
+seed = 1
+rounds = 3
+federation = "F"
+data = "folder"
+label = "y"
+model = "logistic"
+query = "SELECT * FROM data"
+
+[charter]
+seed = 4
+[charter.training]
+local_steps = 5
+[charter.data]
+classes = ["no", "yes"]
+
+[site.run]
+linger_s = 2.5
+
+[[hospitals]]
+folder = "a"
+name = "A"
+file = "a.csv"
+[[hospitals]]
+folder = "b"
+name = "B"
+file = "b.csv"
+
+[targets]
+wall_s_max = 60
+"""
+
+
+def test_the_catalogue_loads() -> None:
+    assert scenario_names() == ("four-hospitals", "heart")
+    four, heart = (load_spec(name) for name in scenario_names())
+    assert four.rounds == heart.rounds == 20
+    assert len(four.hospitals) == len(heart.hospitals) == 4
+    assert (four.targets.auc_over_alone_min, four.targets.auc_under_pooled_max) == (0.0, 0.01)
+    assert [hospital.file for hospital in heart.hospitals] == [
+        "cleveland.csv",
+        "hungarian.csv",
+        "switzerland.csv",
+        "va.csv",
+    ]
+
+
+def test_nested_settings_become_dotted_keys() -> None:
+    spec = parse_spec("s", GOOD)
+    assert spec.charter == {
+        "seed": 4,
+        "training.local_steps": 5,
+        "data.classes": ["no", "yes"],
+    }
+    assert spec.site == {"run.linger_s": 2.5}
+    assert spec.targets.wall_s_max == 60.0
+    assert (spec.override(seed=9).seed, spec.override(rounds=2).rounds) == (9, 2)
+    assert spec.override() == spec
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "T"', 'titel = "T"', "s: title: missing"),
+        ("seed = 1", "seed = 1\nspeed = 2", "s: unknown key speed"),
+        ("rounds = 3", 'rounds = "3"', "s: rounds: need int, got '3'"),
+        ("rounds = 3", "rounds = true", "s: rounds: need int, got True"),
+        ("rounds = 3", "rounds = 0", "s: rounds: need at least 1"),
+        ('data = "folder"', 'data = "cloud"', "s: data: use breast-cancer or folder"),
+        ('data = "folder"', 'data = "breast-cancer"', "A needs `file` exactly if"),
+        ('name = "B"', 'name = "A"', "two have the same name"),
+        ('folder = "b"', 'folder = "../b"', "folder '../b' needs letters"),
+        ('file = "b.csv"', 'fiel = "b.csv"', "hospitals[1]: unknown key fiel"),
+        ("wall_s_max = 60", "wall_s_max = 0", "targets.wall_s_max: need more than 0"),
+        ("wall_s_max = 60", "wall = 60", "s: targets: unknown key wall"),
+        (
+            "local_steps = 5",
+            "local_steps = 2020-01-01",
+            "charter.training.local_steps: need a value",
+        ),
+        ("seed = 4", "seed 4", "s: not valid TOML"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError) as raised:
+        parse_spec("s", GOOD.replace(old, new, 1))
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_scenario_lists_what_there_is() -> None:
+    with pytest.raises(ConfigError, match='no scenario "five"; choose from: four-hospitals, heart'):
+        load_spec("five")
