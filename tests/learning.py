@@ -1,0 +1,97 @@
+"""Charters and tables for tests of learning."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ledger.charter import Charter, load_charter
+from swarm.learning.dataset import SiteData, Table
+
+SHARED = Path(os.environ.get("SWARM_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+TABLE_FEATURES = """
+[[data.features]]
+name = "age"
+type = "number"
+[[data.features]]
+name = "dose"
+type = "number"
+[[data.features]]
+name = "sex"
+type = "category"
+categories = ["F", "M"]
+"""
+
+
+def digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def make_charter(
+    *,
+    model: str = 'name = "logistic"',
+    head: str = "binary",
+    classes: str = '["0", "1"]',
+    data: str = "",
+    features: str = TABLE_FEATURES,
+    training: str = "learning_rate = 0.1\nbatch_size = 16\nlocal_steps = 10",
+    rounds: int = 5,
+    label: str = "ill",
+) -> Charter:
+    """A charter without members; the arguments are TOML."""
+    labels = "" if head == "regression" else f"classes = {classes}"
+    text = f"""
+version = 1
+federation = "test"
+seed = 3
+[model]
+{model}
+[data]
+label = "{label}"
+head = "{head}"
+{labels}
+{data}
+{features}
+[training]
+{training}
+[rounds]
+rounds = {rounds}
+"""
+    return load_charter(text.encode(), complete=False)
+
+
+def make_table(rows: int, seed: int, *, head: str = "binary", lacks: str | None = None) -> Table:
+    """Rows whose label follows age and sex; some cells are missing, or all of ``lacks``."""
+    generator = np.random.default_rng(seed)
+    columns = {
+        "age": generator.normal(60, 12, rows),
+        "dose": generator.normal(3, 1, rows),
+        "sex": generator.integers(0, 2, rows).astype(np.float64),
+    }
+    signal = (columns["age"] - 60) / 12 + columns["sex"] + generator.normal(0, 0.7, rows)
+    columns["dose"][: rows // 8] = np.nan
+    columns["sex"][rows // 2 : rows // 2 + 3] = np.nan
+    if lacks is not None:
+        columns[lacks][:] = np.nan
+    if head == "regression":
+        return Table(columns=columns, labels=signal)
+    edges = [0.5] if head == "binary" else [-0.2, 1.0]
+    return Table(columns=columns, labels=np.digitize(signal, edges))
+
+
+def make_site(seed: int, rows: int = 80, **options: str | None) -> SiteData:
+    return SiteData(
+        train=make_table(rows, 2 * seed, **options),
+        validation=make_table(rows // 2, 2 * seed + 1, **options),
+    )
+
+
+def shared_folder(name: str) -> Path:
+    """The folder of real data, or a reason to skip."""
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder {name} of the shared data (SWARM_DATA)")
+    return folder
