@@ -25,6 +25,7 @@ AUTHORS = 20
 
 
 def main() -> int:
+    """Measure, print one line, return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--turns", type=int, default=5)

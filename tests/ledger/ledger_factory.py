@@ -213,7 +213,7 @@ class Federation:
         )
         return replace(body, **changes)
 
-    def metrics_body(self, author: int, round_: int) -> Metrics:
+    def metrics_body(self, round_: int) -> Metrics:
         values = tuple(
             MetricValue(
                 metric=metric, micro=900_000, low_micro=850_000, high_micro=950_000, count=64
@@ -238,7 +238,7 @@ class Federation:
         for author in everyone:
             self.write(author, Kind.AGGREGATION, round_, body)
         for author in everyone:
-            self.write(author, Kind.METRICS, round_, self.metrics_body(author, round_))
+            self.write(author, Kind.METRICS, round_, self.metrics_body(round_))
 
     def play(self, rounds: int) -> None:
         self.open_all()
