@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def make_table(rows: int, seed: int, *, head: str = "binary", lacks: str | None 
     return Table(columns=columns, labels=np.digitize(signal, edges))
 
 
-def make_site(seed: int, rows: int = 80, **options: str | None) -> SiteData:
+def make_site(seed: int, rows: int = 80, **options: Any) -> SiteData:
     return SiteData(
         train=make_table(rows, 2 * seed, **options),
         validation=make_table(rows // 2, 2 * seed + 1, **options),

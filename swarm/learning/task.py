@@ -9,10 +9,11 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ledger.charter import Charter, Schema
 from ledger.errors import ConfigError
@@ -23,6 +24,7 @@ from swarm.learning.batches import Batches, MatrixBatches, SetBatches
 from swarm.learning.dataset import SiteData, Split, Table, count_rows
 from swarm.learning.models import build_model
 from swarm.learning.moments import (
+    Matrix,
     Moments,
     Standardiser,
     columns_digest,
@@ -163,32 +165,23 @@ class LearningTask:
 
     def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
         """Every metric on this site's validation rows; the training rows play no part."""
-        _, batches = self._ready()
-        if not len(batches):
-            return ()
-        scores = self._predict(model, batches)
-        seed = derive_seed("bootstrap", self._seed)
-        labels = batches.labels.numpy()
-        return tuple(metrics.evaluate(scores, labels, self._schema.head, seed=seed))
+        return self._evaluate(model, self._ready()[1])
 
-    def scores(self, model: bytes, split: Split) -> np.ndarray:
-        """Raw outputs (n, k) for other rows, for example an external test set."""
-        return self._predict(model, self._batches(split))
+    def matrix(self, split: Split) -> tuple[Matrix, NDArray[Any]]:
+        """Preprocessed features (n, d) and labels (n,) of any table, for comparisons elsewhere."""
+        features, labels = self._batches(split).batch(np.arange(count_rows(split)))
+        return features.numpy(), labels.numpy()
 
     def evaluate_on(self, model: bytes, split: Split) -> tuple[MetricValue, ...]:
         """Every metric on rows that no site trained on."""
-        batches = self._batches(split)
-        seed = derive_seed("bootstrap", self._seed)
-        labels = batches.labels.numpy()
-        return tuple(
-            metrics.evaluate(self._predict(model, batches), labels, self._schema.head, seed=seed)
-        )
+        self._ready()
+        return self._evaluate(model, self._batches(split))
 
-    def tensors(self, model: bytes) -> dict[str, np.ndarray]:
+    def tensors(self, model: bytes) -> dict[str, NDArray[Any]]:
         """Named tensors of a model with the moments it needs, for a safetensors snapshot."""
         return snapshot.to_tensors(self._decode_vector(model), self._layout, self._moments)
 
-    def from_tensors(self, tensors: Mapping[str, np.ndarray]) -> bytes:
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> bytes:
         """Undo ``tensors``: take over the moments, return the model's payload."""
         vector, moments = snapshot.from_tensors(tensors, self._layout)
         if moments is not None:
@@ -253,11 +246,16 @@ class LearningTask:
                 f"a {self._schema.head} head needs ({len(rows)}, {width})"
             )
 
-    def _predict(self, model: bytes, batches: Batches) -> np.ndarray:
+    def _evaluate(self, model: bytes, batches: Batches) -> tuple[MetricValue, ...]:
         vector = self._decode_vector(model)
+        if not len(batches):
+            return ()
         with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
             load(self._module, vector)
-            return predict(self._module, batches)
+            scores = predict(self._module, batches)
+        seed = derive_seed("bootstrap", self._seed)
+        labels = batches.labels.numpy()
+        return tuple(metrics.evaluate(scores, labels, self._schema.head, seed=seed))
 
     def _round_seed(self, purpose: str, round_number: int, base: bytes) -> int:
         base_number = int.from_bytes(hashlib.sha256(base).digest()[:8], "big")
