@@ -19,6 +19,7 @@ from ledger.charter import Training
 from ledger.errors import ConfigError
 from swarm.learning.aggregation import Vector
 from swarm.learning.batches import Batches
+from swarm.learning.optimisers import make_optimiser
 from swarm.learning.parameters import flatten
 from swarm.learning.seeding import torch_seed
 
@@ -46,7 +47,8 @@ def train(
     """
     class_weights = _class_weights(data.labels, training) if head != "regression" else None
     loss_before = mean_loss(module, data, head)
-    optimiser = _optimiser(module, training)
+    optimiser = make_optimiser(list(module.parameters()), training)
+    module.zero_grad()
     steps = 0
     with torch_seed(seed):
         for indices in batch_indices(len(data), training, seed):
@@ -55,7 +57,6 @@ def train(
             losses = row_losses(module(features), labels, head)
             if class_weights is not None:
                 losses = losses * class_weights[labels.long()]
-            optimiser.zero_grad()
             losses.mean().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             steps += 1
@@ -132,22 +133,6 @@ def mean_loss(module: nn.Module, data: Batches, head: str) -> float:
     """Mean of ``row_losses`` over all rows with the module in evaluation mode."""
     outputs = torch.from_numpy(predict(module, data)).double()
     return float(row_losses(outputs, data.labels, head).mean())
-
-
-def _optimiser(module: nn.Module, training: Training) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    rate, decay = training.learning_rate, training.weight_decay
-    match training.optimiser:
-        case "sgd":
-            return torch.optim.SGD(
-                parameters, lr=rate, weight_decay=decay, momentum=training.momentum
-            )
-        case "adam":
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-        case other:
-            raise ConfigError(f'training.optimiser: "{other}" is unknown; use sgd, adam or adamw')
 
 
 def _class_weights(labels: Tensor, training: Training) -> Tensor | None:
