@@ -36,10 +36,10 @@ class _Service:
         self.chunk = bytes(CHUNK_BYTES)
         self.heard = 0
 
-    async def on_gossip(self, peer: int, message: bytes) -> None:
+    async def on_gossip(self, peer: int, message: bytes) -> None:  # noqa: ARG002
         self.heard += 1
 
-    async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:
+    async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:  # noqa: ARG002
         if body == b"cpu":
             return f"{cpu_s()} {self.heard}".encode()
         return self.chunk
@@ -142,7 +142,7 @@ async def measure() -> bool:
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         trio.run(serve)
-    with subprocess.Popen([sys.executable, __file__, "serve"]) as other:
+    with subprocess.Popen([sys.executable, __file__, "serve"]) as other:  # noqa: S603 - ourselves
         try:
             holds = trio.run(measure)
         finally:

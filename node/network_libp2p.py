@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, final
+from weakref import WeakKeyDictionary
 
 import trio
 from libp2p.abc import (
@@ -38,6 +39,7 @@ from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
@@ -45,12 +47,14 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.exceptions import HandshakeFailure
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.security.secure_session import SecureSession
 from libp2p.security.security_multistream import SecurityMultistream
+from libp2p.stream_muxer.yamux import yamux
+from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, Yamux, YamuxStream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
@@ -98,7 +102,9 @@ _GOSSIP_BURST: Final = 1000.0
 _WRITE_S: Final = 30.0  # one write to a socket; then the connection is closed
 _OPEN_S: Final = 10.0  # opening one stream; then the connection is closed
 _SERVE_S: Final = 60.0  # reading one request, writing one reply
+_NEGOTIATION_BYTES: Final = 1024  # of a stream's window that its opening may have used
 _CLEANUP_S: Final = 2.0
+_SIMULTANEOUS_S: Final = 3.0  # two connections so close in age crossed each other
 _REPAIR_S: Final = 1.0
 _FAREWELL_S: Final = 0.1
 _NOWHERE: Final = Multiaddr("/ip4/0.0.0.0/tcp/0")  # for log lines of libp2p only
@@ -170,6 +176,11 @@ class _GuardedRouter(GossipSub):
             except Exception as error:  # noqa: BLE001 - it would end gossip for good
                 _LIBP2P_LOG.warning("gossip heartbeat: %r", error)
                 await trio.sleep(self.heartbeat_interval)
+
+    async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
+        """Send on, and empty the list of delivery times that only adaptive mode would empty."""
+        await super().publish(msg_forwarder, pubsub_msg)
+        self.recent_message_deliveries.clear()
 
 
 @final
@@ -262,6 +273,32 @@ class _Watch(INotifee):
     async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None: ...
 
 
+@final
+class _CreditedSource:
+    """Reads a reply for which the peer was given room in advance.
+
+    Stock flow control starts each stream at 256 KiB, sends an update per read, and makes a
+    writer without room look again every 10 ms. Credit for the longest allowed reply, sent once,
+    avoids all three.
+    """
+
+    def __init__(self, stream: YamuxStream) -> None:
+        self._stream = stream
+
+    @classmethod
+    async def of(cls, stream: INetStream, bytes_max: int) -> "_CreditedSource":
+        muxed = stream.muxed_stream if isinstance(stream, NetStream) else None
+        if not isinstance(muxed, YamuxStream):
+            raise TypeError(f"expected a yamux stream, got {type(muxed).__name__}")
+        if (missing := bytes_max - DEFAULT_WINDOW_SIZE + _NEGOTIATION_BYTES) > 0:
+            muxed.recv_window += missing
+            await muxed.send_window_update(missing)
+        return cls(muxed)
+
+    async def read(self, n: int) -> bytes:
+        return await self._stream.conn.read_stream(self._stream.stream_id, n)
+
+
 @dataclass(slots=True)
 class _Opening:
     """A stream that is being opened for a requester who may give up meanwhile."""
@@ -313,6 +350,7 @@ class Libp2pNetwork:
         self._nursery: trio.Nursery | None = None
         self._listeners: list[trio.SocketListener] = []
         self._handshakes = 0
+        self._born_s: WeakKeyDictionary[INetConn, float] = WeakKeyDictionary()
         self._streams: Counter[ID] = Counter()
         self._asking = {index: trio.Semaphore(_ASKING_MAX) for index in self._peers}
         self._desk = RequestDesk(log)
@@ -517,11 +555,18 @@ class Libp2pNetwork:
         if self._swarm is None:
             return []
         connections = self._swarm.get_connections(self._ids[peer])
-        return [c for c in connections if not c.is_closed and not _yamux(c.muxed_conn).is_closed]
+        return [
+            connection
+            for connection in connections
+            if connection in self._born_s  # else still being set up
+            and not connection.is_closed
+            and not _yamux(connection.muxed_conn).is_closed
+        ]
 
     def _on_connected(self, connection: INetConn) -> None:
         muxed = _yamux(connection.muxed_conn)
         _bound_unread(muxed)
+        self._born_s[connection] = trio.current_time()
         peer = self._index(muxed)
         connections = self._open_connections(peer)
         if len(connections) > 1 and self._nursery is not None:
@@ -534,12 +579,17 @@ class Libp2pNetwork:
             self._links[self._index(connection.muxed_conn)].changed()
 
     def _superfluous(self, peer: int, connections: list[INetConn]) -> list[INetConn]:
-        """Return all but one; both ends keep the newest that the lower index dialled."""
+        """Return all but one of a peer's connections, the same one at both ends.
+
+        Dialled at the same time: the lower index's stays. Else the newest: the peer would not
+        have dialled if its end of the older one still lived.
+        """
+        newest = max(connections, key=self._born_s.__getitem__)
+        young_s = self._born_s[newest] - _SIMULTANEOUS_S
+        young = [c for c in connections if self._born_s[c] >= young_s]
         dials = self._own_index < peer
-        kept = connections[-1]
-        for connection in connections:
-            if _yamux(connection.muxed_conn).is_initiator == dials:
-                kept = connection
+        preferred = [c for c in young if _yamux(c.muxed_conn).is_initiator == dials]
+        kept = max(preferred or young, key=self._born_s.__getitem__)
         return [connection for connection in connections if connection is not kept]
 
     async def _close(self, connections: Sequence[INetConn]) -> None:
@@ -668,10 +718,11 @@ class Libp2pNetwork:
         stream = await self._open(peer, protocol)
         closed = False
         try:
+            source = await _CreditedSource.of(stream, REPLY_HEADER_BYTES + reply_bytes_max)
             frame = request_frame(body)
             await stream.write(frame)
             self._count_sent(len(frame))
-            status, reply = await read_reply(stream, bytes_max=reply_bytes_max)
+            status, reply = await read_reply(source, bytes_max=reply_bytes_max)
             await stream.close()
             closed = True
         except _LOST as error:
@@ -815,6 +866,8 @@ async def _probe_address(
 _NOT_A_MEMBER: Final = "not a member: {} refused our key; compare the charters' digests"
 _LIBP2P_LOG: Final = logging.getLogger("libp2p")
 _uniform = secrets.SystemRandom().random
+# A frame then is one noise message instead of one and a few bytes.
+vars(yamux)["MAX_MESSAGE_SIZE"] = MAX_PLAINTEXT_LENGTH
 
 
 def _peer_id(network_key: bytes) -> ID:
