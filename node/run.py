@@ -12,6 +12,7 @@ import trio
 from ledger.store import Store
 
 from ledger.charter import Charter
+from ledger.errors import SwarmError
 from node.blobs import BlobStore
 from node.compute import ThreadCompute
 from node.config import SiteConfig, load_site_charter
@@ -56,8 +57,25 @@ def run_site(config: SiteConfig) -> int:
             random=Random(),  # noqa: S311 - spreads load, guards nothing
             log=log,
         )
-        trio.run(_live, config, hospital, world, store)
+        try:
+            trio.run(_live, config, hospital, world, store)
+        except BaseExceptionGroup as group:
+            raise _one_of(group) from group
     return 0
+
+
+def _one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What ended the node: the first bug if there is one, else the first error of the operator's."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending[:0] = error.exceptions
+        else:
+            leaves.append(error)
+    bugs = [error for error in leaves if not isinstance(error, SwarmError)]
+    return (bugs or leaves)[0]
 
 
 def _hospital(config: SiteConfig, charter: Charter, identity: Identity, own: int) -> Hospital:
