@@ -9,10 +9,10 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 import trio
-from ledger.store import Store
 
 from ledger.charter import Charter
 from ledger.errors import SwarmError
+from ledger.store import Store
 from node.blobs import BlobStore
 from node.compute import ThreadCompute
 from node.config import SiteConfig, load_site_charter
