@@ -221,7 +221,7 @@ def _write(charter: Charter, data_comments: Sequence[str]) -> str:
         *_line("federation", "federation", charter.federation),
         *_line("seed", "seed", charter.seed),
         *_table("model"),
-        *_line("", "name", charter.model.name),
+        f"name = {to_toml(charter.model.name)}",
     ]
     if charter.model.arguments:
         lines += ["", "[model.arguments]"]

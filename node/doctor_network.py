@@ -7,7 +7,7 @@ stores and signs nothing.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -30,7 +30,8 @@ POLL_S: Final = 0.1
 SKEW_WARN_S: Final = 30.0
 SKEW_FAIL_S: Final = 600.0
 
-_MISCONFIGURED: Final = ("wrong key", "not a member")
+CHARTER_FAULT: Final = "charter: "
+_MISCONFIGURED: Final = (CHARTER_FAULT, "wrong key", "not a member")
 
 
 def check_network(
@@ -42,11 +43,7 @@ def check_network(
         for m in charter.members
         if m.index != own
     ]
-    try:
-        reasons = trio.run(_dial_all, identity.network_seed, peers)
-    except ConfigError as error:
-        yield fail("dial", str(error))
-        return
+    reasons = trio.run(_dial_all, identity.network_seed, peers)
     for peer in peers:
         yield _dialled(peer, reasons[peer.index])
     reached = [peer for peer in peers if reasons[peer.index] is None]
@@ -66,11 +63,14 @@ async def _dial_all(network_seed: bytes, peers: Sequence[Peer]) -> dict[int, str
     reasons: dict[int, str | None] = {}
 
     async def dial(peer: Peer) -> None:
-        reasons[peer.index] = await probe_member(
-            network_seed=network_seed, peer=peer, timeout_s=DIAL_TIMEOUT_S
-        )
+        try:
+            reasons[peer.index] = await probe_member(
+                network_seed=network_seed, peer=peer, timeout_s=DIAL_TIMEOUT_S
+            )
+        except ConfigError as error:
+            reasons[peer.index] = f"{CHARTER_FAULT}{error}"
 
-    async with trio.open_nursery(strict_exception_groups=False) as nursery:
+    async with trio.open_nursery() as nursery:
         for peer in peers:
             nursery.start_soon(dial, peer)
     return reasons
@@ -122,7 +122,7 @@ class _Visit:
                         asking.start_soon(self._ask, network, peer.index, heads)
             nursery.cancel_scope.cancel()
 
-    async def _serve(self, network: "Libp2pNetwork", *, task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(self, network: "Libp2pNetwork", *, task_status: Any) -> None:
         await network.run(_Silent(), task_status=task_status)
 
     async def _ask(self, network: "Libp2pNetwork", peer: int, heads: Heads) -> None:

@@ -92,8 +92,8 @@ def read_seed(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{path} is not a file: put this site's own key there")
         if status.st_mode & 0o077:
@@ -101,7 +101,9 @@ def read_seed(path: Path) -> bytes:
                 f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}): "
                 f"run `chmod 600 {path}`"
             )
-        seed = file.read(SEED_BYTES + 1)
+        seed = os.read(descriptor, SEED_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(seed) != SEED_BYTES:
         raise ConfigError(
             f"{path} is damaged ({status.st_size} bytes, a seed has {SEED_BYTES}): "

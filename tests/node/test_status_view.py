@@ -1,0 +1,81 @@
+"""A status reads at a glance, running or not."""
+
+import json
+from typing import Any
+
+import pytest
+
+from node.status_view import ago, headline, render, show, show_forever, size
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    member = {
+        "name": "[red]Anna", "index": 0, "self": True, "registered": True, "configured": True,
+        "training": False, "merged": True, "connected": None, "last_seen_s": None, "round": 6,
+        "samples": 1400, "weight_micro": 625_000,
+    }  # fmt: skip
+    other = {
+        **member, "name": "Berta", "index": 1, "self": False, "configured": False,
+        "connected": False, "last_seen_s": 300.0, "round": None, "samples": None,
+        "weight_micro": None, "merged": False,
+    }  # fmt: skip
+    return {
+        "site": "Anna", "federation": "sepsis", "charter_digest": "ab" * 32, "running": True,
+        "pid": 17, "phase": "catch_up", "round": 7, "rounds": 20, "agreed_round": 6,
+        "waiting_for": "Berta's update", "result_digest": "cd" * 32, "auc": 0.9123,
+        "members": [member, other], "bytes_sent": 1_234_567, "bytes_received": 999,
+        "rounds_agreed": 6, "peak_memory_mb": 301, **changes,
+    }  # fmt: skip
+
+
+def test_the_four_words_the_wait_and_the_traffic_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(status())
+    shown = capsys.readouterr().out
+    for expected in (
+        "Anna: catch up, round 7 of 20, 6 agreed, AUC 0.912, waits: Berta's update",
+        "registered", "configured", "training", "merged",
+        "[red]Anna (this site)", "62.5 %", "1,400", "5 min", "cd" * 32,
+        "sent 1.2 MB, received 999 B, memory 301 MB",
+    ):  # fmt: skip
+        assert expected in shown
+
+
+def test_what_is_not_known_is_a_dash_not_a_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = {"bytes_sent": None, "bytes_received": None, "peak_memory_mb": None, "auc": None}
+    show(status(running=False, pid=None, result_digest=None, **nothing))
+    shown = capsys.readouterr().out
+    assert "not running" in shown
+    assert "AUC" not in shown
+    assert "0 B" not in shown
+    assert render(status())
+
+
+def test_sizes_and_ages_are_spelt_short() -> None:
+    assert [size(n) for n in (None, 0, 1_500, 2_500_000, 7_200_000_000)] == [
+        "–", "0 B", "1.5 kB", "2.5 MB", "7.2 GB",
+    ]  # fmt: skip
+    assert [ago(s) for s in (None, 3.2, 300, 86_400)] == ["–", "3 s", "5 min", "24 h"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_watching_without_a_terminal_prints_changes_only(
+    *, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = iter([1, 1, 2, 2, 2, 3])
+
+    def read() -> dict[str, Any]:
+        return status(round=next(rounds, None) or stop())
+
+    def stop() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        show_forever(read, as_json=as_json, interval_s=0, sleep=lambda _: None)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    if as_json:
+        assert [json.loads(line)["round"] for line in lines] == [1, 2, 3]
+    else:
+        assert lines[2] == headline(status(round=3))
