@@ -63,7 +63,7 @@ def test_a_hospital_without_any_result_fails(good: Outcome) -> None:
 
 def test_success_on_a_subset_fails(tmp_path: Path) -> None:
     hospitals = played(rounds=9)
-    hospitals.play_without(2, 10)
+    hospitals.play(10, absent=2)
     line = only_failure(finish(tmp_path, hospitals).outcome)
     assert line == (
         "participation: Hospital 2 is not in the last merge (its update was not received in time)"

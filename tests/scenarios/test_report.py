@@ -19,7 +19,7 @@ VOID = {"meta", "br", "img", "hr", "input", "link"}
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     hospitals = played(rounds=9)
-    hospitals.play_without(2, 10)
+    hospitals.play(10, absent=2)
     return finish(tmp_path_factory.mktemp("run"), hospitals).outcome
 
 

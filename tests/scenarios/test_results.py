@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import VerificationError
-from ledger.record import Kind
 from scenarios.audit import audit
 from scenarios.outcome import Measured, weighted
 from scenarios.results import read_own_logs, to_json
-from tests.ledger.ledger_factory import digest_of
-from tests.scenarios.finished import MEMBERS, ROUNDS, Finished, finish, played
+from tests.scenarios.finished import MEMBERS, ROUNDS, Finished, digest_of, finish, played
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,7 @@ def test_the_json_has_exactly_the_promised_keys(run: Finished) -> None:
 def test_rounds_weights_and_metrics_come_from_the_hospitals_own_records(run: Finished) -> None:
     outcome = run.outcome
     assert outcome.rounds_agreed == outcome.rounds == ROUNDS
-    assert {h.result_digest for h in outcome.hospitals} == {digest_of(f"model {ROUNDS}").hex()}
+    assert {h.result_digest for h in outcome.hospitals} == {digest_of(f"model {ROUNDS} 0").hex()}
     assert [h.samples for h in outcome.hospitals] == [100, 150, 200, 250]
     assert [h.weight_micro for h in outcome.hospitals] == [142857, 214285, 285714, 357142]
     assert [len(h.auc) for h in outcome.hospitals] == [ROUNDS] * MEMBERS
@@ -60,7 +58,7 @@ def test_the_auditor_counts_kinds_and_finality(run: Finished) -> None:
 
 def test_who_was_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
     hospitals = played(rounds=ROUNDS - 1)
-    hospitals.play_without(2, ROUNDS)
+    hospitals.play(ROUNDS, absent=2)
     merge = finish(tmp_path, hospitals).outcome.merges[-1]
     assert merge.agreed
     assert sorted(merge.merged) == [0, 1, 3]
@@ -69,16 +67,7 @@ def test_who_was_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
 
 def test_a_round_without_a_quorum_of_equal_results_is_not_agreed(tmp_path: Path) -> None:
     hospitals = played(rounds=ROUNDS - 1)
-    offered = [
-        hospitals.write(
-            a, Kind.CONTRIBUTION, ROUNDS, hospitals.contribution_body(a, ROUNDS), with_acks=True
-        )
-        for a in range(MEMBERS)
-    ]
-    for author in range(MEMBERS):
-        own = digest_of(f"model of {author % 2}")
-        body = hospitals.aggregation_body(offered, ROUNDS, result_digest=own)
-        hospitals.write(author, Kind.AGGREGATION, ROUNDS, body)
+    hospitals.play(ROUNDS, results=2)
     outcome = finish(tmp_path, hospitals).outcome
     assert outcome.rounds_agreed == ROUNDS - 1
     assert not outcome.merges[-1].agreed
