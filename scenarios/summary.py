@@ -30,7 +30,8 @@ def print_summary(console: Console, outcome: Outcome, *, report: Path) -> None:
     for name, text in facts:
         _line(console, f"{name:>14}  {text}")
     if outcome.failures:
-        _line(console, f"{'FAILED':>14}  {len(outcome.failures)} checks:")
+        count = len(outcome.failures)
+        _line(console, f"{'FAILED':>14}  {count} check{'' if count == 1 else 's'}:")
         for failure in outcome.failures:
             _line(console, f"{'':>14}  - {failure}")
     else:
