@@ -308,7 +308,7 @@ def words_for_numbers(site: Site) -> None:
         (wrong_label, ("patients.csv", "column")),
         (unknown_label_value, ("died", "outside")),
         (one_class, ("died", "one class")),
-        (words_for_numbers, ("age", "not numbers")),
+        (words_for_numbers, ("age", "number")),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
