@@ -214,7 +214,7 @@ def _feature(
         values, bad = rows.numbers(column)
         if bad:
             findings.error(
-                f"{where} has {rows_text(bad)} that are not numbers "
+                f"{where} has {rows_text(bad)} whose value is not a number "
                 "(a decimal comma must become a point)"
             )
         _check_bounds(where, feature, values, findings)
@@ -250,7 +250,7 @@ def _labels(
         targets, bad = rows.numbers(column)
         missing = int(np.isnan(targets).sum()) - bad
         if bad:
-            findings.error(f"{where} has {rows_text(bad)} that are not numbers")
+            findings.error(f"{where} has {rows_text(bad)} whose value is not a number")
         result: NDArray[np.float64] | NDArray[np.int64] = np.nan_to_num(targets)
     else:
         found = codes(rows.texts(column), schema.classes)

@@ -5,6 +5,8 @@ installed or loaded, so no network; no other directory; no statement but SELECT.
 lines of the file, so they are never passed on.
 """
 
+import csv
+import gzip
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,8 @@ MISSING: Final = ("", "?", "na", "n/a", "nan", "null", ".")
 TABLE, DATA = "site_rows", "data"
 CSV_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 SUFFIXES: Final = (*CSV_SUFFIXES, ".parquet", ".pq")
+DELIMITERS: Final = (",", ";", "\t", "|")
+HEADER_BYTES_MAX: Final = 1 << 20
 CONNECTION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -39,6 +43,7 @@ _FILE_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 _LINE: Final = re.compile(r"CSV Error on Line: (\d+)")
+_CSV_FILE: Final = re.compile(r"^\s*file = (.+)$", re.MULTILINE)
 _FILE: Final = re.compile(r'(?:access file|pattern) "([^"]+)"')
 
 
@@ -107,11 +112,13 @@ def open_rows(config: DataConfig, directory: Path) -> Iterator[Rows]:
             _check_query(connection, query.text)
         try:
             if query is None:
-                _make(connection, TABLE, _select(files, as_text=True))
+                _make(connection, TABLE, " UNION ALL BY NAME ".join(map(_text_of, files)))
             else:
                 tables = {DATA: files, **query.tables} if files else query.tables
                 for table, parts in tables.items():
-                    _make(connection, table, _select(parts, as_text=False))
+                    for part in parts:  # a torn line is told by its number here, not below
+                        connection.execute(f"SELECT count(*) FROM ({_text_of(part)})")  # noqa: S608 - see there
+                    _make(connection, table, " UNION ALL BY NAME ".join(map(_typed, parts)))
                 _make(connection, TABLE, query.text)
         except duckdb.Error as error:
             raise ConfigError(_explain(error, config)) from None
@@ -186,24 +193,53 @@ class _Query:
         return table
 
 
-def _select(files: list[Path], *, as_text: bool) -> str:
-    """Read all files by column name. Text keeps what the cells say; queries want types."""
-    csv = [path for path in files if path.name.lower().endswith(CSV_SUFFIXES)]
-    parquet = [path for path in files if path not in csv]
-    parts = []
-    if csv:
-        # No guessing of comment signs or lines to skip: patients must not vanish.
-        options = "header = true, skip = 0, comment = '', quote = '\"', union_by_name = true, "
-        if as_text:
-            options += "all_varchar = true"
+def _text_of(path: Path) -> str:
+    """Read one file as it is written. For CSV nothing is guessed but the header's delimiter.
+
+    DuckDB's own guess takes one torn line as proof that there is one column only, and may skip lines
+    or take them for comments: patients must not vanish.
+    """
+    if not path.name.lower().endswith(CSV_SUFFIXES):
+        return f"SELECT * FROM read_parquet({_quoted(str(path))})"  # noqa: S608 - the path is quoted
+    delimiter, names = _header(path)
+    columns = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in names)
+    return (
+        f"SELECT * FROM read_csv({_quoted(str(path))}, auto_detect = false, header = true, "  # noqa: S608 - all parts are quoted
+        f"delim = {_quoted(delimiter)}, quote = '\"', escape = '\"', columns = {{{columns}}})"
+    )
+
+
+def _typed(path: Path) -> str:
+    """Read one file with types found over all its rows, for queries that compute."""
+    if not path.name.lower().endswith(CSV_SUFFIXES):
+        return _text_of(path)
+    tokens = dict.fromkeys([*MISSING, *(token.upper() for token in MISSING), "NaN"])
+    return (
+        f"SELECT * FROM read_csv({_quoted(str(path))}, header = true, skip = 0, comment = '', "  # noqa: S608 - all parts are quoted
+        f"delim = {_quoted(_header(path)[0])}, quote = '\"', escape = '\"', sample_size = -1, "
+        f"nullstr = [{', '.join(map(_quoted, tokens))}])"
+    )
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """Delimiter and column names of a CSV file."""
+    try:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(path, "rb") as packed:
+                start = packed.readline(HEADER_BYTES_MAX)
         else:
-            tokens = [*MISSING, *{token.upper() for token in MISSING}, "NaN"]
-            nulls = ", ".join(_quoted(token) for token in dict.fromkeys(tokens))
-            options += f"sample_size = -1, nullstr = [{nulls}]"
-        parts.append(f"SELECT * FROM read_csv([{_listed(csv)}], {options})")  # noqa: S608 - paths are quoted
-    if parquet:
-        parts.append(f"SELECT * FROM read_parquet([{_listed(parquet)}], union_by_name = true)")  # noqa: S608 - paths are quoted
-    return " UNION ALL BY NAME ".join(parts)
+            with path.open("rb") as file:
+                start = file.readline(HEADER_BYTES_MAX)
+        line = (start.decode("utf-8-sig").splitlines() or [""])[0]
+    except (UnicodeDecodeError, OSError, EOFError):
+        raise ConfigError(f"{path.name}: the header cannot be read; save it as UTF-8") from None
+    delimiter = max(DELIMITERS, key=line.count)
+    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    for name in names:
+        if not name or names.count(name) > 1:
+            what = f'column "{name}" twice' if name else "a column without a name"
+            raise ConfigError(f"{path.name}: the header has {what}")
+    return delimiter, names
 
 
 def _check_query(connection: "duckdb.DuckDBPyConnection", query: str) -> None:
@@ -231,17 +267,14 @@ def _explain(error: Exception, config: DataConfig) -> str:
         return f"{where}: {_first_line(error)}"
     if "utf-8" in text.lower() or "unicode" in text.lower():
         return f"{where}: the file is not UTF-8 text; save it as UTF-8"
-    line = _LINE.search(text)
-    at = f"line {line[1]} of the file " if line else "a value or line "
+    line, file = _LINE.search(text), _CSV_FILE.search(text)
+    at = f"line {line[1]} " if line else "a value or line "
+    at += f"of {Path(file[1]).name} " if file else ""
     return f"{where}: {at}cannot be read ({type(error).__name__}); look for stray quotes or commas"
 
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def _listed(paths: list[Path]) -> str:
-    return ", ".join(_quoted(str(path)) for path in paths)
 
 
 def _quoted(text: str) -> str:

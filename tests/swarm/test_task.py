@@ -282,7 +282,7 @@ def test_a_model_that_does_not_fit_is_found_before_the_first_round(own_pictures:
     charter = make_charter(model='name = "python:own_pictures:Net"', data='standardise = "none"')
     with pytest.raises(ConfigError, match="cannot take this site's features"):
         make_task(charter, make_site(0))
-    with pytest.raises(ConfigError, match="needs ..data.features"):
+    with pytest.raises(ConfigError, match=r"needs \[\[data\.features"):
         make_task(make_charter(features=""), own_pictures)
 
 
