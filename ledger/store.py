@@ -268,13 +268,15 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         if not read_only:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         mode = "ro" if read_only else "rw"
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
             timeout=BUSY_TIMEOUT_MS / 1000,
         )
+    connection.text_factory = bytes  # nothing here is text; a changed column must not be decoded
+    return connection
 
 
 def _prepare(path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:

@@ -1,0 +1,139 @@
+"""What an auditor types, and what comes back."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ledger_cases import close, small
+from ledger_factory import Federation
+
+from ledger import cli
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> tuple[Federation, str, str]:
+    federation = Federation(4)
+    federation.play(2)
+    federation.write(3, 40_000, 2, b"from a later version")
+    charter = tmp_path / "charter.toml"
+    charter.write_bytes(federation.charter_bytes)
+    return federation, str(federation.bundle(tmp_path / "bundle")), str(charter)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        status = cli.main(["verify", *arguments])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_the_verdict_stands_on_the_first_line(
+    good: tuple[Federation, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation, bundle, charter = good
+    digest = federation.charter.digest_hex
+    status, out, err = run(capsys, bundle, "--charter", charter, "--charter-digest", digest.upper())
+    first, *rest = out.splitlines()
+    assert (status, err) == (0, "")
+    assert first == (
+        "VERIFIED: 29 records (OPEN 4, CONTRIBUTION 8, AGGREGATION 8, METRICS 8, "
+        "EXTENSION_40000 1), 18 final, 11 signed only; refused: 0; missing: nothing; "
+        "supplied: 1 bundle, charter, charter digest"
+    )
+    assert "  members 4, liars tolerated 1, quorum 3" in rest
+    assert "  not understood (extension kinds): 1" in rest
+
+
+def test_json_says_the_same(
+    good: tuple[Federation, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation, bundle, charter = good
+    status, out, _ = run(capsys, bundle, bundle, "--charter", charter, "--json")
+    report = json.loads(out)
+    assert status == report["exit_status"] == 3
+    assert report["verdict"] == "VERIFIED"
+    assert report["charter_digest"] == federation.charter.digest_hex
+    assert report["supplied"] == ["2 bundles", "charter"]
+    assert report["missing"] == ["charter digest (--charter-digest) was not supplied"]
+    assert report["counts"]["OPEN"] == {"final": 4, "signed": 0}
+    assert report["logs"][0]["final_seq"] == 4
+
+
+def test_missing_evidence_is_named_and_has_its_own_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation = Federation(3)
+    federation.open(0)
+    bundle = str(federation.bundle(tmp_path / "bundle"))
+    status, out, _ = run(capsys, bundle)
+    assert status == 3
+    assert 'no record of member 1 "Hospital 1"; no record of member 2' in out.splitlines()[0]
+    assert "the bundles vouch for themselves" in out.splitlines()[0]
+    assert "no liar is tolerated" in out
+
+
+def test_a_refusal_has_step_code_and_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation = small()
+    close(federation, time_ms=0)
+    bundle = federation.bundle(tmp_path / "bundle")
+    status, out, _ = run(capsys, str(bundle), "--charter-digest", federation.charter.digest_hex)
+    assert status == 1
+    assert out.startswith("REFUTED: ")
+    assert "  step 10: E_TIME_BACKWARD: time_ms 0 (file " in out
+    assert "author 0, epoch 0, seq 2; expected at least " in out
+    status, out, _ = run(capsys, str(bundle), "--json")
+    finding = json.loads(out)["findings"][0]
+    assert (finding["step"], finding["code"], finding["seq"]) == (10, "E_TIME_BACKWARD", 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nowhere"],
+        ["BUNDLE", "--charter", "nowhere.toml"],
+        ["BUNDLE", "--charter-digest", "12"],
+        ["BUNDLE", "--charter-digest", "z" * 64],
+        ["BUNDLE", "--colour"],
+        [],
+    ],
+)
+def test_what_could_not_be_checked_is_status_2_and_no_traceback(
+    arguments: list[str],
+    good: tuple[Federation, str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [good[1] if one == "BUNDLE" else one for one in arguments]
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+    assert err.strip()
+
+
+def test_help_shows_examples_and_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    for said in ("examples:", "exit status:", "--charter-digest HEX", "3  verified, but evidence"):
+        assert said in out
+
+
+def test_an_auditor_starts_without_the_science() -> None:
+    code = (
+        "import sys; from ledger.cli import main\n"
+        "import ledger.verify\n"
+        "heavy = {'torch', 'numpy', 'trio', 'libp2p', 'duckdb', 'typer', 'rich'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    start_s = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "ledger.cli", "--help"], check=True, capture_output=True, text=True
+    )
+    assert "swarm-audit" in shown.stdout
+    assert time.perf_counter() - start_s < 30  # the 0.3 s are measured in benchmarks

@@ -1,0 +1,79 @@
+"""Weights are whole numbers that node and auditor compute alike."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.weights import MICRO, weights_micro
+
+
+@dataclass(frozen=True)
+class Policy:
+    weighting: str = "samples"
+    share_cap_micro: int = MICRO
+
+
+counts = st.lists(st.integers(0, 2**53 - 1) | st.integers(0, 20), max_size=12)
+policies = st.builds(Policy, st.sampled_from(["samples", "uniform"]), st.integers(1, MICRO))
+
+
+@given(counts, policies, st.randoms())
+def test_weights_do_not_depend_on_the_order(
+    samples: list[int], policy: Policy, random: object
+) -> None:
+    order = list(range(len(samples)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    weights = weights_micro(samples, policy)
+    assert weights_micro([samples[i] for i in order], policy) == [weights[i] for i in order]
+
+
+@given(counts, policies)
+def test_weights_are_shares_under_the_cap(samples: list[int], policy: Policy) -> None:
+    weights = weights_micro(samples, policy)
+    assert len(weights) == len(samples)
+    assert sum(weights) <= MICRO
+    assert all(0 <= weight <= policy.share_cap_micro for weight in weights)
+    for one, weight in zip(samples, weights, strict=True):
+        for other, other_weight in zip(samples, weights, strict=True):
+            assert one <= other or weight >= other_weight or policy.weighting == "uniform"
+            assert one != other or weight == other_weight
+
+
+@given(counts.filter(any))
+def test_without_a_cap_a_share_is_the_rounded_down_fraction(samples: list[int]) -> None:
+    total = sum(samples)
+    assert weights_micro(samples, Policy()) == [count * MICRO // total for count in samples]
+
+
+@given(st.lists(st.integers(1, 1_000), min_size=3, max_size=9), st.integers(400_000, MICRO))
+def test_what_the_cap_takes_goes_to_the_others(samples: list[int], cap: int) -> None:
+    weights = weights_micro(samples, Policy(share_cap_micro=cap))
+    assert sum(weights) > MICRO - len(samples)
+
+
+@pytest.mark.parametrize(
+    ("samples", "cap", "expected"),
+    [
+        ([], MICRO, []),
+        ([5], MICRO, [MICRO]),
+        ([0, 0], MICRO, [500_000, 500_000]),
+        ([10, 1, 1], 400_000, [400_000, 300_000, 300_000]),
+        ([100, 50, 1], 400_000, [400_000, 400_000, 200_000]),
+        ([7, 7, 0], 400_000, [400_000, 400_000, 0]),
+        ([9, 3, 1], 100_000, [100_000, 100_000, 100_000]),
+        ([3, 1], 500_000, [500_000, 500_000]),
+    ],
+)
+def test_known_weights(samples: list[int], cap: int, expected: list[int]) -> None:
+    assert weights_micro(samples, Policy(share_cap_micro=cap)) == expected
+
+
+def test_uniform_gives_everyone_the_same() -> None:
+    assert weights_micro([1, 1_000, 0], Policy("uniform")) == [333_333] * 3
+
+
+def test_a_negative_count_is_our_own_bug() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        weights_micro([1, -1], Policy())
