@@ -1,0 +1,165 @@
+"""Write the golden vectors of the ledger, from fixed seeds: the same bytes on every machine.
+
+Run it as a script after a change of the format that is meant; the tests run it and compare.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "ledger"))
+
+from ledger_cases import CASES, small  # noqa: E402
+from ledger_factory import charter_of, seed_of  # noqa: E402
+
+from ledger.canonical import encode  # noqa: E402
+from ledger.charter import charter_net  # noqa: E402
+from ledger.keys import PURPOSES, Signer, derive  # noqa: E402
+from ledger.weights import weights_micro  # noqa: E402
+
+FORMAT = 1
+
+
+def encoding_vectors() -> dict[str, Any]:
+    valid: list[Any] = [
+        0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**53 - 1, b"", b"x" * 31,
+        bytes(32), b"y" * 256, [], [1, [b"z", []]], [0] * 15, [0] * 16,
+    ]  # fmt: skip
+    invalid = {
+        "true": "c3",
+        "nil": "c0",
+        "minus one": "ff",
+        "2^53": "cf0020000000000000",
+        "float": "cb3ff0000000000000",
+        "text": "a161",
+        "map": "80",
+        "extension": "d40100",
+        "one in two bytes": "cc01",
+        "one as a signed integer": "d001",
+        "256 as a signed integer": "d10100",
+        "array with a long header": "dc000105",
+        "bytes with a long header": "c5000178",
+        "two values": "0101",
+        "nothing": "",
+        "cut": "92c401",
+        "array of four billion": "ddffffffff",
+        "nine levels": "919191919191919191" + "00",
+    }
+    return {
+        "valid": [{"value": shown(value), "encoding": encode(value).hex()} for value in valid],
+        "invalid": [{"why": why, "encoding": data} for why, data in invalid.items()],
+    }
+
+
+def shown(value: Any) -> Any:
+    """Byte strings as {"bin": hex}; JSON has none."""
+    if isinstance(value, bytes):
+        return {"bin": value.hex()}
+    return [shown(one) for one in value] if isinstance(value, list) else value
+
+
+def key_vectors() -> list[dict[str, Any]]:
+    rows = []
+    for name in ("node 0", "node 1"):
+        for purpose in PURPOSES:
+            for epoch in (0, 1):
+                derived = derive(seed_of(name), purpose, epoch)
+                rows.append(
+                    {
+                        "seed": seed_of(name).hex(),
+                        "purpose": purpose,
+                        "epoch": epoch,
+                        "derived": derived.hex(),
+                        "public_key": Signer(derived).public_key.hex(),
+                    }
+                )
+    return rows
+
+
+class _Policy:
+    def __init__(self, weighting: str, share_cap_micro: int) -> None:
+        self.weighting = weighting
+        self.share_cap_micro = share_cap_micro
+
+
+def weight_vectors() -> list[dict[str, Any]]:
+    rows = []
+    for samples in (
+        [],
+        [5],
+        [0, 0],
+        [1, 2, 4],
+        [100, 50, 1],
+        [10, 1, 1],
+        [7, 7, 0],
+        [2**53 - 1, 1],
+    ):
+        for weighting, cap in (
+            ("samples", 1_000_000),
+            ("samples", 400_000),
+            ("uniform", 1_000_000),
+        ):
+            weights = weights_micro(samples, _Policy(weighting, cap))
+            rows.append(
+                {"samples": samples, "weighting": weighting, "share_cap_micro": cap,
+                 "weights_micro": weights}
+            )  # fmt: skip
+    return rows
+
+
+def record_vectors() -> list[dict[str, Any]]:
+    return [
+        {
+            "record": record.signed.record_bytes.hex(),
+            "signature": record.signed.signature.hex(),
+            "id": record.id.hex(),
+            "envelope": record.signed.envelope().hex(),
+        }
+        for record in small().records()
+    ]
+
+
+def bundle_vectors(*, valid: bool) -> list[dict[str, Any]]:
+    rows = []
+    for build in CASES.values():
+        case = build()
+        if bool(case.expected) == valid:
+            continue
+        rows.append(
+            {
+                "name": case.name,
+                "charter": case.charter.hex(),
+                "charter_digest": case.digest,
+                "bundles": [
+                    {name: data.hex() for name, data in files.items()} for files in case.bundles
+                ],
+                "verdict": "REFUTED" if case.expected else "VERIFIED",
+                "missing": case.missing,
+                "findings": [list(pair) for pair in sorted(case.expected)],
+            }
+        )
+    return rows
+
+
+def vectors() -> dict[str, str]:
+    """Return every file's name and text."""
+    net = {"charter": charter_of(3).hex(), "net": charter_net(charter_of(3)).hex()}
+    files: dict[str, Any] = {
+        "encoding.json": encoding_vectors(),
+        "identity.json": {"network": net, "keys": key_vectors()},
+        "weights.json": weight_vectors(),
+        "records.json": record_vectors(),
+        "bundles_valid.json": bundle_vectors(valid=True),
+        "bundles_invalid.json": bundle_vectors(valid=False),
+    }
+    return {
+        name: json.dumps({"format": FORMAT, "vectors": rows}, indent=1) + "\n"
+        for name, rows in files.items()
+    }
+
+
+if __name__ == "__main__":
+    for file_name, text in vectors().items():
+        (HERE / file_name).write_text(text)
