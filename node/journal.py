@@ -5,19 +5,21 @@ store has committed. One writer at a time, so one slot is never signed twice.
 """
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
 import trio
 
-from ledger.chain import LogHead, check_next, compose
+from ledger.chain import LAMPORT_STEP_MAX, LogHead, check_next, compose
 from ledger.errors import ConfigError, VerificationError
 from ledger.keys import Signer
 from ledger.record import (
     Ack,
+    Aggregation,
     Body,
+    Input,
     Kind,
     Record,
     Verified,
@@ -35,7 +37,10 @@ from swarm.protocol.sync import Gap, fit
 RECENT_IDS: Final = 8_192
 """Ids remembered so that a record heard twice is not verified twice."""
 PENDING_MAX: Final = 2_048
-"""Records held back until what they build on has come; more are dropped, and asked for again."""
+"""Records held back until what they build on has come, each author's share of them; more are dropped,
+and asked for again."""
+LAMPORT_FOLLOWED_MAX: Final = 1 << 52
+"""Beyond this nobody's clock is followed, so that a liar cannot use the numbers up for everybody."""
 EPOCH: Final = 0
 """Key epoch that this version signs in."""
 
@@ -49,6 +54,12 @@ Fresh = tuple[Verified[Record], LogHead]
 class OwnLogAheadError(ConfigError):
     """Somebody holds signed records of ours that this directory lacks: going on would fork the log."""
 
+    def __init__(self, seq: int) -> None:
+        super().__init__(
+            f"a peer holds record {seq} of this site's own log, and this directory does not: it is "
+            f"a restored backup or a second copy; stop every copy and start the newest directory"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
@@ -56,7 +67,7 @@ class Ingested:
 
     stored: tuple[Verified[Record], ...]
     gap: bool
-    """Records wait for others that are missing here: time to compare heads."""
+    """Some of them wait for others that are missing here: time to compare heads."""
     refused: tuple[VerificationError, ...]
 
 
@@ -119,7 +130,10 @@ class Journal:
         self, kind: Kind, round_: int, body: Body, *, with_acks: bool
     ) -> Verified[Record]:
         head = self._heads.get((self._own, EPOCH))
-        acks = self._due_acks() if with_acks else ()
+        # A record comes after everything that is stored here, acknowledged or not. A clock that is
+        # further ahead than one step may go is followed step by step, and acknowledged once reached.
+        reach = min((head.lamport if head else 0) + LAMPORT_STEP_MAX, LAMPORT_FOLLOWED_MAX) - 1
+        acks = self._due_acks(reach) if with_acks else ()
         record = compose(
             head,
             roster=self._roster,
@@ -129,7 +143,7 @@ class Journal:
             round=round_,
             time_ms=self._time_ms(),
             acks=acks,
-            lamports=[self._heads[a.author, a.epoch].lamport for a in acks],
+            lamports=[min(one.lamport, reach) for one in self._heads.values()],
             times_ms=[self._heads[a.author, a.epoch].time_ms for a in acks],
             body=body,
         )
@@ -140,12 +154,14 @@ class Journal:
         self._note_acks(record)
         return signed
 
-    def _due_acks(self) -> tuple[Ack, ...]:
+    def _due_acks(self, reach: int) -> tuple[Ack, ...]:
         """Heads of other logs that moved on since this node last acknowledged them."""
         return tuple(
             Ack(author, epoch, head.next_seq - 1, head.prev_id)
             for (author, epoch), head in sorted(self._heads.items())
-            if author != self._own and head.next_seq - 1 > self._acked.get((author, epoch), -1)
+            if author != self._own
+            and head.next_seq - 1 > self._acked.get((author, epoch), -1)
+            and head.lamport <= reach
         )
 
     def _note_acks(self, record: Record) -> None:
@@ -162,47 +178,52 @@ class Journal:
         """
         with trio.CancelScope(shield=True):
             async with self._pen:
-                fresh, refused = await self._disk.run(self._ingest, envelopes)
+                fresh, gap, refused = await self._disk.run(self._ingest, envelopes)
                 for record, head in fresh:
                     self._heads[record.value.author, record.value.epoch] = head
-        return Ingested(tuple(record for record, _ in fresh), bool(self._pending), tuple(refused))
+        return Ingested(tuple(record for record, _ in fresh), gap, tuple(refused))
 
-    def _ingest(self, envelopes: Sequence[bytes]) -> tuple[list[Fresh], list[VerificationError]]:
+    def _ingest(
+        self, envelopes: Sequence[bytes]
+    ) -> tuple[list[Fresh], bool, list[VerificationError]]:
         """Verify, order and store; runs where the disk's work runs."""
         refused: list[VerificationError] = []
+        heard: set[bytes] = set()
         for envelope in envelopes:
             try:
                 signed = parse_envelope(envelope)
-                if signed.id not in self._recent:
+                if signed.id not in self._recent and signed.id not in self._pending:
                     self._pending[signed.id] = open_record(signed, roster=self._roster)
+                    heard.add(signed.id)
             except VerificationError as error:
                 refused.append(error)
         fresh = self._in_order(refused)
         if fresh:
             self._store.append([record for record, _ in fresh])
-        while len(self._pending) > PENDING_MAX:
-            self._pending.popitem(last=False)
-        return fresh, refused
+        gap = not heard.isdisjoint(self._pending)
+        self._drop_surplus()
+        return fresh, gap, refused
 
-    def _in_order(self, refused: list[VerificationError]) -> list[tuple[Verified[Record], LogHead]]:
+    def _in_order(self, refused: list[VerificationError]) -> list[Fresh]:
         """Take from the waiting records those that continue their logs and whose causes are here."""
-        heads: dict[Log, LogHead | None] = dict(self._heads)
+        heads: dict[Log, LogHead] = dict(self._heads)
         fresh: list[Fresh] = []
         # A cause has a smaller Lamport time than its effect, so one pass in that order is enough.
         waiting = sorted(self._pending.values(), key=lambda r: (r.value.lamport, r.value.author))
-        batch: set[bytes] = set()
+        batch: dict[tuple[Log, int], bytes] = {}
         for record in waiting:
-            log = (record.value.author, record.value.epoch)
+            value = record.value
+            log = (value.author, value.epoch)
             head = heads.get(log)
             next_seq = head.next_seq if head else 0
             try:
-                if record.value.seq < next_seq:
+                if value.seq < next_seq:
+                    self._check_slot(record, self._id_at(log, value.seq, heads, batch))
                     self._settle(record.id)
                     continue
-                self._refuse_own(record.value)
-                if record.value.seq > next_seq or not self._causes_known(
-                    record.value, heads, batch
-                ):
+                if value.author == self._own:
+                    raise OwnLogAheadError(value.seq)
+                if value.seq > next_seq or not self._causes_known(value, heads, batch):
                     continue
                 heads[log] = after = check_next(head, record)
             except VerificationError as error:
@@ -210,34 +231,66 @@ class Journal:
                 refused.append(error)
                 continue
             self._settle(record.id)
-            batch.add(record.id)
+            batch[log, value.seq] = record.id
             fresh.append((record, after))
         return fresh
 
-    def _refuse_own(self, record: Record) -> None:
-        if record.author == self._own:
-            raise OwnLogAheadError(
-                f"a peer holds record {record.seq} of this site's own log, and this directory "
-                f"ends before it: it is a restored backup or a second copy; stop every copy "
-                f"and start the newest directory"
-            )
+    def _drop_surplus(self) -> None:
+        """Keep each author within its share of the waiting records: one cannot crowd out the others."""
+        share = max(PENDING_MAX // self._roster.n, 1)
+        waiting: Counter[int] = Counter()
+        for record in list(self._pending.values()):
+            waiting[record.value.author] += 1
+            if waiting[record.value.author] > share:
+                del self._pending[record.id]
+
+    def _check_slot(self, record: Verified[Record], stored: bytes | None) -> None:
+        """Refuse a second record for a slot; of our own log it means that two copies of us sign."""
+        if record.id == stored:
+            return
+        value = record.value
+        if value.author == self._own:
+            raise OwnLogAheadError(value.seq)
+        raise _refusal("E_FORK", "another record is stored for this slot", value)
+
+    def _id_at(
+        self,
+        log: Log,
+        seq: int,
+        heads: Mapping[Log, LogHead],
+        batch: Mapping[tuple[Log, int], bytes],
+    ) -> bytes | None:
+        """Id of the record in one slot of a log; None beyond its end."""
+        head = heads.get(log)
+        if head is None or seq >= head.next_seq:
+            return None
+        if seq == head.next_seq - 1:
+            return head.prev_id
+        if (log, seq) in batch:
+            return batch[log, seq]
+        author, epoch = log
+        return next(self._store.records(author=author, epoch=epoch, from_seq=seq, limit=1)).id
 
     def _causes_known(
-        self, record: Record, heads: Mapping[Log, LogHead | None], batch: set[bytes]
+        self,
+        record: Record,
+        heads: Mapping[Log, LogHead],
+        batch: Mapping[tuple[Log, int], bytes],
     ) -> bool:
-        """Whether every acknowledged record is stored. Raises E_DEP_UNKNOWN for a false one."""
-        for ack in record.acks:
-            head = heads.get((ack.author, ack.epoch))
-            if head is None or ack.seq >= head.next_seq:
+        """Whether every record that this one acknowledges or merges is stored.
+
+        Raises E_DEP_UNKNOWN, E_AGG_INPUT where it names another record than the one in that slot.
+        """
+        inputs = record.body.inputs if isinstance(record.body, Aggregation) else ()
+        causes: list[Ack | Input] = [*record.acks, *inputs]
+        for cause in causes:
+            stored = self._id_at((cause.author, cause.epoch), cause.seq, heads, batch)
+            if stored is None:
                 return False
-            if ack.id not in batch and ack.id not in self._recent and not self._store.get(ack.id):
-                raise VerificationError(
-                    "E_DEP_UNKNOWN",
-                    f"acknowledges another record {ack.seq} of author {ack.author}",
-                    author=record.author,
-                    epoch=record.epoch,
-                    seq=record.seq,
-                )
+            if cause.id != stored:
+                code = "E_DEP_UNKNOWN" if isinstance(cause, Ack) else "E_AGG_INPUT"
+                what = f"names another record {cause.seq} of author {cause.author}"
+                raise _refusal(code, what, record)
         return True
 
     def _settle(self, record_id: bytes) -> None:
@@ -259,3 +312,9 @@ class Journal:
         # Causes before effects: whatever fits is of use to the receiver at once.
         ordered = heapq.merge(*logs, key=lambda signed: lamport_of(signed.record_bytes))
         return list(fit(signed.envelope() for signed in ordered))
+
+
+def _refusal(code: str, message: str, record: Record) -> VerificationError:
+    return VerificationError(
+        code, message, author=record.author, epoch=record.epoch, seq=record.seq
+    )
