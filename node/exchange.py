@@ -35,6 +35,7 @@ from swarm.protocol.messages import (
     encode_sync_reply,
     encode_sync_request,
 )
+from swarm.protocol.payload import OversizedError
 from swarm.protocol.sync import gaps
 
 SYNC_FANOUT: Final = 3
@@ -91,6 +92,7 @@ class Exchange:
         self._blobs = blobs
         self._book = book
         self._listener = listener
+        self._comparing: set[int] = set()
         self._sync_soon = trio.Event()
 
     # Records
@@ -119,21 +121,29 @@ class Exchange:
         return len(result.stored)
 
     async def sync_forever(self, interval_s: float) -> None:
-        """Compare heads with a few peers again and again, at once where something is missing."""
-        while True:
-            peers = sorted(self._network.connected())
-            unheard = [peer for peer in peers if peer not in self.heard]
-            chosen = unheard or self._random.sample(peers, min(SYNC_FANOUT, len(peers)))
-            async with trio.open_nursery() as nursery:
-                for peer in chosen:
+        """Compare heads with a few peers again and again, at once where something is missing.
+
+        Who has just connected is asked first. A peer that is silent or slow is left to answer in its
+        own time; it delays no comparison with the others.
+        """
+        known: frozenset[int] = frozenset()
+        due_s = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            while True:
+                peers, now_s = self._network.connected(), trio.current_time()
+                chosen, known = peers - known, peers
+                if now_s >= due_s or self._sync_soon.is_set():
+                    self._sync_soon = trio.Event()
+                    due_s = now_s + interval_s * self._random.uniform(0.75, 1.25)
+                    sample = self._random.sample(sorted(peers), min(SYNC_FANOUT, len(peers)))
+                    chosen |= (peers - self.heard.keys()).union(sample)
+                for peer in sorted(chosen - self._comparing):
+                    self._comparing.add(peer)
                     nursery.start_soon(self._sync_quietly, peer)
-            wait_s = interval_s * self._random.uniform(0.75, 1.25)
-            if len(peers) < self._book.roster.n - 1 and len(self.heard) < len(peers) + 1:
-                wait_s = min(wait_s, RETRY_MIN_S)
-            with trio.move_on_after(wait_s):
-                await self._sync_soon.wait()
-                await trio.sleep(RETRY_MIN_S * self._random.uniform(0.5, 1.0))
-            self._sync_soon = trio.Event()
+                everyone = len(self.heard) >= self._book.roster.n - 1
+                with trio.move_on_at(due_s if everyone else min(due_s, now_s + RETRY_MIN_S)):
+                    await self._sync_soon.wait()
+                    await trio.sleep(RETRY_MIN_S * self._random.uniform(0.5, 1.0))
 
     async def _sync_quietly(self, peer: int) -> None:
         try:
@@ -142,6 +152,8 @@ class Exchange:
             self._log.debug("sync_unavailable", peer=peer, why=str(error))
         except PeerError as error:
             self._log.warning("sync_refused", peer=peer, why=str(error))
+        finally:
+            self._comparing.discard(peer)
 
     async def sync(self, peer: int) -> None:
         """Ask one peer until it has nothing more for us. Raises UnavailableError, PeerError."""
@@ -216,19 +228,24 @@ class Exchange:
 
         ``sources`` are asked first. A source that serves a wrong byte is not asked again, unless
         nobody else is left: then all get another chance after the longest wait.
+        Raises OversizedError when the digest names more than ``payload_bytes_max`` bytes.
         """
         download = Download(digest, payload_bytes_max=payload_bytes_max)
         distrusted: set[int] = set()
         wait_s = RETRY_MIN_S
         while True:
             connected = self._network.connected() - distrusted
-            first = [peer for peer in sources if peer in connected]
+            # In any order, so that one that stalls does not stand before the others every time.
+            first = sorted(connected.intersection(sources))
+            self._random.shuffle(first)
             for peer in [*first, *sorted(connected - set(first))]:
                 try:
                     if await self._download_from(peer, download):
                         return download.codec, download.payload()
                 except UnavailableError as error:
                     self._log.debug("fetch_unavailable", peer=peer, why=str(error))
+                except OversizedError:
+                    raise
                 except PeerError as error:
                     distrusted.add(peer)
                     self._log.warning("fetch_refused", peer=peer, why=str(error))

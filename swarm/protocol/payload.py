@@ -16,9 +16,13 @@ from ledger.errors import PeerError
 CHUNK_BYTES: Final = 1 << 20
 DIGEST_BYTES: Final = 32
 PAYLOAD_BYTES_MAX: Final = 4 << 30
-"""Hard ceiling of one payload; the charter's `payload_bytes_max` is lower."""
+"""Manifests of payloads up to this size are always looked at; the charter's limit may be higher."""
 
 _DOMAIN: Final = b"swarm/payload/v1\n"
+
+
+class OversizedError(PeerError):
+    """The payload that a digest names is larger than it may be: whoever named it is to blame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,21 +70,23 @@ def payload_digest(codec: int, payload: bytes) -> bytes:
 def open_manifest(data: bytes, *, digest: bytes, payload_bytes_max: int) -> Manifest:
     """Parse a peer's manifest and check it against the digest that the ledger names.
 
-    Raises PeerError when it is malformed, too large or not the preimage of ``digest``.
+    Raises PeerError when it is malformed or not the preimage of ``digest`` (the source lies), and
+    OversizedError when it is, and the payload is larger than it may be (every source says the same).
     """
-    match decode(data, bytes_max=manifest_bytes_max(payload_bytes_max)):
+    bytes_max = manifest_bytes_max(max(payload_bytes_max, PAYLOAD_BYTES_MAX))
+    match decode(data, bytes_max=bytes_max):
         case [int(codec), int(bytes_count), bytes(joined)]:
             pass
         case _:
             raise PeerError("manifest is not [codec, length, digests]")
-    if bytes_count > payload_bytes_max:
-        raise PeerError(f"payload of {bytes_count} bytes exceeds {payload_bytes_max} bytes")
     if len(joined) != chunk_count(bytes_count) * DIGEST_BYTES or codec >= 1 << 16:
         raise PeerError("manifest does not fit its length")
     chunks = tuple(joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES))
     manifest = Manifest(codec=codec, bytes_count=bytes_count, chunks=chunks)
     if manifest.digest != digest:
         raise PeerError("manifest does not match the digest on the ledger")
+    if bytes_count > payload_bytes_max:
+        raise OversizedError(f"payload of {bytes_count} bytes exceeds {payload_bytes_max} bytes")
     return manifest
 
 

@@ -5,7 +5,9 @@ A swarm that gets no gossip at all still converges by comparing heads alone.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
+from ledger.canonical import ITEMS_MAX
 from swarm.protocol.messages import RECORDS_BYTES_MAX, Heads
 
 
@@ -29,9 +31,9 @@ def gaps(*, have: Mapping[tuple[int, int], int], lacks: Heads) -> list[Gap]:
 
 
 def fit(envelopes: Iterable[bytes], *, bytes_max: int = RECORDS_BYTES_MAX) -> Iterator[bytes]:
-    """Pass envelopes on until the next would break ``bytes_max``; the rest follows in the next sync."""
+    """Pass on what one message carries, in bytes and in number; the rest follows in the next sync."""
     total = 0
-    for envelope in envelopes:
+    for envelope in islice(envelopes, ITEMS_MAX):
         total += len(envelope)
         if total > bytes_max:
             return
