@@ -5,6 +5,7 @@ a power cut is complete; a record on the ledger that names it is written only af
 """
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Final, final
@@ -13,6 +14,7 @@ from ledger.errors import StoreError
 from swarm.protocol.payload import CHUNK_BYTES, Manifest, manifest_of
 
 MANIFESTS_REMEMBERED: Final = 256
+_NAME: Final = re.compile(r"[0-9a-f]{64}\.[0-9]{1,5}")
 
 
 @final
@@ -72,10 +74,14 @@ class BlobStore:
             file.seek(index * CHUNK_BYTES)
             return file.read(CHUNK_BYTES)
 
-    def digests(self) -> frozenset[bytes]:
-        """Digests of everything stored."""
-        names = (path.stem for path in self._directory.glob("*.*") if path.suffix != ".part")
-        return frozenset(bytes.fromhex(name) for name in names)
+    def stored(self) -> dict[bytes, tuple[int, int]]:
+        """Everything stored: digest → (codec, bytes). Files of other names are somebody else's."""
+        found = {}
+        for path in self._directory.iterdir():
+            if _NAME.fullmatch(path.name):
+                codec = int(path.suffix[1:])
+                found[bytes.fromhex(path.stem)] = (codec, path.stat().st_size)
+        return found
 
     def _path(self, digest: bytes, codec: int) -> Path:
         return self._directory / f"{digest.hex()}.{codec}"

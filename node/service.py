@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import trio
-from ledger.store import Store
 
 from ledger.charter import Charter
-from ledger.errors import PeerError, StoreError
+from ledger.errors import PeerError, StoreError, SwarmError
 from ledger.keys import Signer
 from ledger.record import (
     NO_ID,
@@ -37,6 +36,7 @@ from ledger.record import (
     Verified,
 )
 from ledger.roster import Roster
+from ledger.store import Store
 from ledger.weights import weights_micro
 from node.blobs import BlobStore
 from node.exchange import Exchange
@@ -46,6 +46,7 @@ from node.privacy import published_count
 from node.world import World
 from swarm.protocol.book import Offer, RoundBook
 from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
+from swarm.protocol.payload import OversizedError
 from swarm.protocol.round import MOMENTS_ROUND, Phase, Place, RoundMachine
 from swarm.protocol.waiting import why_waiting
 
@@ -104,7 +105,8 @@ class Service:
         self._learner = hospital.learner
         self._policy = hospital.charter.rounds
         roster = Roster.from_charter(hospital.charter)
-        initial = blobs.put(Codec.FLOAT32, hospital.learner.initial())
+        starting_model = hospital.learner.initial()
+        initial = blobs.put(Codec.FLOAT32, starting_model)
         self.book = RoundBook(roster)
         self.machine = RoundMachine(
             Place(
@@ -133,6 +135,7 @@ class Service:
         self.network = world.network
         self.metrics: tuple[MetricValue, ...] = ()
         self._initial = initial
+        self._model_bytes = len(starting_model)
         self._moments: bytes | None = None
         self._running: dict[Effect, trio.CancelScope] = {}
         self._changed = trio.Event()
@@ -145,9 +148,16 @@ class Service:
         """
         for record in self.journal.replay():
             self._learn(record)
-        for digest in self._blobs.digests():
-            self.machine.hold(digest, now_s=trio.current_time())
+        for digest, (codec, bytes_count) in self._blobs.stored().items():
+            self._hold(digest, codec, bytes_count)
         self._log.info("started", records=sum(self.journal.counts().values()))
+        try:
+            await self._take_part(task_status)
+        except BaseExceptionGroup as group:
+            raise _cause(group) from group
+        self._log.info("finished", round=self.machine.round, model=self.machine.model.hex()[:16])
+
+    async def _take_part(self, task_status: TaskStatus) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._serve)
             nursery.start_soon(self.exchange.sync_forever, self._hospital.sync_interval_s)
@@ -155,7 +165,6 @@ class Service:
             task_status.started()
             await self._rounds()
             nursery.cancel_scope.cancel()
-        self._log.info("finished", round=self.machine.round, model=self.machine.model.hex()[:16])
 
     async def _serve(self, *, task_status: Any) -> None:
         await self.network.run(self.exchange, task_status=task_status)
@@ -215,9 +224,16 @@ class Service:
             if effect not in wanted:
                 scope.cancel()
         for effect in wanted:
-            if effect not in self._running:
+            if effect not in self._running and (isinstance(effect, Fetch) or self._pen_is_free()):
                 scope = self._running[effect] = trio.CancelScope()
                 nursery.start_soon(self._perform, effect, scope)
+
+    def _pen_is_free(self) -> bool:
+        """Whether no other piece of work may still sign.
+
+        One that was cancelled while it writes its record ends first, or a round would get two votes.
+        """
+        return all(isinstance(effect, Fetch) for effect in self._running)
 
     async def _perform(self, effect: Effect, scope: trio.CancelScope) -> None:
         try:
@@ -294,13 +310,16 @@ class Service:
         """Pull a payload and check it; a contribution that breaks the rules is refused on the ledger."""
         offer = effect.offer
         try:
+            if offer:
+                self._check_offer(offer)
             codec, payload = await self.exchange.fetch(
                 effect.digest,
                 sources=effect.sources,
-                payload_bytes_max=self._policy.payload_bytes_max,
+                payload_bytes_max=offer.bytes_count if offer else self._policy.payload_bytes_max,
             )
             await self._check(codec, payload, offer)
-        except _Refused as refusal:
+        except (_Refused, OversizedError) as error:
+            refusal = error if isinstance(error, _Refused) else _Refused(Reason.TOO_LARGE)
             if offer is None:
                 self._log.warning("model_refused", digest=effect.digest.hex()[:16])
                 await trio.sleep(STALL_LOG_S)
@@ -316,12 +335,20 @@ class Service:
             return
         await self._keep(codec, payload)
 
+    def _check_offer(self, offer: Offer) -> None:
+        """Raise _Refused where the record alone says that its payload cannot be an input."""
+        expected = Codec.MOMENTS if offer.round == MOMENTS_ROUND else Codec.FLOAT32
+        privacy = self._hospital.charter.privacy
+        if offer.codec != expected or offer.samples != published_count(offer.samples, privacy):
+            raise _Refused(Reason.BAD_SHAPE)
+        if expected == Codec.FLOAT32 and offer.bytes_count != self._model_bytes:
+            larger = offer.bytes_count > self._model_bytes
+            raise _Refused(Reason.TOO_LARGE if larger else Reason.BAD_SHAPE)
+
     async def _check(self, codec: int, payload: bytes, offer: Offer | None) -> None:
         """Raise _Refused unless this payload may be an input."""
-        if offer:
-            expected = Codec.MOMENTS if offer.round == MOMENTS_ROUND else Codec.FLOAT32
-            if (codec, offer.codec, len(payload)) != (expected, expected, offer.bytes_count):
-                raise _Refused(Reason.BAD_SHAPE)
+        if offer and (codec, len(payload)) != (offer.codec, offer.bytes_count):
+            raise _Refused(Reason.BAD_SHAPE)
         try:
             await self._world.compute.run(self._learner.check, payload, codec)
         except PeerError as error:
@@ -390,7 +417,8 @@ class Service:
     async def _record(
         self, kind: Kind, round_: int, body: Body, *, with_acks: bool = False
     ) -> None:
-        """Sign, append (on the disk), learn, publish."""
+        """Sign, append (on the disk), learn, publish: all of it, or nothing of what is not wanted any more."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True):
             record = await self.journal.append(kind, round_, body, with_acks=with_acks)
             self._learn(record)
@@ -400,9 +428,13 @@ class Service:
 
     async def _keep(self, codec: int, payload: bytes) -> bytes:
         digest = await self._world.disk.run(self._blobs.put, codec, payload)
-        self.machine.hold(digest, now_s=trio.current_time())
+        self._hold(digest, codec, len(payload))
         self._changed.set()
         return digest
+
+    def _hold(self, digest: bytes, codec: int, bytes_count: int) -> None:
+        now_s = trio.current_time()
+        self.machine.hold(digest, codec=codec, bytes_count=bytes_count, now_s=now_s)
 
     async def _payload(self, digest: bytes) -> bytes:
         payload = await self._world.disk.run(self._blobs.get, digest)
@@ -436,6 +468,17 @@ class Service:
                     connected=len(self.network.connected()),
                 )  # fmt: skip
             before = now
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What made the tasks stop: one error of our own (the others are its echo), else the group."""
+    known, rest = group.split(SwarmError)
+    if known is None or (rest is not None and rest.split(trio.Cancelled)[1] is not None):
+        return group
+    leaf: BaseException = known
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return leaf
 
 
 class _Refused(Exception):  # noqa: N818 - control flow inside this module

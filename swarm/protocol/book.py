@@ -70,14 +70,19 @@ class RoundBook:
         self._offers: dict[int, dict[int, Offer]] = defaultdict(dict)
         self._votes: dict[int, dict[int, Proposal]] = defaultdict(dict)
         self._models: dict[int, dict[int, bytes]] = defaultdict(dict)
-        self._results: set[bytes] = set()
-        self._offered: dict[bytes, set[int]] = defaultdict(set)
+        self._results: dict[bytes, set[int]] = defaultdict(set)
+        """result of an AGGREGATION → who published it"""
+        self._offered: dict[bytes, set[tuple[int, int]]] = defaultdict(set)
+        """payload of a CONTRIBUTION → (round, author)"""
         self._agreed: dict[int, Agreed] = {}
+        self._last_offer: dict[int, int] = {}
+        self._reached: dict[int, int] = {}
 
     def learn(self, checked: Verified[Record]) -> None:
         """Enter one verified record. Records about nothing that a round needs are ignored."""
         record = checked.value
         author, round_ = record.author, record.round
+        self._reached[author] = max(round_, self._reached.get(author, 0))
         match record.body:
             case Open():
                 self.opened.add(author)
@@ -97,11 +102,12 @@ class RoundBook:
                     samples=body.samples,
                 )
                 self._offers[round_].setdefault(author, offer)
-                self._offered[body.update_digest].add(round_)
+                self._offered[body.update_digest].add((round_, author))
+                self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
             case Aggregation() as body:
                 proposal = Proposal(body.rule, body.inputs, body.result_digest)
                 self._votes[round_].setdefault(author, proposal)
-                self._results.add(body.result_digest)
+                self._results[body.result_digest].add(author)
                 self._count(round_, proposal)
             case Metrics() as body:
                 self._models[round_].setdefault(author, body.model_digest)
@@ -151,12 +157,13 @@ class RoundBook:
     def may_fetch(self, author: int, digest: bytes) -> bool:
         """Commit before you read: a round's payload is for those who contributed to that round.
 
-        What nobody offered (a model that rounds resulted in) is for every member.
+        What nobody offered, and what more than f members (so an honest one) published as a result,
+        is for every member. That ``author`` offered the digest himself opens nothing.
         """
-        rounds = self._offered.get(digest, set())
-        if not rounds or digest in self._results:
+        offered = self._offered.get(digest, set())
+        if not offered or len(self._results.get(digest, ())) > self.roster.f:
             return True
-        return any(author in self._offers[round_] for round_ in rounds)
+        return any(by != author and author in self.offers(round_) for round_, by in offered)
 
     def is_result(self, digest: bytes) -> bool:
         """Tell whether anybody published ``digest`` as the result of a round."""
@@ -164,7 +171,11 @@ class RoundBook:
 
     def last_offer_round(self, author: int) -> int:
         """The newest round that ``author`` contributed to; −1 before its first."""
-        return max((r for r, by in self._offers.items() if author in by), default=-1)
+        return self._last_offer.get(author, -1)
+
+    def reached(self, author: int) -> int:
+        """The newest round that any record of ``author`` belongs to: its log goes back no more."""
+        return self._reached.get(author, 0)
 
     def active(self, round_: int, *, inactive_after: int, first_round: int) -> frozenset[int]:
         """Members worth waiting for: open, and heard from in the last ``inactive_after`` rounds."""

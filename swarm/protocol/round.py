@@ -11,7 +11,7 @@ from enum import IntEnum, auto
 from typing import Final, final
 
 from ledger.charter import RoundPolicy
-from ledger.record import Reason, Record, Rule, Verified
+from ledger.record import Codec, Reason, Record, Rule, Verified
 from swarm.protocol.book import Agreed, Offer, Proposal, RoundBook
 from swarm.protocol.deadline import AdaptiveDeadline
 from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
@@ -109,7 +109,8 @@ class RoundMachine:
         self._place = place
         self._policy = place.policy
         self._deadline = AdaptiveDeadline(place.policy)
-        self._held: set[bytes] = {place.initial}
+        self._held: dict[bytes, tuple[int, int]] = {}
+        """digest → the codec and the length that it commits to"""
         self._synced: set[int] = set()
         self._base: bytes | None = None
         self._model = place.initial
@@ -140,9 +141,9 @@ class RoundMachine:
         """A record is on the ledger (stored, so it may be acted upon)."""
         self.book.learn(record)
 
-    def hold(self, digest: bytes, *, now_s: float) -> None:
+    def hold(self, digest: bytes, *, codec: int, bytes_count: int, now_s: float) -> None:
         """A payload is stored and checked."""
-        self._held.add(digest)
+        self._held[digest] = (codec, bytes_count)
         self._last_held_s = now_s
 
     def synced(self, peer: int) -> None:
@@ -181,7 +182,13 @@ class RoundMachine:
 
     @property
     def members_min(self) -> int:
-        """Fewest contributions that close a round."""
+        """Fewest contributions that close this round.
+
+        Round zero cannot go on without a quorum of equal votes, so a few who are cut off must not
+        spend theirs on a set that the others never heard of; whoever votes has contributed.
+        """
+        if self.round == MOMENTS_ROUND:
+            return max(self._policy.members_min, self.book.roster.q)
         return self._policy.members_min
 
     @property
@@ -189,9 +196,14 @@ class RoundMachine:
         """Digest of the newest model that this node stands on."""
         return self._model
 
-    def is_held(self, digest: bytes) -> bool:
-        """Whether a payload is stored here."""
-        return digest in self._held
+    def has(self, offer: Offer) -> bool:
+        """Whether an offer's payload is stored here and is what this round merges.
+
+        A digest that is held under another codec or length does not count: it never passed the
+        check as what it is offered as.
+        """
+        held = self._held.get(offer.digest)
+        return held == (offer.codec, offer.bytes_count) and offer.codec == self.codec()
 
     def active(self) -> frozenset[int]:
         """Members that this round waits for."""
@@ -236,17 +248,20 @@ class RoundMachine:
         return own[1] if own else None
 
     def _held_offers(self) -> tuple[Offer, ...]:
-        return tuple(o for o in self.usable() if o.digest in self._held)
+        return tuple(filter(self.has, self.usable()))
 
     def _fetches(self, offers: tuple[Offer, ...]) -> tuple[Effect, ...]:
-        return tuple(Fetch(o.digest, (o.author,), o) for o in offers if o.digest not in self._held)
+        return tuple(Fetch(o.digest, (o.author,), o) for o in offers if not self.has(o))
 
     # One function a phase: what happened, or what is wanted
 
     def _join(self, now_s: float) -> Step:
         own, policy = self._place.own, self._policy
         patient = not self._passed(self._entered_s + policy.start_wait_s, now_s)
-        if len(self._synced) < min(self.book.roster.q - 1, self.roster_size - 1) and patient:
+        others = self.book.roster.q - 1
+        # Whoever restored a backup learns only from others where his log ends: he signs nothing
+        # before at least one has told him.
+        if len(self._synced) < (others if patient else min(others, 1)):
             return None, ()
         if own not in self.book.opened:
             return None, (SignOpen(),)
@@ -259,11 +274,11 @@ class RoundMachine:
         if mine and mine[0] >= policy.rounds:
             self.round, self._model = mine
             return Event.FINISHED, ()
-        if latest and latest.round >= max(mine[0] + 1 if mine else 0, self.round):
+        # The own log goes back no more: a round that was skipped to before a crash is where it stands.
+        self.round = max(self.round, mine[0] + 1 if mine else 0, self.book.reached(own))
+        if latest and latest.round >= self.round:
             self.round = latest.round
             return Event.OVERTAKEN, ()
-        if mine:
-            self.round = mine[0] + 1
         return Event.STARTED, ()
 
     def _train(self, _now_s: float) -> Step:
@@ -281,9 +296,9 @@ class RoundMachine:
             return Event.OVERTAKEN, ()
         held = self._held_offers()
         have = {offer.author for offer in held}
-        complete = have >= self.active() and len(have) >= self._policy.members_min
+        complete = have >= self.active() and len(have) >= self.members_min
         due = self._passed(self._round_started_s + self._deadline.duration_s(), now_s)
-        enough = len(have) >= self._policy.members_min and not self.missing_required(have)
+        enough = len(have) >= self.members_min and not self.missing_required(have)
         voted = self._place.own in self.book.votes(self.round)
         if voted or self.book.agreed(self.round) or (enough and (complete or due)):
             if complete:
@@ -306,7 +321,7 @@ class RoundMachine:
         chosen = self._choose(now_s, late=late)
         if chosen is None:
             return None, self._fetches(self.usable())
-        if any(offer.digest not in self._held for offer in chosen):
+        if not all(map(self.has, chosen)):
             return None, self._fetches(chosen)
         return None, (Merge(self.round, chosen, self._left_out(chosen)),)
 
@@ -355,21 +370,29 @@ class RoundMachine:
         return Event.EVALUATED, ()
 
     def _linger(self, now_s: float) -> Step:
+        over = self._passed(self._entered_s + self._place.linger_s, now_s)
         latest = self.book.latest_agreed()
+        wanted: tuple[Effect, ...] = ()
         if latest and latest.round >= self.round and latest.proposal.result != self._model:
-            if latest.proposal.result not in self._held:
-                return None, (Fetch(latest.proposal.result, self._others(latest)),)
-            self._model = latest.proposal.result
+            if latest.proposal.result in self._held:
+                self._model = latest.proposal.result
+            elif not over:
+                wanted = (Fetch(latest.proposal.result, self._others(latest)),)
+        models = self.book.models(self.round)
         if self._place.own not in self.book.closed:
-            reported = self.active() <= set(self.book.models(self.round))
             patience_s = PATIENCE_GRACES * self._policy.grace_s
-            if reported or self._passed(self._entered_s + patience_s, now_s):
-                return None, (SignClose(self._policy.rounds + 1),)
-            return None, ()
-        everyone = len(self.book.closed) == self.roster_size
-        if everyone or self._passed(self._entered_s + self._place.linger_s, now_s):
+            patient = not self._passed(self._entered_s + patience_s, now_s)
+            if patient and not self.active() <= set(models):
+                return None, wanted
+            return None, (*wanted, SignClose(self._policy.rounds + 1))
+        # Who evaluated another model went on without a quorum: he may still come for this one.
+        served = all(
+            m.index in self.book.closed and models.get(m.index) == self._model
+            for m in self.book.roster.members
+        )
+        if over or (served and not wanted):
             return Event.LEFT, ()
-        return None, ()
+        return None, wanted
 
     # Agreeing on the set
 
@@ -388,22 +411,42 @@ class RoundMachine:
         return None
 
     def _best_proposal(self) -> tuple[Offer, ...] | None:
-        """The published set with most votes whose every input I know and accept."""
-        usable = {offer.id: offer for offer in self.usable()}
-        order = ranked(self.book.roster.net, self.round, self.book.votes(self.round))
-        tally: dict[Proposal, int] = {}
-        for author in order:
-            vote = self.book.votes(self.round)[author]
-            if all(i.id in usable for i in vote.inputs) and vote.rule == self.rule():
-                tally[vote] = tally.get(vote, 0) + 1
-        if not tally:
-            return None
-        best = max(tally, key=lambda proposal: tally[proposal])
-        return tuple(usable[i.id] for i in best.inputs)
+        """The published set with most votes that I may vote for too."""
+        votes = self.book.votes(self.round)
+        tally: dict[tuple[Offer, ...], int] = {}
+        for author in ranked(self.book.roster.net, self.round, votes):
+            inputs = self._inputs_of(votes[author])
+            if inputs:
+                tally[inputs] = tally.get(inputs, 0) + 1
+        return max(tally, key=lambda inputs: tally[inputs], default=None)
+
+    def _inputs_of(self, vote: Proposal) -> tuple[Offer, ...]:
+        """The contributions that a vote names; none unless I may vote for the same.
+
+        A proposal is a hint, also a liar's: it must close the round by the charter, name only what
+        I could merge, and leave out no more of what I hold than a quorum can do without. Otherwise
+        the first to publish would decide whose patients count.
+        """
+        usable = {(o.author, o.epoch, o.seq, o.id): o for o in self.usable()}
+        offers = [usable.get((i.author, i.epoch, i.seq, i.id)) for i in vote.inputs]
+        known = tuple(offer for offer in offers if offer is not None)
+        inside = {offer.author for offer in known}
+        ignored = [offer for offer in self._held_offers() if offer.author not in inside]
+        fits = (
+            vote.rule == self.rule()
+            and len(known) == len(offers) >= self.members_min
+            and not self.missing_required(inside)
+            and len(ignored) <= self.roster_size - self.book.roster.q
+        )
+        return known if fits else ()
 
     def rule(self) -> int:
         """How this round's inputs become one."""
         return Rule.MOMENTS if self.round == MOMENTS_ROUND else Rule.MEAN
+
+    def codec(self) -> int:
+        """How this round's contributions are written."""
+        return Codec.MOMENTS if self.round == MOMENTS_ROUND else Codec.FLOAT32
 
     def _left_out(self, chosen: tuple[Offer, ...]) -> tuple[tuple[int, int], ...]:
         """Every member that is not an input, and why."""

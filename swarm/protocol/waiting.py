@@ -22,7 +22,7 @@ def why_waiting(machine: RoundMachine, *, connected: int) -> str:
                 why = "no other hospital is connected yet"
         case Phase.COLLECT:
             absent = machine.active() - set(book.offers(machine.round))
-            underway = [o.author for o in machine.usable() if not machine.is_held(o.digest)]
+            underway = [o.author for o in machine.usable() if not machine.has(o)]
             parts = [f"training: {names(absent)}"] if absent else []
             parts += [f"payload of {names(underway)}"] if underway else []
             why = "; ".join(parts) or f"more members (at least {machine.members_min} contribute)"
