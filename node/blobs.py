@@ -49,7 +49,10 @@ class BlobStore:
         if found is None:
             return None
         path, codec = found
-        payload = path.read_bytes()
+        try:
+            payload = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot read a payload: {error.strerror}") from None
         manifest = manifest_of(codec, payload)
         if manifest.digest != digest:
             path.unlink()

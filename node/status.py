@@ -113,7 +113,6 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
 def stored_status(config: "SiteConfig") -> Status:
     """Describe a node that does not run from its store alone."""
     from ledger.store import Store
-
     from node.config import load_site_charter
     from node.identity import load_identity, own_index
 
@@ -153,7 +152,8 @@ def _describe(
 ) -> Status:
     agreed = book.latest_agreed()
     weights = {i.author: i.weight_micro for i in agreed.proposal.inputs} if agreed else {}
-    newest = max((book.last_offer_round(m.index) for m in book.roster.members), default=-1)
+    # One liar's far-off round must not make everybody else look idle.
+    newest = max(book.last_offer_round(own), book.round_ahead(own))
 
     def member(index: int) -> Status:
         last_round = book.last_offer_round(index)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 DOMAIN = b"swarm/columns/v1\n"
 COUNT_MAX = float(1 << 53)  # beyond this a float64 is no longer a count
+SITE_COUNT_MAX = float(1 << 40)  # 256 sites of this size merge to less than COUNT_MAX
+SITE_SIZE_MAX = 1e30  # of a mean or a standard deviation: features scaled by them stay finite
 
 Floats: TypeAlias = NDArray[np.float64]
 Matrix: TypeAlias = NDArray[np.float32]
@@ -52,6 +54,15 @@ class Moments:
         if (m2 < 0).any() or ((count < 2) & (m2 != 0)).any() or ((count == 0) & (mean != 0)).any():
             raise ValueError("moments hold a spread or mean that no values have")
         return cls(count, mean, m2)
+
+    def is_of_one_site(self) -> bool:
+        """Whether one hospital could hold these values, so that merging them overflows nowhere."""
+        variance = self.m2 / np.maximum(self.count, 1.0)
+        return bool(
+            (self.count <= SITE_COUNT_MAX).all()
+            and (np.abs(self.mean) <= SITE_SIZE_MAX).all()
+            and (variance <= SITE_SIZE_MAX**2).all()
+        )
 
     def to_vector(self) -> Floats:
         """Lay out as (3 d,) float64; undone by ``from_vector``."""

@@ -148,7 +148,8 @@ class LearningTask:
     def check(self, payload: bytes, codec: int) -> None:
         """Refuse a peer's payload unless it could be averaged: PayloadError with a Reason."""
         if codec == Codec.MOMENTS:
-            self._decode_moments(payload)
+            if not self._decode_moments(payload).is_of_one_site():
+                raise PayloadError(Reason.NORM_BOUND, "moments that no hospital's values have")
         elif codec == Codec.FLOAT32:
             self._decode_vector(payload)
         else:
