@@ -210,13 +210,17 @@ def _text_of(path: Path) -> str:
 
 
 def _typed(path: Path) -> str:
-    """Read one file with types found over all its rows, for queries that compute."""
+    """Read one file with types found over all its rows, for queries that compute.
+
+    No BOOLEAN among them: it would turn the words yes and no into true and false.
+    """
     if not path.name.lower().endswith(CSV_SUFFIXES):
         return _text_of(path)
     tokens = dict.fromkeys([*MISSING, *(token.upper() for token in MISSING), "NaN"])
     return (
         f"SELECT * FROM read_csv({_quoted(str(path))}, header = true, skip = 0, comment = '', "  # noqa: S608 - all parts are quoted
         f"delim = {_quoted(_header(path)[0])}, quote = '\"', escape = '\"', sample_size = -1, "
+        "auto_type_candidates = ['BIGINT', 'DOUBLE', 'DATE', 'TIMESTAMP', 'VARCHAR'], "
         f"nullstr = [{', '.join(map(_quoted, tokens))}])"
     )
 

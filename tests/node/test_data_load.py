@@ -189,6 +189,23 @@ def test_a_query_reads_the_source_as_data(tmp_path: Path) -> None:
     assert np.isnan(table.columns["age"][-1])
 
 
+@pytest.mark.parametrize("query", ["FROM data", "FROM 'patients.csv'"])
+def test_a_query_leaves_yes_and_no_as_they_are(tmp_path: Path, query: str) -> None:
+    rows = [f"{at},{('yes', 'no')[at % 2]},{('t', 'f')[at % 2]}" for at in range(12)]
+    (tmp_path / "patients.csv").write_text("age,sex,ill\n" + "\n".join(rows))
+    words = schema(features=FEATURES.replace('"F", "M"', '"no", "yes"'), classes='["f","t"]')
+    table = all_rows(tmp_path, words, query=query)
+    assert table.columns["sex"].tolist() == [1, 0] * 6
+    assert table.labels.tolist() == [1, 0] * 6
+
+
+def test_a_query_can_compute_with_dates(tmp_path: Path) -> None:
+    rows = [f"19{50 + at}-03-01,F,{at % 2}" for at in range(12)]
+    (tmp_path / "patients.csv").write_text("born,sex,ill\n" + "\n".join(rows))
+    query = "SELECT date_diff('year', born, DATE '2000-03-01') AS age, sex, ill FROM data"
+    assert all_rows(tmp_path, query=query).columns["age"][0] == 50
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [
