@@ -271,11 +271,13 @@ class RoundMachine:
         under_way = bool(mine or latest)
         if not (everyone or under_way) and (patient or len(self.book.opened) < policy.members_min):
             return None, ()
-        if mine and mine[0] >= policy.rounds:
+        if mine:
             self.round, self._model = mine
-            return Event.FINISHED, ()
+            if self.round >= policy.rounds:
+                return Event.FINISHED, ()
+            self.round += 1
         # The own log goes back no more: a round that was skipped to before a crash is where it stands.
-        self.round = max(self.round, mine[0] + 1 if mine else 0, self.book.reached(own))
+        self.round = max(self.round, self.book.reached(own))
         if latest and latest.round >= self.round:
             self.round = latest.round
             return Event.OVERTAKEN, ()

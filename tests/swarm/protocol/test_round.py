@@ -1,0 +1,519 @@
+"""The round machine: every move it can make, and what a peer cannot make it do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.record import Codec, Input, Reason, Record, Verified
+from swarm.protocol.effects import Evaluate, Fetch, Merge, SignClose, SignOpen, Train
+from swarm.protocol.round import TRANSITIONS, Event, Phase
+from tests.federation import INITIAL, Desk, Federation, digest_of, input_of, result_of
+
+FAR = 2**31
+
+
+def agreed_round(federation: Federation, round_: int, base: bytes) -> bytes:
+    """Everybody contributes, votes for everything and evaluates; return the agreed model."""
+    offers = [author.contribute(round_, base=base) for author in federation.authors]
+    for author in federation.authors:
+        author.vote(round_, offers)
+    result = result_of(round_, [input_of(offer) for offer in offers])
+    for author in federation.authors:
+        author.evaluate(round_, result)
+    return result
+
+
+def contributed(
+    federation: Federation, own: int = 0, *, held: tuple[int, ...] = (), round_: int = 1
+) -> tuple[Desk, list[Verified[Record]]]:
+    """A desk in COLLECT of round one: everybody has contributed, ``held`` payloads are here."""
+    desk = Desk(federation, own)
+    desk.start()
+    offers = [author.contribute(round_) for author in federation.authors]
+    desk.learn(*offers)
+    for index in {own, *held}:
+        desk.hold_payload(offers[index])
+    desk.advance()
+    return desk, offers
+
+
+# The table
+
+
+def test_every_move_that_is_not_in_the_table_cannot_happen() -> None:
+    pairs = {(phase, event) for phase in Phase for event in Event}
+    assert set(TRANSITIONS) < pairs
+    for phase, event in pairs:
+        target = TRANSITIONS.get((phase, event))
+        assert target is None or isinstance(target, Phase)
+    assert not [pair for pair in TRANSITIONS if pair[0] is Phase.DONE]
+    assert {event for _, event in TRANSITIONS} == set(Event), "an event that moves nobody"
+
+
+def test_every_phase_is_reached_and_every_phase_leads_to_the_end() -> None:
+    moves = [(source, target) for (source, _), target in TRANSITIONS.items()]
+    forward, backward = {Phase.JOIN}, {Phase.DONE}
+    for _ in Phase:
+        forward |= {target for source, target in moves if source in forward}
+        backward |= {source for source, target in moves if target in backward}
+    assert forward == set(Phase)
+    assert backward == set(Phase)
+
+
+# Joining
+
+
+def test_nobody_signs_before_somebody_has_said_where_his_log_ends() -> None:
+    desk = Desk(Federation(4))
+    assert desk.advance() == ()
+    assert desk.wait(1_000) == (), "not even when patience is over"
+    desk.machine.synced(2)
+    assert desk.advance() == (SignOpen(),)
+
+
+def test_a_swarm_starts_when_everybody_has_signed_or_patience_is_over() -> None:
+    federation = Federation(4)
+    desk = Desk(federation)
+    desk.learn(federation[0].open(), federation[1].open())
+    for peer in (1, 2, 3):
+        desk.machine.synced(peer)
+    assert desk.advance() == ()
+    assert desk.phase is Phase.JOIN
+    (effect,) = desk.wait(31)
+    assert effect == Train(1, None, None)
+
+
+# One round
+
+
+def test_a_complete_set_votes_at_once() -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation)
+    assert desk.phase is Phase.COLLECT
+    for offer in offers:
+        desk.hold_payload(offer)
+    (merge,) = desk.advance()
+    assert isinstance(merge, Merge)
+    assert desk.now_s == 0
+    assert {offer.author for offer in merge.offers} == {0, 1, 2, 3}
+    assert merge.left_out == ()
+
+
+def test_the_first_in_rank_proposes_at_the_deadline_and_the_next_after_a_grace() -> None:
+    merged_after_s = []
+    for own in range(4):
+        federation = Federation(4)
+        others = [index for index in range(4) if index != own]
+        desk, _ = contributed(federation, own, held=tuple(others[:2]))
+        assert desk.wait(59) != ()
+        assert desk.phase is Phase.COLLECT
+        for seconds in range(20):
+            effects = desk.wait(1)
+            if any(isinstance(effect, Merge) for effect in effects):
+                merged_after_s.append(seconds)
+                break
+    assert sorted(merged_after_s) == [0, 3, 6, 9]
+
+
+def test_a_round_without_a_quorum_is_provisional_and_nobody_waits_for_ever() -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation, held=(1,))
+    desk.wait(60)
+    (merge,) = [e for e in desk.wait(9) if isinstance(e, Merge)]
+    assert dict(merge.left_out) == {2: Reason.NOT_RECEIVED, 3: Reason.NOT_RECEIVED}
+    desk.learn(federation[0].vote(1, offers[:2]))
+    assert desk.advance() == ()
+    assert desk.phase is Phase.SETTLE
+    (effect,) = desk.wait(9)
+    assert isinstance(effect, Evaluate)
+    assert desk.book.agreed(1) is None
+
+
+def test_the_agreed_result_is_taken_over_by_one_who_voted_otherwise() -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation, held=(1,))
+    desk.wait(70)
+    desk.learn(federation[0].vote(1, offers[:2]))
+    desk.advance()
+    assert desk.phase is Phase.SETTLE
+    desk.learn(*[federation[index].vote(1, offers[1:]) for index in (1, 2, 3)])
+    agreed = result_of(1, [input_of(offer) for offer in offers[1:]])
+    assert desk.advance() == (Fetch(agreed, (1, 2, 3)),)
+    assert desk.phase is Phase.CATCH_UP
+    desk.hold(agreed)
+    assert desk.advance() == (Evaluate(1, agreed, None),)
+    assert desk.machine.model == agreed
+
+
+def test_a_late_joiner_catches_up_with_the_agreed_model_and_contributes_next() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    model = INITIAL
+    for round_ in (1, 2):
+        offers = [federation[index].contribute(round_, base=model) for index in (0, 1, 2)]
+        for index in (0, 1, 2):
+            federation[index].vote(round_, offers)
+        model = result_of(round_, [input_of(offer) for offer in offers])
+        for index in (0, 1, 2):
+            federation[index].evaluate(round_, model)
+    desk = Desk(federation, 3)
+    assert desk.start() == (Fetch(model, (0, 1, 2)),)
+    assert desk.phase is Phase.CATCH_UP
+    desk.hold(model)
+    assert desk.advance() == (Evaluate(2, model, None),)
+    desk.learn(federation[3].evaluate(2, model))
+    assert desk.advance() == (Train(3, model, None),)
+
+
+def test_a_slow_node_that_was_outrun_skips_to_the_round_of_the_others() -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation)
+    model = INITIAL
+    for round_ in range(2, 4):
+        desk.learn(*[federation[index].contribute(round_, base=model) for index in (1, 2, 3)])
+    assert desk.machine.round == 1
+    desk.wait(61)
+    assert (desk.phase, desk.machine.round) == (Phase.TRAIN, 3)
+    assert len(offers) == 4
+
+
+def test_required_members_keep_a_round_open() -> None:
+    federation = Federation(4, required='["hospital-d"]')
+    desk, offers = contributed(federation, held=(1, 2))
+    desk.wait(1_000)
+    assert desk.phase is Phase.COLLECT
+    desk.hold_payload(offers[3])
+    (merge,) = desk.advance()
+    assert isinstance(merge, Merge)
+
+
+def test_the_last_round_ends_with_a_farewell_and_stays_for_who_has_another_model() -> None:
+    federation = Federation(2, rounds=1)
+    federation.open_all()
+    model = agreed_round(federation, 1, INITIAL)
+    desk = Desk(federation)
+    desk.hold(model)
+    assert desk.start() == (SignClose(2),)
+    assert desk.phase is Phase.LINGER
+    desk.learn(federation[0].close(2))
+    assert desk.advance() == ()
+    desk.learn(federation[1].close(2))
+    desk.advance()
+    assert desk.phase is Phase.DONE
+
+
+def test_who_went_on_without_a_quorum_is_served_until_the_linger_is_over() -> None:
+    federation = Federation(3, rounds=1)
+    federation.open_all()
+    offers = [author.contribute(1) for author in federation.authors]
+    model = result_of(1, [input_of(offer) for offer in offers])
+    for index in (0, 1):
+        federation[index].vote(1, offers)
+        federation[index].evaluate(1, model)
+    federation[2].vote(1, offers[1:])
+    federation[2].evaluate(1, digest_of("its own"))
+    for author in federation.authors:
+        author.close(2)
+    desk = Desk(federation, linger_s=60)
+    desk.hold(model)
+    desk.start()
+    assert desk.phase is Phase.LINGER, "hospital-c may still come for the agreed model"
+    desk.wait(60)
+    assert desk.phase is Phase.DONE
+
+
+def test_a_model_that_nobody_serves_any_more_does_not_keep_a_node_for_ever() -> None:
+    federation = Federation(3, rounds=1)
+    federation.open_all()
+    offers = [author.contribute(1) for author in federation.authors]
+    for index in (1, 2):
+        federation[index].vote(1, offers)
+    own_model = digest_of("its own")
+    federation[0].vote(1, offers[1:])
+    federation[0].evaluate(1, own_model)
+    desk = Desk(federation, linger_s=60)
+    desk.hold(own_model)
+    effects = desk.start()
+    agreed = result_of(1, [input_of(offer) for offer in offers])
+    assert Fetch(agreed, (1, 2)) in effects
+    desk.learn(federation[0].close(2))
+    desk.wait(60)
+    assert desk.phase is Phase.DONE
+
+
+# Restarts
+
+
+def history(phase: Phase) -> tuple[Federation, Desk]:
+    """Member 0 in round one, stopped in one phase."""
+    federation = Federation(4)
+    if phase is Phase.TRAIN:
+        desk = Desk(federation)
+        desk.start()
+        return federation, desk
+    desk, offers = contributed(federation, held=(1,))
+    if phase is Phase.COLLECT:
+        return federation, desk
+    desk.wait(70)
+    desk.learn(federation[0].vote(1, offers[:2]))
+    desk.hold(result_of(1, [input_of(offer) for offer in offers[:2]]))
+    desk.advance()
+    if phase is Phase.SETTLE:
+        return federation, desk
+    desk.learn(*[federation[index].vote(1, offers[1:]) for index in (1, 2, 3)])
+    desk.advance()
+    if phase is Phase.CATCH_UP:
+        return federation, desk
+    desk.hold(result_of(1, [input_of(offer) for offer in offers[1:]]))
+    desk.advance()
+    return federation, desk
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.TRAIN, Phase.COLLECT, Phase.SETTLE, Phase.CATCH_UP, Phase.EVALUATE]
+)
+def test_a_restart_is_a_replay_and_stands_in_the_same_round_and_phase(phase: Phase) -> None:
+    federation, before = history(phase)
+    assert before.phase is phase
+    assert standing(restarted(federation, before)) == standing(before)
+    if phase is Phase.EVALUATE:
+        before.learn(federation[0].evaluate(1, before.machine.model))
+        before.advance()
+        assert standing(restarted(federation, before)) == standing(before)
+        assert (before.phase, before.machine.round) == (Phase.TRAIN, 2)
+
+
+def restarted(federation: Federation, before: Desk) -> Desk:
+    after = Desk(federation)
+    for digest, (codec, bytes_count) in before.machine._held.items():
+        after.hold(digest, codec=codec, bytes_count=bytes_count)
+    after.start()
+    return after
+
+
+def standing(desk: Desk) -> tuple[int, Phase, bytes]:
+    return desk.machine.round, desk.phase, desk.machine.model
+
+
+def test_after_a_skip_a_restart_never_goes_back_behind_its_own_log() -> None:
+    """The log of a member refuses records of an earlier round: going back would crash it for ever."""
+    federation = Federation(4)
+    federation.open_all()
+    federation[0].contribute(1)
+    federation[0].contribute(3)
+    desk = Desk(federation)
+    desk.start()
+    assert (desk.phase, desk.machine.round) == (Phase.COLLECT, 3)
+
+
+def test_after_a_skip_an_older_agreed_round_does_not_pull_a_restart_back() -> None:
+    federation = Federation(4, rounds=9)
+    federation.open_all()
+    federation[0].contribute(1)
+    others = federation.authors[1:]
+    offers = [author.contribute(1) for author in others]
+    for author in others:
+        author.vote(1, offers)
+    federation[0].contribute(5)
+    desk = Desk(federation)
+    desk.start()
+    assert (desk.phase, desk.machine.round) == (Phase.COLLECT, 5)
+
+
+def test_a_vote_is_cast_once_whatever_is_replayed() -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation, held=(1, 2, 3))
+    desk.learn(federation[0].vote(1, offers[:2]))
+    again = Desk(federation)
+    for offer in offers:
+        again.hold_payload(offer)
+    for seconds in range(60):
+        again.now_s = seconds
+        effects = again.start()
+        assert not any(isinstance(effect, Merge) for effect in effects)
+        if again.machine.round > 1:
+            break
+
+
+# What a liar cannot do
+
+
+def collected(own: int = 0) -> tuple[Federation, Desk, list[Verified[Record]]]:
+    federation = Federation(4)
+    desk, offers = contributed(federation, own)
+    return federation, desk, offers
+
+
+def merges(desk: Desk, offers: list[Verified[Record]]) -> set[int]:
+    """Whom the desk merges once it holds everything."""
+    for offer in offers:
+        desk.hold_payload(offer)
+    (merge,) = desk.advance()
+    assert isinstance(merge, Merge)
+    return {offer.author for offer in merge.offers}
+
+
+def test_a_vote_for_nothing_is_not_followed() -> None:
+    federation, desk, offers = collected()
+    desk.learn(federation[3].vote(1, []))
+    assert merges(desk, offers) == {0, 1, 2, 3}
+
+
+def test_a_liar_who_publishes_first_does_not_become_the_model() -> None:
+    federation, desk, offers = collected()
+    desk.learn(federation[3].vote(1, [offers[3]]))
+    assert merges(desk, offers) == {0, 1, 2, 3}
+
+
+def test_a_proposal_leaves_out_no_more_than_a_quorum_can_do_without() -> None:
+    federation, desk, offers = collected()
+    desk.learn(federation[3].vote(1, [offers[2], offers[3]]))
+    assert merges(desk, offers) == {0, 1, 2, 3}
+    federation, desk, offers = collected()
+    desk.learn(federation[3].vote(1, offers[1:]))
+    assert merges(desk, offers) == {1, 2, 3}, "one less of four is followed: a quorum is three"
+
+
+def test_one_contribution_named_under_several_authors_is_not_merged_twice() -> None:
+    federation, desk, offers = collected()
+    twin = input_of(offers[3])
+    forged = [
+        Input(author=author, epoch=0, seq=twin.seq, id=twin.id, weight_micro=0)
+        for author in range(4)
+    ]
+    desk.learn(federation[3].vote(1, forged))
+    assert merges(desk, offers) == {0, 1, 2, 3}
+
+
+def test_a_vote_without_a_required_member_is_not_followed() -> None:
+    federation = Federation(4, required='["hospital-a"]')
+    desk, offers = contributed(federation)
+    desk.learn(federation[3].vote(1, offers[1:]))
+    assert merges(desk, offers) == {0, 1, 2, 3}
+
+
+def test_a_wrong_result_for_the_right_inputs_still_counts_as_a_proposal_of_these_inputs() -> None:
+    federation, desk, offers = collected()
+    desk.learn(federation[3].vote(1, offers[1:], result=digest_of("a lie")))
+    desk.learn(federation[2].vote(1, offers[1:]))
+    assert merges(desk, offers) == {1, 2, 3}
+
+
+def test_a_payload_that_is_held_as_something_else_is_not_merged() -> None:
+    """Everybody holds the moments of round zero; offering their digest as an update must not crash."""
+    federation = Federation(4)
+    moments = digest_of("moments")
+    desk = Desk(federation)
+    desk.start()
+    desk.hold(moments, codec=Codec.MOMENTS, bytes_count=77)
+    claims = [(Codec.MOMENTS, 77), (Codec.FLOAT32, 77), (Codec.FLOAT32, 1_000)]
+    offers = [federation[0].contribute(1)] + [
+        federation[index + 1].contribute(1, digest=moments, codec=codec, bytes_count=count)
+        for index, (codec, count) in enumerate(claims)
+    ]
+    desk.learn(*offers)
+    desk.hold_payload(offers[0])
+    fetches = desk.advance()
+    assert {effect.offer.author for effect in fetches if effect.offer} == {1, 2, 3}
+    assert desk.phase is Phase.COLLECT
+
+
+def test_far_future_rounds_of_one_liar_move_nobody() -> None:
+    federation, desk, offers = collected()
+    liar = federation[3]
+    far = liar.contribute(FAR)
+    desk.learn(far, liar.vote(FAR, [far]), liar.evaluate(FAR, digest_of("x")))
+    desk.wait(1_000)
+    assert desk.machine.round == 1
+    assert desk.book.latest_agreed() is None
+    assert desk.book.round_ahead(0) == 1
+    assert len(offers) == 4
+
+
+def test_an_offer_from_a_base_that_nobody_knows_is_left_out_with_the_reason() -> None:
+    federation = Federation(4)
+    desk = Desk(federation)
+    desk.start()
+    offers = [federation[index].contribute(1) for index in (0, 1, 2)]
+    offers.append(federation[3].contribute(1, base=digest_of("elsewhere")))
+    desk.learn(*offers)
+    for offer in offers:
+        desk.hold_payload(offer)
+    desk.wait(61)
+    (merge,) = [e for e in desk.wait(10) if isinstance(e, Merge)]
+    assert merge.left_out == ((3, Reason.WRONG_BASE),)
+
+
+def test_a_refused_contribution_is_left_out_with_the_reason_of_the_refusal() -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation, held=(1, 2))
+    desk.learn(federation[0].reject(1, offers[3].id, Reason.NOT_FINITE))
+    desk.wait(61)
+    (merge,) = [e for e in desk.wait(10) if isinstance(e, Merge)]
+    assert merge.left_out == ((3, Reason.NOT_FINITE),)
+
+
+def test_nobody_refuses_for_others() -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation, held=(1, 2, 3))
+    desk.learn(federation[3].reject(1, offers[1].id))
+    (merge,) = desk.advance()
+    assert isinstance(merge, Merge)
+    assert len(merge.offers) == 4
+
+
+# Round zero
+
+
+def test_round_zero_spends_no_vote_without_a_quorum_of_contributions() -> None:
+    """Two and two, cut off from each other, would have voted for sets that never agree."""
+    federation = Federation(4)
+    desk = Desk(federation, has_moments=True)
+    desk.start()
+    offers = [federation[index].contribute(0) for index in (0, 1)]
+    desk.learn(*offers)
+    for offer in offers:
+        desk.hold_payload(offer)
+    desk.wait(10_000)
+    assert desk.phase is Phase.COLLECT
+    late = federation[2].contribute(0)
+    desk.learn(late)
+    desk.hold_payload(late)
+    desk.advance()
+    effects = desk.wait(10)
+    assert any(isinstance(effect, Merge) for effect in effects)
+
+
+def test_round_zero_waits_for_its_quorum_of_votes() -> None:
+    federation = Federation(4)
+    desk = Desk(federation, has_moments=True)
+    desk.start()
+    offers = [author.contribute(0) for author in federation.authors]
+    desk.learn(*offers, federation[0].vote(0, offers))
+    desk.wait(10_000)
+    assert desk.phase is Phase.SETTLE
+    moments = result_of(0, [input_of(offer) for offer in offers])
+    desk.hold(moments, codec=Codec.MOMENTS)
+    desk.learn(*[federation[index].vote(0, offers) for index in (1, 2)])
+    assert desk.advance() == (Train(1, None, moments),)
+
+
+# Any order
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 40))
+def test_the_same_records_in_any_order_and_time_lead_to_the_same_vote(
+    random: object, step: int
+) -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation, held=(1, 2, 3))
+    others = [federation[index].vote(1, offers) for index in (1, 2, 3)]
+    random.shuffle(others)  # type: ignore[attr-defined]
+    merged: set[frozenset[int]] = set()
+    for vote in [None, *others]:
+        if vote is not None:
+            desk.learn(vote)
+        for effect in desk.wait(step):
+            if isinstance(effect, Merge):
+                merged.add(frozenset(offer.author for offer in effect.offers))
+    assert merged <= {frozenset(range(4))}
