@@ -16,7 +16,7 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 RECORDS_BYTES_MAX: Final = 900_000
 """Records packed into one sync reply; the rest follows in the next."""
 GOSSIP_BYTES_MAX: Final = 60_000
-HEADS_MAX: Final = 4_096
+HEADS_MAX: Final = 2_048
 
 Heads = dict[tuple[int, int], int]
 """(author, epoch) → number of records held."""

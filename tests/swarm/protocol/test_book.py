@@ -1,0 +1,144 @@
+"""The book is a fold: any order, the same book; and what a peer's records cannot make it say."""
+
+import random
+
+from ledger.record import Record, Verified
+from swarm.protocol.book import RoundBook
+from tests.federation import Federation, digest_of, input_of, result_of
+
+
+def book_of(federation: Federation, *records: Verified[Record]) -> RoundBook:
+    book = RoundBook(federation.roster)
+    for record in records:
+        book.learn(record)
+    return book
+
+
+def offered(count: int = 4) -> tuple[Federation, list[Verified[Record]]]:
+    federation = Federation(count)
+    federation.open_all()
+    return federation, [author.contribute(1) for author in federation.authors]
+
+
+def test_a_quorum_of_equal_votes_agrees_and_one_less_does_not() -> None:
+    federation, offers = offered()
+    votes = [author.vote(1, offers) for author in federation.authors]
+    assert book_of(federation, *votes[:2]).agreed(1) is None
+    agreed = book_of(federation, *votes[:3]).agreed(1)
+    assert agreed is not None
+    assert agreed.voters == (0, 1, 2)
+    assert agreed.proposal.result == result_of(1, [input_of(offer) for offer in offers])
+
+
+def test_equal_inputs_with_another_result_or_weight_do_not_agree() -> None:
+    federation, offers = offered()
+    votes = [
+        federation[0].vote(1, offers),
+        federation[1].vote(1, offers),
+        federation[2].vote(1, offers, result=digest_of("another")),
+    ]
+    assert book_of(federation, *votes).agreed(1) is None
+
+
+def test_a_second_vote_of_one_author_counts_for_nothing() -> None:
+    federation, offers = offered()
+    first = federation[0].vote(1, offers[:2])
+    votes = [first, federation[1].vote(1, offers), federation[2].vote(1, offers)]
+    votes.append(federation[0].vote(1, offers))
+    book = book_of(federation, *votes)
+    assert book.agreed(1) is None
+    assert len(book.votes(1)[0].inputs) == 2
+
+
+def test_a_second_offer_of_one_author_replaces_nothing() -> None:
+    federation, offers = offered()
+    second = federation[0].contribute(1, digest=digest_of("better"))
+    book = book_of(federation, *offers, second)
+    assert book.offers(1)[0].id == offers[0].id
+
+
+def test_logs_in_any_order_give_the_same_book() -> None:
+    federation, offers = offered()
+    for author in federation.authors:
+        author.vote(1, offers)
+    logs = [author.records for author in federation.authors]
+    books = []
+    for seed in range(10):
+        order = random.Random(seed).sample(logs, len(logs))
+        books.append(book_of(federation, *[record for log in order for record in log]))
+    for book in books:
+        assert book.agreed(1) == books[0].agreed(1)
+        assert dict(book.offers(1)) == dict(books[0].offers(1))
+        assert book.opened == {0, 1, 2, 3}
+
+
+def test_a_payload_is_withheld_from_who_has_not_committed_to_one() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    offer = federation[0].contribute(1)
+    book = book_of(federation, offer)
+    assert not book.may_fetch(1, digest_of("update", 0, 1))
+    book.learn(federation[1].contribute(1))
+    assert book.may_fetch(1, digest_of("update", 0, 1))
+
+
+def test_who_calls_a_payload_a_result_does_not_open_it() -> None:
+    """One AGGREGATION record that names a victim's digest must not unlock it before the commitment."""
+    federation, offers = offered()
+    wanted = digest_of("update", 0, 1)
+    book = book_of(federation, offers[0])
+    book.learn(federation[3].vote(2, offers, result=wanted))
+    assert not book.may_fetch(3, wanted)
+    book.learn(federation[2].vote(2, offers, result=wanted))
+    assert book.may_fetch(3, wanted), "more than f say so: at least one of them is honest"
+
+
+def test_who_offers_anothers_payload_in_another_round_does_not_open_it() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    wanted = digest_of("update", 0, 1)
+    book = book_of(federation, federation[0].contribute(1))
+    book.learn(federation[3].contribute(2, digest=wanted))
+    assert not book.may_fetch(3, wanted)
+
+
+def test_an_agreed_model_is_for_every_member() -> None:
+    federation, offers = offered()
+    book = book_of(federation, *offers, *[author.vote(1, offers) for author in federation.authors])
+    agreed = book.agreed(1)
+    assert agreed is not None
+    assert all(book.may_fetch(author, agreed.proposal.result) for author in range(4))
+
+
+def test_silent_members_become_inactive_and_come_back_without_asking() -> None:
+    federation = Federation(4)
+    book = book_of(federation, *federation.open_all())
+    for round_ in (1, 2, 3):
+        for index in (0, 1, 2):
+            book.learn(federation[index].contribute(round_))
+    everyone = frozenset(range(4))
+    assert book.active(3, inactive_after=3, first_round=1) == everyone
+    for index in (0, 1, 2):
+        book.learn(federation[index].contribute(4))
+    assert book.active(4, inactive_after=3, first_round=1) == {0, 1, 2}
+    book.learn(federation[3].contribute(4))
+    assert book.active(4, inactive_after=3, first_round=1) == everyone
+    book.learn(federation[2].close(9))
+    assert book.active(4, inactive_after=3, first_round=1) == {0, 1, 3}
+
+
+def test_one_liar_is_not_ahead_of_anybody() -> None:
+    federation, offers = offered()
+    book = book_of(federation, *offers, federation[3].contribute(2**31))
+    assert book.round_ahead(0) == 1
+    assert book.last_offer_round(3) == 2**31
+    book.learn(federation[2].contribute(7))
+    assert book.round_ahead(0) == 7
+
+
+def test_a_log_is_known_to_have_reached_the_round_of_any_of_its_records() -> None:
+    federation, offers = offered()
+    book = book_of(federation, *offers)
+    assert [book.reached(author) for author in range(4)] == [1, 1, 1, 1]
+    book.learn(federation[0].reject(3, offers[1].id))
+    assert book.reached(0) == 3
