@@ -87,9 +87,15 @@ def read_table(
         findings.problems = [p for p in findings.problems if p.message != failed[0]]
         raise ConfigError(failed[0])
     values = {
-        feature.name: _feature(rows, columns[feature.name], feature, schema, findings)
+        feature.name: _feature(rows, columns[feature.name], feature, findings)
+        if columns[feature.name] in rows.columns
+        else np.full(rows.count, np.nan)
         for feature in schema.features
     }
+    for feature in schema.features:
+        if np.isnan(values[feature.name]).all() or feature.name in config.absent:
+            column = f'{rows.source}: column "{columns[feature.name]}"'
+            _check_absent(column, feature.name, values[feature.name], config, schema, findings)
     labels = _labels(rows, label_column, schema, findings)
     return Table(columns=values, labels=labels), _groups(rows, config, findings)
 
@@ -149,17 +155,10 @@ def _own_columns(
     if group is not None:
         _present(rows, group, "group", findings)
     wanted = [feature.name for feature in schema.features]
+    if unknown := [name for name in config.absent if name not in wanted]:
+        findings.error(f"data.absent: {_columns(unknown)} no feature of the charter")
     if config.features == "*":
-        beside = {label, group}
-        for name in wanted:
-            _present(rows, name, "feature", findings, beside)
-        extra = [name for name in rows.columns if name not in {*wanted, *beside}]
-        if extra:
-            findings.error(
-                f"{rows.source}: {_columns(extra)} not in the charter; list the features in "
-                "data.features, or select them with data.query"
-            )
-        return {name: name for name in wanted}
+        return _columns_by_name(rows, config, wanted, {label, group}, findings)
     own = list(config.features)
     if set(own) == set(wanted) and len(own) == len(wanted):
         own = wanted
@@ -168,8 +167,10 @@ def _own_columns(
             f"data.features: {len(own)} columns, but the charter has {len(wanted)} features"
         )
         return {}
-    for name, meant in zip(own, wanted, strict=True):
-        _present(rows, name, "feature", findings)
+    columns = dict(zip(wanted, own, strict=True))
+    for meant, name in columns.items():
+        if meant not in config.absent:
+            _present(rows, name, "feature", findings)
         if name != meant and name in wanted:
             findings.error(
                 f'data.features: "{name}" stands where the charter has "{meant}"; '
@@ -177,7 +178,23 @@ def _own_columns(
             )
         if name in {label, group}:
             findings.error(f'data.features: "{name}" is the label or group, not a feature')
-    return dict(zip(wanted, own, strict=True))
+    return columns
+
+
+def _columns_by_name(
+    rows: Rows, config: DataConfig, wanted: list[str], beside: set[str | None], findings: Findings
+) -> dict[str, str]:
+    """The table's columns are named as in the charter, and there are no others."""
+    for name in wanted:
+        if name not in config.absent:
+            _present(rows, name, "feature", findings, beside)
+    extra = [name for name in rows.columns if name not in {*wanted, *beside}]
+    if extra:
+        findings.error(
+            f"{rows.source}: {_columns(extra)} not in the charter; list the features in "
+            "data.features, or select them with data.query"
+        )
+    return {name: name for name in wanted}
 
 
 def _present(
@@ -196,9 +213,7 @@ def _columns(names: Sequence[str]) -> str:
     return f"column {quoted} is" if len(names) == 1 else f"columns {quoted} are"
 
 
-def _feature(
-    rows: Rows, column: str, feature: Feature, schema: Schema, findings: Findings
-) -> Floats:
+def _feature(rows: Rows, column: str, feature: Feature, findings: Findings) -> Floats:
     where = f'{rows.source}: column "{column}"'
     if feature.type == "category":
         found = codes(rows.texts(column), feature.categories)
@@ -209,7 +224,6 @@ def _feature(
                 f"categories ({listed(feature.categories)})"
             )
         values: Floats = np.where(found < 0, np.nan, found.astype(np.float64))
-        bad = unknown
     else:
         values, bad = rows.numbers(column)
         if bad:
@@ -218,8 +232,6 @@ def _feature(
                 "(a decimal comma must become a point)"
             )
         _check_bounds(where, feature, values, findings)
-    if not bad and np.isnan(values).all():
-        _report_empty(where, schema, findings)
     return values
 
 
@@ -233,12 +245,23 @@ def _check_bounds(where: str, feature: Feature, values: Floats, findings: Findin
             findings.error(f"{where} has {rows_text(count)} {word} ({bound:g})")
 
 
-def _report_empty(where: str, schema: Schema, findings: Findings) -> None:
-    if schema.standardise == "federated":
-        findings.warning(f"{where} has no values here; it takes the federation's mean")
-    else:
+def _check_absent(
+    where: str, name: str, values: Floats, config: DataConfig, schema: Schema, findings: Findings
+) -> None:
+    """A column without values is a mistake, unless the site says that it never measures it."""
+    held = int((~np.isnan(values)).sum())
+    if held:
+        findings.error(f"{where} has {rows_text(held)} with values; take it out of data.absent")
+    elif schema.standardise != "federated":
         findings.error(
             f'{where} has no values here; only standardise = "federated" can fill a whole column'
+        )
+    elif name in config.absent:
+        findings.warning(f"{where} has no values here, as said; it takes the federation's mean")
+    else:
+        findings.error(
+            f"{where} has no values here; if this site never measures it, set "
+            f'absent = ["{name}"] in [data] of site.toml'
         )
 
 

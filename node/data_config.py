@@ -33,6 +33,8 @@ class DataConfig:
     """Column that names the patient, where one patient has several rows."""
     missing: str = "median"
     """How a missing number is filled in: the site's own median."""
+    absent: tuple[str, ...] = ()
+    """Features that this site never measures; needs standardise = "federated"."""
 
     def __post_init__(self) -> None:
         if self.source is None and self.query is None:

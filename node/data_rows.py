@@ -271,9 +271,9 @@ def _explain(error: Exception, config: DataConfig) -> str:
         return f"{where}: {_first_line(error)}"
     if "utf-8" in text.lower() or "unicode" in text.lower():
         return f"{where}: the file is not UTF-8 text; save it as UTF-8"
-    line, file = _LINE.search(text), _CSV_FILE.search(text)
+    line, table = _LINE.search(text), _CSV_FILE.search(text)
     at = f"line {line[1]} " if line else "a value or line "
-    at += f"of {Path(file[1]).name} " if file else ""
+    at += f"of {Path(table[1]).name} " if table else ""
     return f"{where}: {at}cannot be read ({type(error).__name__}); look for stray quotes or commas"
 
 

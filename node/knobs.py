@@ -270,6 +270,13 @@ KNOBS: Final[tuple[Knob, ...]] = (
         when="How gaps in numbers are filled: by this site's own median.",
     ),
     Knob(
+        key="data.absent",
+        check=texts,
+        default=(),
+        when="Features that this site never measures; they count as missing in every row and take "
+        "the federation's mean. An empty column that is not named here is an error.",
+    ),
+    Knob(
         key="run.threads",
         check=whole(1, 256),
         default=1,

@@ -117,7 +117,7 @@ def make_sites(job: Job) -> None:
         patients = split_breast_cancer(job.spec.seed)
         for site, (_, columns, rows) in zip(job.sites, patients, strict=True):
             write_csv(site.directory / PATIENTS_FILE, columns, rows)
-    for site, source in zip(job.sites, job.sources, strict=True):
+    for hospital, site, source in zip(job.spec.hospitals, job.sites, job.sources, strict=True):
         query = " ".join(job.spec.query.split())  # one line, as site.toml wants it
         edit_site(
             site.config,
@@ -125,6 +125,7 @@ def make_sites(job: Job) -> None:
                 "data.source": str(source) if source else PATIENTS_FILE,
                 "data.split_seed": job.spec.seed,
                 **({"data.query": query} if query else {}),
+                **({"data.absent": hospital.absent} if hospital.absent else {}),
                 **job.spec.site,
             },
         )

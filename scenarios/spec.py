@@ -23,11 +23,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Hospital:
-    """One site. folder: its directory in the run. file: its table in the folder of --data."""
+    """One site. folder: its directory in the run. file: its table in the folder of --data.
+
+    absent: features that it never measures.
+    """
 
     folder: str
     name: str
     file: str = ""
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +157,7 @@ def _hospital(table: "_Table") -> Hospital:
         folder=table.take("folder", str),
         name=table.take("name", str),
         file=table.take("file", str, ""),
+        absent=tuple(map(str, table.take("absent", list, []))),
     )
     table.finish()
     return hospital

@@ -347,17 +347,40 @@ def test_a_validation_split_with_one_class_is_a_warning(tmp_path: Path) -> None:
     assert "AUC cannot be measured" in found.message
 
 
+@pytest.mark.parametrize("columns", ["age, sex, ill", "sex, ill"])
 @pytest.mark.parametrize(
     ("standardise", "severity"), [("federated", "warning"), ("local", "error"), ("none", "error")]
 )
-def test_a_column_without_values_takes_part_where_the_federation_can_fill_it(
-    tmp_path: Path, standardise: str, severity: str
+def test_a_site_that_says_what_it_never_measures_takes_part_where_the_federation_can_fill_it(
+    tmp_path: Path, standardise: str, severity: str, columns: str
 ) -> None:
     rows = "\n".join(f"?,{'FM'[at % 2]},{at // 2 % 2}" for at in range(20))
     (tmp_path / "patients.csv").write_text(f"age,sex,ill\n{rows}\n")
-    (found,) = problems(tmp_path, schema(data=f'standardise = "{standardise}"'))
+    (found,) = problems(
+        tmp_path,
+        schema(data=f'standardise = "{standardise}"'),
+        query=f"SELECT {columns} FROM data",
+        absent=("age",),
+    )
     assert found.severity == severity
     assert 'column "age" has no values here' in found.message
+
+
+def test_an_empty_column_that_nobody_announced_is_an_error_that_says_how_to_announce_it(
+    tmp_path: Path,
+) -> None:
+    rows = "\n".join(f"?,{'FM'[at % 2]},{at // 2 % 2}" for at in range(20))
+    (tmp_path / "patients.csv").write_text(f"age,sex,ill\n{rows}\n")
+    (found,) = problems(tmp_path, schema(data='standardise = "federated"'))
+    assert found.severity == "error"
+    assert 'absent = ["age"]' in found.message
+
+
+def test_an_absent_column_with_values_is_a_contradiction(tmp_path: Path) -> None:
+    write(tmp_path)
+    found = problems(tmp_path, absent=("age",))
+    assert [one.severity for one in found] == ["error"]
+    assert "take it out of data.absent" in found[0].message
 
 
 def test_own_column_names_stand_for_the_charters_in_its_order(tmp_path: Path) -> None:

@@ -122,13 +122,18 @@ def test_a_port_that_another_program_holds_fails(
     assert [one["check"] for one in findings if one["level"] == "fail"] == ["listen"]
 
 
-def test_a_column_without_values_is_a_warning_where_the_federation_can_fill_it(
+def test_a_column_without_values_is_a_finding_until_the_site_says_that_it_never_measures_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (site,) = make_federation(tmp_path)
     lines = [line.split(",") for line in site.patients.read_text().splitlines()]
     emptied = [lines[0], *([a, "NaN", *rest] for a, _, *rest in lines[1:])]
     site.patients.write_text("\n".join(",".join(line) for line in emptied))
+    status, findings = examine(site, capsys)
+    assert status == 1
+    assert any(one["level"] == "fail" and "absent" in str(one) for one in findings)
+    settings = site.config.read_text().replace("absent = []", 'absent = ["crp"]')
+    site.config.write_text(settings)
     status, findings = examine(site, capsys)
     assert status == 0
     assert any(one["level"] == "warn" and '"crp"' in one["what"] for one in findings)
