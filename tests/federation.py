@@ -79,14 +79,16 @@ class Author:
             self.records.append(signed)
         return signed
 
-    def open(self, **fields: int) -> Verified[Record]:
-        body = Open(
+    def open_body(self) -> Open:
+        return Open(
             public_key=self.signer.public_key,
             previous_head=NO_ID,
             software_digest=bytes(32),
             charter_digest=self._roster.net,
         )
-        return self.write(Kind.OPEN, 0, body, **fields)
+
+    def open(self, *, lamport: int = 0) -> Verified[Record]:
+        return self.write(Kind.OPEN, 0, self.open_body(), lamport=lamport)
 
     def contribute(
         self,
