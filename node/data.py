@@ -68,7 +68,7 @@ def inspect_site_data(
         else:
             data = _read_and_split(config, schema, directory, findings)
     except ConfigError as error:
-        findings.error(str(error))
+        findings.error_first(str(error))
     problems = findings.sorted()
     failed = any(problem.severity == "error" for problem in problems)
     return (None if failed else data), problems

@@ -43,6 +43,10 @@ class Findings:
         """Note what stops the node."""
         self.problems.append(DataProblem("error", message))
 
+    def error_first(self, message: str) -> None:
+        """Note what kept the rest from being looked at."""
+        self.problems.insert(0, DataProblem("error", message))
+
     def warning(self, message: str) -> None:
         """Note what the operator should know."""
         self.problems.append(DataProblem("warning", message))
