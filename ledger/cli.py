@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from .cli_prove import add_commands
 from .errors import SwarmError
 
 EXIT_CANNOT_CHECK: Final = 2
@@ -34,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return _verify(options)
+        status: int = options.run(options)
     except (SwarmError, OSError) as error:
         text = " ".join(str(error).split())
         print(f"swarm-audit: could not check: {text}", file=sys.stderr)  # noqa: T201
         return EXIT_CANNOT_CHECK
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         "--charter-digest", metavar="HEX", type=_digest, help="its digest, from a trusted channel"
     )
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
+    verify.set_defaults(run=_verify)
+    add_commands(commands, _digest)
     return parser
 
 
