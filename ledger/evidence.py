@@ -1,0 +1,262 @@
+"""What the records of each round say about its members. Room: ledger. Spec: docs/reputation.md §5.
+
+A pure fold over a set of records: any order gives the same evidence, and records of later rounds
+change nothing about an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+from typing import TypeAlias
+
+from .bodies import Codec, Contribution, EvaluationCommit, EvaluationReveal, ForkProof
+from .errors import VerificationError
+from .evaluation import EvaluationAudit
+from .fork import check_fork_proof
+from .record import Record, RecordId, Verified
+from .roster import Roster
+
+Log: TypeAlias = tuple[int, int]  # (author, epoch)
+Checked: TypeAlias = Verified[Record]
+
+
+class Offence(IntEnum):
+    """What costs a fixed penalty."""
+
+    FORK = 1  # two records for one slot
+    UNREVEALED = 2  # a commit whose author went on to a later round without opening it
+    BASE = 3  # an update equal to the model it started from
+    COPY = 4  # an update equal to another's that its author provably had
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Proof:
+    """One offence of one member and the records that prove it."""
+
+    member: int
+    offence: Offence
+    records: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One score: by how much the loss is lower with the contribution than without."""
+
+    member: int
+    target_id: RecordId
+    change_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One evaluator's opened scores of one round."""
+
+    evaluator: int
+    commit_id: RecordId
+    reveal_id: RecordId
+    scores: tuple[Scored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEvidence:
+    """All that the arithmetic of one round needs."""
+
+    round: int
+    offers: tuple[tuple[int, RecordId], ...]  # (member, its contribution), by member
+    ballots: tuple[Ballot, ...]  # by evaluator
+    proofs: tuple[Proof, ...]  # sorted
+
+
+class _Round:
+    def __init__(self) -> None:
+        self.offers: dict[int, tuple[Checked, Contribution]] = {}
+        self.ballots: dict[int, Ballot] = {}
+        self.proofs: list[Proof] = []
+
+
+def gather(records: Collection[Verified[Record]], roster: Roster) -> tuple[RoundEvidence, ...]:
+    """Return the evidence of every round that has any, in the order of rounds.
+
+    records: what has passed steps 1 to 12; the same one may come twice. Raises VerificationError
+    with the codes of steps 13 and 14, and E_FORK if the set holds both branches of a fork.
+    """
+    ordered = _in_order(records)
+    audit = EvaluationAudit()
+    for one in ordered:  # targets first, so that no reveal has to wait
+        if isinstance(one.value.body, Contribution):
+            audit.learn(one.value, one.id)
+    for one in ordered:
+        if not isinstance(one.value.body, Contribution):
+            audit.learn(one.value, one.id)
+    for _, error in audit.settle():
+        raise error
+    rounds: defaultdict[int, _Round] = defaultdict(_Round)
+    _collect(ordered, audit, rounds)
+    _find_forks(ordered, roster, rounds)
+    _find_unrevealed(ordered, rounds)
+    _find_equal_updates(ordered, roster, rounds)
+    return tuple(
+        RoundEvidence(
+            round=number,
+            offers=tuple((member, found.offers[member][0].id) for member in sorted(found.offers)),
+            ballots=tuple(ballot for _, ballot in sorted(found.ballots.items())),
+            proofs=tuple(sorted(found.proofs)),
+        )
+        for number, found in sorted(rounds.items())
+    )
+
+
+def _in_order(records: Collection[Checked]) -> list[Checked]:
+    ordered = sorted(
+        {one.id: one for one in records}.values(),
+        key=lambda one: (one.value.author, one.value.epoch, one.value.seq),
+    )
+    for one, after in pairwise(ordered):
+        record, other = one.value, after.value
+        slot = record.author, record.epoch, record.seq
+        if slot == (other.author, other.epoch, other.seq):
+            raise VerificationError(
+                "E_FORK", "the set holds two records for one slot; one branch stands at most",
+                author=slot[0], epoch=slot[1], seq=slot[2],
+            )  # fmt: skip
+    return ordered
+
+
+def _collect(
+    ordered: list[Checked], audit: EvaluationAudit, rounds: defaultdict[int, _Round]
+) -> None:
+    """Contributions and ballots; of several by one member the earliest counts."""
+    by_slot = {(one.value.author, one.value.epoch, one.value.seq): one for one in ordered}
+    for one in ordered:
+        record, body = one.value, one.value.body
+        if isinstance(body, Contribution) and body.codec != Codec.MOMENTS:
+            rounds[record.round].offers.setdefault(record.author, (one, body))
+        elif isinstance(body, EvaluationReveal):
+            commit = by_slot[record.author, record.epoch, body.commit_seq]
+            ballot = Ballot(
+                record.author,
+                commit.id,
+                one.id,
+                tuple(
+                    Scored(
+                        audit.targets[score.target_id].author,
+                        score.target_id,
+                        score.loss_without_micro - score.loss_with_micro,
+                    )
+                    for score in body.scores
+                ),
+            )
+            rounds[record.round].ballots.setdefault(record.author, ballot)
+
+
+def _find_forks(ordered: list[Checked], roster: Roster, rounds: defaultdict[int, _Round]) -> None:
+    """One penalty a forked log, in the round of the first proof."""
+    first: dict[Log, tuple[int, RecordId]] = {}
+    for one in ordered:
+        if isinstance(one.value.body, ForkProof):
+            try:
+                fork = check_fork_proof(one.value.body, roster)
+            except VerificationError as error:
+                record = one.value
+                raise error.locate(
+                    author=record.author, epoch=record.epoch, seq=record.seq
+                ) from None
+            log, found = (fork.author, fork.epoch), (one.value.round, one.id)
+            first[log] = min(first.get(log, found), found)
+    for (member, _), (round_, id_) in first.items():
+        rounds[round_].proofs.append(Proof(member, Offence.FORK, (id_,)))
+
+
+def _find_unrevealed(ordered: list[Checked], rounds: defaultdict[int, _Round]) -> None:
+    """Rounds never go back in a log, so its first record of a later round closes the commits."""
+    log: Log | None = None
+    pending: dict[int, Checked] = {}
+    for one in ordered:
+        record = one.value
+        if (record.author, record.epoch) != log:
+            log, pending = (record.author, record.epoch), {}
+        for seq, commit in list(pending.items()):
+            if record.round > commit.value.round:
+                proof = Proof(record.author, Offence.UNREVEALED, (commit.id, one.id))
+                rounds[record.round].proofs.append(proof)
+                del pending[seq]
+        if isinstance(record.body, EvaluationCommit):
+            pending[record.seq] = one
+        elif isinstance(record.body, EvaluationReveal):
+            del pending[record.body.commit_seq]
+
+
+def _find_equal_updates(
+    ordered: list[Checked], roster: Roster, rounds: defaultdict[int, _Round]
+) -> None:
+    """An update that is its own base, or another's that its author provably had."""
+    by_digest: defaultdict[bytes, list[Checked]] = defaultdict(list)
+    for found in list(rounds.values()):
+        for member, (one, body) in found.offers.items():
+            if body.update_digest == body.base_digest:
+                found.proofs.append(Proof(member, Offence.BASE, (one.id,)))
+            else:
+                by_digest[body.update_digest].append(one)
+    groups = [group for group in by_digest.values() if len(group) > 1]
+    if not groups:
+        return
+    covers = _Covers(ordered)
+    for group in groups:
+        for copy in group:
+            proof = next(_copied(copy, group, covers, roster), None)
+            if proof is not None:
+                rounds[copy.value.round].proofs.append(proof)
+
+
+def _copied(
+    copy: Checked, group: list[Checked], covers: _Covers, roster: Roster
+) -> Iterator[Proof]:
+    """What proves that ``copy`` came after another member's equal update, the earliest first."""
+    record = copy.value
+    for original in sorted(group, key=lambda one: (one.value.round, one.id)):
+        if original.value.author == record.author:
+            continue
+        held = covers.held_by(record.author, original)
+        if held is not None and (held.value.epoch, held.value.seq) <= (record.epoch, record.seq):
+            yield Proof(record.author, Offence.COPY, (copy.id, original.id, held.id))
+            continue
+        before = covers.held_before(original, record.round)
+        if len(before) >= roster.q:
+            witnesses = tuple(one.id for one in before[: roster.q])
+            yield Proof(record.author, Offence.COPY, (copy.id, original.id, *witnesses))
+
+
+class _Covers:
+    """Who shows in which record first that it holds a given one."""
+
+    def __init__(self, ordered: list[Checked]) -> None:
+        self._ackers: defaultdict[Log, list[tuple[Checked, int]]] = defaultdict(list)
+        for one in ordered:
+            for ack in one.value.acks:
+                self._ackers[ack.author, ack.epoch].append((one, ack.seq))
+
+    def held_by(self, member: int, held: Checked) -> Checked | None:
+        """Return the first record of ``member`` that acks ``held`` or a later one of its log."""
+        log = held.value.author, held.value.epoch
+        for one, seq in self._ackers[log]:
+            if one.value.author == member and seq >= held.value.seq:
+                return one
+        return None
+
+    def held_before(self, held: Checked, round_: int) -> list[Checked]:
+        """Return a record below ``round_`` for every member that shows in it that it holds it.
+
+        The author shows it by the record itself. In the order of members, the author first.
+        """
+        found = [held] if held.value.round < round_ else []
+        seen = {held.value.author}
+        for one, seq in self._ackers[held.value.author, held.value.epoch]:
+            record = one.value
+            if record.author not in seen and seq >= held.value.seq and record.round < round_:
+                seen.add(record.author)
+                found.append(one)
+        return found
