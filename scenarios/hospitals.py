@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 LABEL = "malignant"
 NAMES = ("University Clinic", "City Hospital", "County Hospital", "Rural Practice")
 SHARES = (10, 4, 2, 1)
-# The clinic screens the healthy; the others see patients whom a physician found worth a needle.
-MALIGNANT_RATES = (0.12, 0.70, 0.76, 0.85)
+# The clinic screens a whole city; the practice sends only what worries it.
+MALIGNANT_RATES = (0.30, 0.44, 0.52, 0.56)
 MEASURES = 10  # radius, texture …, each as mean, standard error and worst of a sample's nuclei
 GAIN_SPREAD = 0.05
 OFFSET_SPREAD = 0.10  # in standard deviations of the measurement
@@ -38,7 +38,7 @@ def split_breast_cancer(seed: int) -> list[tuple[str, tuple[str, ...], list[tupl
     """Deal 569 rows to four hospitals in 10:4:2:1, without overlap or loss.
 
     Returns (name, column names, rows as text) for each: 30 numbers and the label `malignant` 0/1.
-    The share of malignant rows is about 12, 70, 76 and 85 %. Every hospital has its own
+    The share of malignant rows is about 30, 44, 52 and 56 %. Every hospital has its own
     instruments: a gain within ±5 % and an offset within ±0.1 standard deviations for each of the
     ten measures (the offset leaves standard errors alone, as a constant does).
     """

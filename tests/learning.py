@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 
 from ledger.charter import Charter, load_charter
+from ledger.record import MetricId, MetricValue
+from swarm.learning.baselines import Baseline
 from swarm.learning.dataset import SiteData, Table
+from swarm.learning.task import LearningTask
 
 SHARED = Path(os.environ.get("SWARM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
@@ -96,3 +100,26 @@ def shared_folder(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the folder {name} of the shared data (SWARM_DATA)")
     return folder
+
+
+def federate(charter: Charter, data: Sequence[SiteData], seed: int) -> Baseline:
+    """All rounds in one process, weighted by samples: what the nodes do, without a network."""
+    tasks = [
+        LearningTask(charter, site, allow=(), seed=100 * seed + at, threads=1)
+        for at, site in enumerate(data)
+    ]
+    payloads = [(digest(payload), payload) for payload in (t.local_moments() for t in tasks)]
+    for task in tasks:
+        task.set_moments(tasks[0].merge_moments(payloads))
+    total = sum(task.samples for task in tasks)
+    model = tasks[0].initial()
+    for number in range(1, charter.rounds.rounds + 1):
+        trained = [task.train(model, number) for task in tasks]
+        model = tasks[0].merge(
+            [(digest(t.payload), t.payload, t.samples * 1_000_000 // total) for t in trained]
+        )
+    return Baseline(task=tasks[0], model=model)
+
+
+def auc(values: Iterable[MetricValue]) -> float:
+    return next(v.micro / 1e6 for v in values if v.metric == MetricId.AUC)

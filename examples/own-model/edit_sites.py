@@ -24,9 +24,9 @@ def edit(site: str, edits: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Edit all three; Carla also needs the query."""
-    for site in ("anna", "berta"):
-        edit(site, EDITS)
+    """Edit all three; Berta never measures albumin, Carla needs the query."""
+    edit("anna", EDITS)
+    edit("berta", {**EDITS, "absent = []": 'absent = ["albumin"]'})
     edit("carla", {**EDITS, "# query = ": f'query = "{QUERY}"'})
 
 

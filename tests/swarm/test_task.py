@@ -14,14 +14,14 @@ from sklearn.metrics import roc_auc_score
 
 from ledger.charter import Charter
 from ledger.errors import ConfigError, PeerError
-from ledger.record import Codec, MetricId
+from ledger.record import Codec
 from swarm.learning.baselines import train_alone, train_pooled
 from swarm.learning.dataset import SiteData
 from swarm.learning.moments import columns_digest, local_moments
 from swarm.learning.payload import PayloadError, decode_moments
 from swarm.learning.preprocessing import feature_names, observed_matrix
 from swarm.learning.task import LearningTask, Trained
-from tests.learning import digest, make_charter, make_site
+from tests.learning import auc, digest, federate, make_charter, make_site
 
 MLP = 'name = "mlp"\narguments = { hidden = [6], dropout = 0.2, batch_norm = true }'
 
@@ -55,10 +55,6 @@ def federation(charter: Charter, sites: int = 3, **options: str | None) -> list[
     if tasks[0].needs_moments:
         agree_on_moments(tasks)
     return tasks
-
-
-def auc(values: Sequence[object]) -> float:
-    return next(v.micro / 1e6 for v in values if v.metric == MetricId.AUC)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("model", ['name = "logistic"', MLP])
@@ -190,12 +186,8 @@ def test_a_federation_is_as_good_as_pooled_data_and_better_than_small_sites_alon
     training = "learning_rate = 0.2\nlocal_steps = 20"
     charter = make_charter(rounds=15, training=training, data="missing_indicator = true")
     data = [make_site(at, rows=30) for at in range(4)]
-    tasks = [make_task(charter, site, at) for at, site in enumerate(data)]
-    agree_on_moments(tasks)
-    model = tasks[0].initial()
-    for number in range(1, 16):
-        model = one_round(tasks, model, number)
-    swarm = np.mean([auc(task.evaluate(model)) for task in tasks])
+    model = federate(charter, data, seed=0)
+    swarm = np.mean([auc(model.evaluate(site)) for site in data])
     pooled_model = train_pooled(charter, data, seed=0)
     pooled = np.mean([auc(pooled_model.evaluate(site)) for site in data])
     alone = np.mean([auc(train_alone(charter, site, seed=0).evaluate(site)) for site in data])
