@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias, final
 
-from .audit_log import LogAudit
+from .audit_log import Link, LogAudit
 from .bodies import Codec, Kind, Rule
 from .chain import TIME_AHEAD_MAX_MS
 from .charter import Charter
@@ -30,33 +30,39 @@ class AckAudit:
     def __init__(self, logs: Mapping[Log, LogAudit], roster: Roster) -> None:
         self._logs = logs
         self._roster = roster
+        for log in logs.values():
+            log.links = {key: Link(target) for key, target in logs.items()}
+        self.latest_ms = 0  # highest clock of all logs so far: most records need no closer look
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
         """E_DEP_SELF, E_DEP_UNKNOWN, E_TIME_CAUSAL, E_ACK_BACKWARD; doubts are kept."""
-        logs, acked, own, latest_ms = self._logs, log.acked, log.author, value[10]
-        latest_ms += TIME_AHEAD_MAX_MS
+        links, own = log.links, log.author
+        in_time = value[10] + TIME_AHEAD_MAX_MS >= self.latest_ms
         for ack in value[11]:
             author, epoch, seq, id_ = ack
             if author == own:
                 raise VerificationError("E_DEP_SELF", "a record acks its own author's log")
-            key = (author, epoch)
-            target = logs.get(key)
-            if seq < acked.get(key, -1):
+            link = links.get((author, epoch))
+            if link is None:
+                self._doubt(log, value[4], ack)
+                continue
+            target = link.target
+            if seq < link.seq:
                 raise VerificationError(
                     "E_ACK_BACKWARD",
                     f"ack of {author}/{epoch}/{seq}",
-                    expected=f"at least seq {acked[key]}",
+                    expected=f"at least seq {link.seq}",
                 )
-            if target is None or target.ids[seq * 32 : seq * 32 + 32] != id_:
+            if not target.ids.startswith(id_, seq << 5):
                 self._doubt(log, value[4], ack)
                 continue
-            if target.times[seq] > latest_ms:
+            if not in_time and target.times[seq] > value[10] + TIME_AHEAD_MAX_MS:
                 raise VerificationError(
                     "E_TIME_CAUSAL",
                     f"acks {author}/{epoch}/{seq}, whose clock is more than a day ahead",
                     expected=f"time_ms {target.times[seq] - TIME_AHEAD_MAX_MS} or later",
                 )
-            acked[key] = seq
+            link.seq = seq
 
     def _doubt(self, log: LogAudit, own_seq: int, ack: list[Any]) -> None:
         """An ack that nothing answers (yet): refuse what is certain, keep the first other one."""
@@ -121,8 +127,6 @@ class AggregationAudit:
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
         """E_AGG_INPUT, E_AGG_WEIGHT; one whose inputs are still to come waits."""
-        if value[7] != Kind.AGGREGATION:
-            return
         round_, body = value[8], value[12]
         if self._is_good(round_, body):
             return
@@ -167,6 +171,7 @@ class AggregationAudit:
             )
         samples = []
         last_author = -1
+        codec = _CODEC_OF_RULE[rule]
         for author, epoch, seq, id_, _ in inputs:
             if author == last_author:
                 raise VerificationError("E_AGG_INPUT", f"author {author} is an input twice")
@@ -180,13 +185,17 @@ class AggregationAudit:
                 raise VerificationError(
                     "E_AGG_INPUT", f"input {author}/{epoch}/{seq} is in no bundle"
                 )
-            self._check_input(target, seq, id_, round_, _CODEC_OF_RULE[rule])
+            self._check_input(target, seq, id_, round_, codec)
             samples.append(target.samples[seq])
-        weights = [one[4] for one in inputs]
+        self._check_weights(rule, inputs, samples)
+        self._good = (round_, body)
+        return True
+
+    def _check_weights(self, rule: int, inputs: list[Any], samples: list[int]) -> None:
         expected = [0] * len(inputs)
         if rule == Rule.MEAN:
             expected = weights_micro(samples, self._policy)
-        if weights != expected:
+        if [one[4] for one in inputs] != expected:
             author, weight, right = next(
                 (one[0], one[4], right)
                 for one, right in zip(inputs, expected, strict=True)
@@ -195,12 +204,17 @@ class AggregationAudit:
             raise VerificationError(
                 "E_AGG_WEIGHT", f"author {author} weighs {weight}", expected=str(right)
             )
-        self._good = (round_, body)
-        return True
 
     def _check_input(
         self, target: LogAudit, seq: int, id_: bytes, round_: int, codec: Codec
     ) -> None:
+        if (
+            target.codecs[seq] == codec  # that of another kind is 0
+            and target.rounds[seq] <= round_
+            and target.ids[seq * 32 : seq * 32 + 32] == id_
+            and not self._bucketed
+        ):
+            return
         name = f"input {target.author}/{target.epoch}/{seq}"
         if target.ids[seq * 32 : seq * 32 + 32] != id_:
             raise VerificationError("E_AGG_INPUT", f"{name} has another id in the bundles")
@@ -226,7 +240,7 @@ def acks_by_member(
     matrix: dict[Log, dict[int, int]] = {}
     for log in logs:
         matrix.setdefault((log.author, log.epoch), {})[log.author] = log.accepted - 1
-        for target, seq in log.acked.items():
+        for target, link in log.links.items():
             row = matrix.setdefault(target, {})
-            row[log.author] = max(row.get(log.author, -1), seq)
+            row[log.author] = max(row.get(log.author, -1), link.seq)
     return matrix

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, final
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from . import keys
 from .bodies import (
@@ -53,7 +53,6 @@ __all__ = [
     "Aggregation",
     "Anchor",
     "Body",
-    "BodyMemo",
     "Close",
     "CloseReason",
     "Codec",
@@ -79,9 +78,9 @@ __all__ = [
     "SignedRecord",
     "Verified",
     "Withdrawal",
-    "accepts_parts",
+    "accepts_acks",
+    "accepts_body",
     "decode_record",
-    "has_header_types",
     "open_record",
     "parse_envelope",
     "record_id",
@@ -241,17 +240,6 @@ def split_envelope(data: bytes) -> tuple[bytes, bytes]:
     return data[len(head) : -66], data[-64:]
 
 
-@final
-class BodyMemo:
-    """The AGGREGATION body accepted last: members that agree write the same bytes."""
-
-    __slots__ = ("body", "body_bytes")
-
-    def __init__(self) -> None:
-        self.body_bytes = b""
-        self.body: list[Any] = []
-
-
 def decode_record(record_bytes: bytes) -> list[Any]:
     """Decode and check the schema: steps 5 and 6 of the verification list.
 
@@ -261,19 +249,18 @@ def decode_record(record_bytes: bytes) -> list[Any]:
     if len(record_bytes) <= ORDINARY_BYTES_MAX:
         # The quick way for what is right; whatever it does not accept, the slow way explains.
         value: Any = unpack(record_bytes)
-        if has_header_types(value) and _accepts(value, record_bytes):
+        if _accepts(value) and pack(value) == record_bytes:
             result: list[Any] = value
             return result
     return _decode_slowly(record_bytes)
 
 
-def has_header_types(value: Any) -> bool:
-    """Tell whether ``value`` is 13 fields of the right types (extensions aside)."""
-    return type(value) is list and list(map(type, value)) == _HEADER_TYPES
-
-
-def _accepts(value: list[Any], record_bytes: bytes) -> bool:
-    version, net, author, epoch, seq, prev, roster, _, round_, lamport, time_ms, _, _ = value
+def _accepts(value: Any) -> bool:
+    if type(value) is not list or list(map(type, value)) != _HEADER_TYPES:
+        return False
+    version, net, author, epoch, seq, prev, roster, kind, round_, lamport, time_ms, acks, body = (
+        value
+    )
     return (
         version == VERSION
         and len(net) == len(prev) == 32
@@ -284,36 +271,21 @@ def _accepts(value: list[Any], record_bytes: bytes) -> bool:
         and 0 <= round_ < 1 << 32
         and 0 <= lamport < 1 << 53
         and 0 <= time_ms < 1 << 53
-        and accepts_parts(value, record_bytes, None)
+        and accepts_acks(acks)
+        and accepts_body(kind, body)
     )
 
 
-def accepts_parts(value: list[Any], record_bytes: bytes, memo: BodyMemo | None) -> bool:
-    """Tell quickly whether acks, body and spelling are right, where the header is.
-
-    With a memo, a body with the bytes of the one accepted last is not looked at again, and
-    becomes that very object in ``value``.
-    """
-    kind, acks = value[7], value[11]
+def accepts_body(kind: int, body: list[Any]) -> bool:
+    """Tell quickly whether ``body`` is one of a critical kind's."""
     shape = _SHAPES.get(kind)
-    if shape is None or (acks and not _accepts_acks(acks)):
-        return False
-    if kind == 3 and memo is not None:  # AGGREGATION
-        body_at = len(record_bytes) - len(memo.body_bytes)
-        if memo.body and record_bytes.endswith(memo.body_bytes):
-            # The head's spelling fixes where the body begins, so equal bytes are an equal body.
-            head = pack(value[:12])
-            if len(head) == body_at and record_bytes.startswith(b"\x9d" + head[1:]):
-                value[12] = memo.body
-                return True
-        if shape.accepts(value[12]) and pack(value) == record_bytes:
-            memo.body_bytes, memo.body = pack(value[12]), value[12]
-            return True
-        return False
-    return shape.accepts(value[12]) and pack(value) == record_bytes
+    return shape is not None and shape.accepts(body)
 
 
-def _accepts_acks(acks: list[Any]) -> bool:
+def accepts_acks(acks: list[Any]) -> bool:
+    """Tell quickly whether ``acks`` are rows of the right types, strictly sorted."""
+    if not acks:
+        return True
     last_author = last_epoch = -1
     try:
         for author, epoch, seq, ack_id in acks:

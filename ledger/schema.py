@@ -132,9 +132,10 @@ class Shape:
         self._ranged = [(i, kind.most) for i, kind in uints if kind.among is None]
         self._among = [(i, kind.among) for i, kind in uints if kind.among is not None]
         self._bins = [(i, kind.lengths) for i, kind in enumerate(kinds) if isinstance(kind, Bin)]
-        # Then one look at the smallest and largest number does for all columns.
-        self._all_u53 = not self._bins and all(most == UINT_MAX for _, most in self._ranged)
         self._lists = [(i, kind) for i, kind in enumerate(kinds) if isinstance(kind, ListOf)]
+        self._all_u53 = (
+            not self._bins and not self._lists and all(most == UINT_MAX for _, most in self._ranged)
+        )
 
     def accepts(self, value: Any) -> bool:
         """Tell quickly whether ``value`` has this shape."""
@@ -149,29 +150,46 @@ class Shape:
         for i, lengths in self._bins:
             if len(value[i]) not in lengths:
                 return False
-        return all(kind.accepts(value[i]) for i, kind in self._lists)
+        for i, kind in self._lists:
+            if not kind.accepts(value[i]):
+                break
+        else:  # a loop: a generator would cost more than what it asks
+            return True
+        return False
 
     def accepts_all(self, rows: list[Any]) -> bool:
         """Tell quickly whether every row, at least one, has this shape: column by column."""
-        width = len(self._types)
+        if self._all_u53:
+            return self._accepts_numbers(rows)
         if self._lists:
             return all(map(self.accepts, rows))
+        width = len(self._types)
         if set(map(type, rows)) != _LIST or set(map(len, rows)) != {width}:
             return False
         flat = list(chain.from_iterable(rows))
-        if list(map(type, flat)) != self._types * len(rows):
-            return False
-        return self._accepts_columns(flat, width)
+        return list(map(type, flat)) == self._types * len(rows) and self._accepts_columns(flat)
 
-    def _accepts_columns(self, flat: list[Any], width: int) -> bool:
+    def _accepts_numbers(self, rows: list[Any]) -> bool:
+        width = len(self._types)
+        for row in rows:
+            if type(row) is not list or len(row) != width:
+                return False
+            for number in row:
+                if type(number) is not int or not 0 <= number <= UINT_MAX:
+                    return False
+            for i, among in self._among:
+                if row[i] not in among:
+                    return False
+        return True
+
+    def _accepts_columns(self, flat: list[Any]) -> bool:
+        width = len(self._types)
         for i, among in self._among:
             if not among.issuperset(flat[i::width]):
                 return False
         for i, lengths in self._bins:
             if not lengths.issuperset(map(len, flat[i::width])):
                 return False
-        if self._all_u53:
-            return bool(min(flat) >= 0 and max(flat) <= UINT_MAX)
         for i, most in self._ranged:
             column = flat[i::width]
             if min(column) < 0 or max(column) > most:

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from .audit_log import LogAudit
+from .audit_log import BodyMemo, LogAudit
 from .audit_refs import AckAudit, AggregationAudit, acks_by_member
 from .bodies import EXTENSION_MIN, Kind
 from .bundle import CHARTER_NAME, Bundle, read_bundle
 from .charter import Charter, CharterError, charter_net, load_charter
 from .errors import ConfigError, VerificationError
 from .finality import states_of
-from .record import BodyMemo
 from .report import Finding, LogSummary, Report
 from .roster import Roster
 
@@ -247,6 +246,7 @@ class Audit:
         heapq.heapify(queue)
         # Accepted at the current lamport number: visible only to records with a higher one.
         level = -1
+        acks = self._acks
         same_level: list[tuple[LogAudit, bytes, list[Any]]] = []
         while queue:
             lamport, index, log = queue[0]
@@ -256,7 +256,9 @@ class Audit:
                 same_level.clear()
                 level = lamport
             if self._step_11_12(log):
-                same_level.append((log, log.entry.id, log.entry.value))
+                value = log.entry.value
+                same_level.append((log, log.entry.id, value))
+                acks.latest_ms = max(acks.latest_ms, value[10])
                 if log.advance():
                     heapq.heapreplace(queue, (log.entry.value[9], index, log))
                     continue
@@ -273,7 +275,8 @@ class Audit:
             if value[11]:
                 self._acks.check(log, value)
             step = 12
-            self._aggregations.check(log, value)
+            if value[7] == 3:  # AGGREGATION
+                self._aggregations.check(log, value)
         except VerificationError as error:
             log.refuse(Finding(step, error), value[4])
             return False
