@@ -5,7 +5,6 @@ or error holds a cell's content, except the words that the charter itself lists.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.charter import Schema
@@ -16,21 +15,12 @@ from node.data_infer import infer_schema
 from node.data_own import read_own_sets
 from node.data_rows import open_rows
 from node.data_split import split_rows, strata
-from swarm.learning.dataset import SiteData, Table, count_rows
+from swarm.learning.dataset import SiteData, Table
 
 __all__ = [
-    "DataConfig", "DataProblem", "SiteData", "Summary", "check_site_data", "infer_schema",
+    "DataConfig", "DataProblem", "SiteData", "check_site_data", "infer_schema",
     "inspect_site_data", "load_all_rows", "load_site_data",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What a doctor may say about the data: counts only."""
-
-    source: str
-    train_rows: int
-    validation_rows: int
 
 
 def load_site_data(
@@ -83,15 +73,6 @@ def load_all_rows(config: DataConfig, schema: Schema, *, directory: Path) -> Tab
     if errors:
         raise ConfigError(errors[0])
     return table
-
-
-def summarise(config: DataConfig, data: SiteData) -> Summary:
-    """Count the rows on both sides."""
-    return Summary(
-        source=config.described,
-        train_rows=count_rows(data.train),
-        validation_rows=count_rows(data.validation),
-    )
 
 
 def _read_and_split(
