@@ -420,27 +420,29 @@ class RoundMachine:
             inputs = self._inputs_of(votes[author])
             if inputs:
                 tally[inputs] = tally.get(inputs, 0) + 1
-        return max(tally, key=lambda inputs: tally[inputs], default=None)
+        mine = [inputs for inputs, count in tally.items() if self._is_fair(inputs, count)]
+        return max(mine, key=lambda inputs: tally[inputs], default=None)
 
     def _inputs_of(self, vote: Proposal) -> tuple[Offer, ...]:
-        """The contributions that a vote names; none unless I may vote for the same.
-
-        A proposal is a hint, also a liar's: it must close the round by the charter, name only what
-        I could merge, and leave out no more of what I hold than a quorum can do without. Otherwise
-        the first to publish would decide whose patients count.
-        """
+        """The contributions that a vote names; none unless they could close the round here too."""
         usable = {(o.author, o.epoch, o.seq, o.id): o for o in self.usable()}
         offers = [usable.get((i.author, i.epoch, i.seq, i.id)) for i in vote.inputs]
         known = tuple(offer for offer in offers if offer is not None)
-        inside = {offer.author for offer in known}
-        ignored = [offer for offer in self._held_offers() if offer.author not in inside]
-        fits = (
-            vote.rule == self.rule()
-            and len(known) == len(offers) >= self.members_min
-            and not self.missing_required(inside)
-            and len(ignored) <= self.roster_size - self.book.roster.q
+        closes = len(known) >= self.members_min and not self.missing_required(
+            {offer.author for offer in known}
         )
-        return known if fits else ()
+        return known if closes and len(known) == len(offers) and vote.rule == self.rule() else ()
+
+    def _is_fair(self, inputs: tuple[Offer, ...], votes: int) -> bool:
+        """Whether a proposal leaves out no more of what I hold than a quorum can do without.
+
+        Otherwise the first to publish, a liar, would decide whose patients count. What more than f
+        members voted for, an honest one has found to be all that there was.
+        """
+        inside = {offer.author for offer in inputs}
+        ignored = [offer for offer in self._held_offers() if offer.author not in inside]
+        roster = self.book.roster
+        return votes > roster.f or len(ignored) <= roster.n - roster.q
 
     def rule(self) -> int:
         """How this round's inputs become one."""

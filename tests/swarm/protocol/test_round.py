@@ -372,6 +372,9 @@ def test_a_proposal_leaves_out_no_more_than_a_quorum_can_do_without() -> None:
     federation, desk, offers = collected()
     desk.learn(federation[3].vote(1, offers[1:]))
     assert merges(desk, offers) == {1, 2, 3}, "one less of four is followed: a quorum is three"
+    federation, desk, offers = collected()
+    desk.learn(*[federation[index].vote(1, offers[2:]) for index in (2, 3)])
+    assert merges(desk, offers) == {2, 3}, "more than f say so: for an honest one it was all"
 
 
 def test_one_contribution_named_under_several_authors_is_not_merged_twice() -> None:
