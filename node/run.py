@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ledger.charter import Charter
-from ledger.errors import SwarmError
 from ledger.store import Store
 from node.blobs import BlobStore
+from node.causes import cause_of
 from node.compute import ThreadCompute
 from node.config import SiteConfig, load_site_charter
 from node.identity import Identity, load_identity, own_index
@@ -60,22 +60,8 @@ def run_site(config: SiteConfig) -> int:
         try:
             trio.run(_live, config, hospital, world, store)
         except BaseExceptionGroup as group:
-            raise _one_of(group) from group
+            raise cause_of(group) from group
     return 0
-
-
-def _one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended the node: the first bug if there is one, else the first error of the operator's."""
-    leaves: list[BaseException] = []
-    pending: list[BaseException] = [group]
-    while pending:
-        error = pending.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            pending[:0] = error.exceptions
-        else:
-            leaves.append(error)
-    bugs = [error for error in leaves if not isinstance(error, SwarmError)]
-    return (bugs or leaves)[0]
 
 
 def _hospital(config: SiteConfig, charter: Charter, identity: Identity, own: int) -> Hospital:

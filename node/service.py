@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 import trio
 
 from ledger.charter import Charter
-from ledger.errors import PeerError, StoreError, SwarmError
+from ledger.errors import PeerError, StoreError
 from ledger.keys import Signer
 from ledger.record import (
     NO_ID,
@@ -39,6 +39,7 @@ from ledger.roster import Roster
 from ledger.store import Store
 from ledger.weights import weights_micro
 from node.blobs import BlobStore
+from node.causes import cause_of
 from node.exchange import Exchange
 from node.journal import Journal
 from node.network import TASK_STATUS_IGNORED, TaskStatus
@@ -154,7 +155,7 @@ class Service:
         try:
             await self._take_part(task_status)
         except BaseExceptionGroup as group:
-            raise _cause(group) from group
+            raise cause_of(group) from group
         self._log.info("finished", round=self.machine.round, model=self.machine.model.hex()[:16])
 
     async def _take_part(self, task_status: TaskStatus) -> None:
@@ -468,17 +469,6 @@ class Service:
                     connected=len(self.network.connected()),
                 )  # fmt: skip
             before = now
-
-
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What made the tasks stop: one error of our own (the others are its echo), else the group."""
-    known, rest = group.split(SwarmError)
-    if known is None or (rest is not None and rest.split(trio.Cancelled)[1] is not None):
-        return group
-    leaf: BaseException = known
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    return leaf
 
 
 class _Refused(Exception):  # noqa: N818 - control flow inside this module
