@@ -257,6 +257,8 @@ class RoundMachine:
 
     def _join(self, now_s: float) -> Step:
         own, policy = self._place.own, self._policy
+        if own in self.book.closed:  # nothing is left to sign: it only lingers
+            return self._resume()
         patient = not self._passed(self._entered_s + policy.start_wait_s, now_s)
         others = self.book.roster.q - 1
         # Whoever restored a backup learns only from others where his log ends: he signs nothing
@@ -265,15 +267,20 @@ class RoundMachine:
             return None, ()
         if own not in self.book.opened:
             return None, (SignOpen(),)
-        mine = self.book.latest_model(own)
-        latest = self.book.latest_agreed()
         everyone = len(self.book.opened) == self.roster_size
-        under_way = bool(mine or latest)
+        under_way = bool(self.book.latest_model(own) or self.book.latest_agreed())
         if not (everyone or under_way) and (patient or len(self.book.opened) < policy.members_min):
             return None, ()
+        return self._resume()
+
+    def _resume(self) -> Step:
+        """Start where the ledger says that this node stands: a crash is a restart."""
+        own = self._place.own
+        mine = self.book.latest_model(own)
+        latest = self.book.latest_agreed()
         if mine:
             self.round, self._model = mine
-            if self.round >= policy.rounds:
+            if self.round >= self._policy.rounds or own in self.book.closed:
                 return Event.FINISHED, ()
             self.round += 1
         # The own log goes back no more: a round that was skipped to before a crash is where it stands.

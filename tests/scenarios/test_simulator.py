@@ -99,3 +99,22 @@ def test_a_partition_heals_without_a_human(tmp_path: Path) -> None:
     assert outcome.failures == ()
     assert len(set(outcome.results)) == 1, outcome
     assert len(set(outcome.heads)) == 1, outcome
+
+
+def test_a_finished_hospital_that_starts_again_alone_does_not_wait_to_join(tmp_path: Path) -> None:
+    charter, sites = swarm_of(3, rounds=2)
+    left_s: list[float] = []
+
+    async def start_again(swarm: Swarm) -> None:
+        for ended in list(swarm.ended.values()):
+            await ended.wait()
+        before_s = trio.current_time()
+        swarm.start(0)
+        await swarm.ended[0].wait()
+        left_s.append(trio.current_time() - before_s)
+
+    outcome = simulate(
+        charter=charter, sites=sites, directory=tmp_path, seed=SEED, faults=start_again
+    )
+    assert outcome.failures == ()
+    assert left_s[0] < 1.0
