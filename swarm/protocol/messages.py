@@ -15,7 +15,6 @@ MESSAGE_VERSION: Final = 1
 MESSAGE_BYTES_MAX: Final = 1 << 20
 RECORDS_BYTES_MAX: Final = 900_000
 """Records packed into one sync reply; the rest follows in the next."""
-GOSSIP_BYTES_MAX: Final = 60_000
 HEADS_MAX: Final = 2_048
 
 Heads = dict[tuple[int, int], int]

@@ -1,0 +1,98 @@
+"""docs/wire.md says what the code does: its moves and its limits are compared here.
+
+`python -m tests.swarm.protocol.test_wire_document` writes the moves anew after a change of the table.
+"""
+
+import re
+from pathlib import Path
+
+from ledger.canonical import ITEMS_MAX
+from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
+from node.journal import PENDING_MAX
+from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, SERVING_MAX
+from swarm.protocol.messages import HEADS_MAX, MESSAGE_BYTES_MAX, RECORDS_BYTES_MAX
+from swarm.protocol.payload import CHUNK_BYTES
+from swarm.protocol.round import PATIENCE_GRACES, TRANSITIONS, Event, Phase
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = ROOT / "docs" / "wire.md"
+MARKS = ("<!-- moves -->\n", "<!-- /moves -->")
+
+MEANING = {
+    Event.STARTED: "enough have signed",
+    Event.CONTRIBUTED: "the own CONTRIBUTION is on the ledger",
+    Event.CLOSED: "enough payloads are held",
+    Event.VOTED: "the own AGGREGATION is on the ledger",
+    Event.SETTLED: "agreed as voted, or patience is over",
+    Event.OVERTAKEN: "a round is agreed that this node did not vote for like that",
+    Event.OUTRUN: "others are rounds ahead",
+    Event.HELD: "the agreed payloads are held",
+    Event.EVALUATED: "the own METRICS are on the ledger",
+    Event.FINISHED: "that was the last round",
+    Event.LEFT: "nobody needs this node any more",
+}
+
+LIMITS = {
+    "gossip message, bytes": GOSSIP_BYTES_MAX,
+    "request or reply body, bytes": REQUEST_BYTES_MAX,
+    "sync message, bytes": MESSAGE_BYTES_MAX,
+    "records in one sync reply, bytes": RECORDS_BYTES_MAX,
+    "records in one sync reply": ITEMS_MAX,
+    "heads in one hello": HEADS_MAX,
+    "chunk, bytes": CHUNK_BYTES,
+    "records that wait for others": PENDING_MAX,
+    "requests of one peer served at once": SERVING_MAX,
+    "gossip messages that wait": GOSSIP_QUEUE_MAX,
+    "seconds for one reply": int(REQUEST_TIMEOUT_S),
+    "peers compared with at a time": SYNC_FANOUT,
+    "graces of patience": PATIENCE_GRACES,
+}
+
+
+def moves() -> str:
+    """The table and the drawing of TRANSITIONS, as Markdown."""
+    rows = [
+        f"| {source} {source.name} | {event.name} | {target} {target.name} | {MEANING[event]} |"
+        for (source, event), target in sorted(TRANSITIONS.items())
+    ]
+    arrows = [
+        f"    {source.name} --> {target.name}: {event.name.lower()}"
+        for (source, event), target in sorted(TRANSITIONS.items())
+    ]
+    drawing = ["stateDiagram-v2", f"    [*] --> {Phase.JOIN.name}", *arrows]
+    drawing.append(f"    {Phase.DONE.name} --> [*]")
+    head = "| phase | event | next | when |\n|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n\n```mermaid\n" + "\n".join(drawing) + "\n```\n"
+
+
+def parts(text: str) -> tuple[str, str, str]:
+    before, rest = text.split(MARKS[0])
+    written, after = rest.split(MARKS[1])
+    return before, written, after
+
+
+def test_the_documents_moves_are_the_machines() -> None:
+    _, written, _ = parts(DOCUMENT.read_text())
+    assert written == moves(), "run python -m tests.swarm.protocol.test_wire_document"
+
+
+def test_the_documents_limits_are_the_codes() -> None:
+    section = DOCUMENT.read_text().split("## 6. Limits")[1].split("## 7.")[0]
+    rows = re.findall(r"^\| (.+?) \| (\d+) \|$", section, flags=re.MULTILINE)
+    assert {name: int(limit) for name, limit in rows} == LIMITS
+
+
+def test_every_place_that_the_code_points_to_exists() -> None:
+    text = DOCUMENT.read_text()
+    for folder in ("swarm", "node"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for section in re.findall(r"docs/wire\.md §([\d.]*\d)", path.read_text()):
+                assert re.search(rf"^#+ {re.escape(section)}[. ]", text, flags=re.MULTILINE), (
+                    path,
+                    section,
+                )
+
+
+if __name__ == "__main__":
+    start, _, end = parts(DOCUMENT.read_text())
+    DOCUMENT.write_text(start + MARKS[0] + moves() + MARKS[1] + end)
