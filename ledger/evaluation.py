@@ -190,7 +190,9 @@ class EvaluationAudit:
             commit = None
         check_opening(commit, record)
         self._opened[log] = body.commit_seq
-        if check_targets(record, self.targets) is not None:
+        if all(score.target_id in self.targets for score in body.scores):
+            check_targets(record, self.targets)
+        else:  # as a whole, so that the first failure is the same in any order
             self._waiting.append(record)
 
     def settle(self, *, complete: bool = True) -> list[tuple[Record, VerificationError]]:

@@ -187,7 +187,7 @@ def _find_unrevealed(ordered: list[Checked], rounds: defaultdict[int, _Round]) -
         if isinstance(record.body, EvaluationCommit):
             pending[record.seq] = one
         elif isinstance(record.body, EvaluationReveal):
-            del pending[record.body.commit_seq]
+            pending.pop(record.body.commit_seq, None)
 
 
 def _find_equal_updates(
