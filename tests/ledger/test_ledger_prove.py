@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checkpoint_factory import consistency, cosigned, head, signed
+from checkpoint_factory import consistency, cosignature, cosigned, head, signed, tree_of
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_factory import Federation, frames
 
 from ledger import cli
-from ledger.checkpoint import open_checkpoint, policy
+from ledger.checkpoint import attach, make_checkpoint, open_checkpoint, policy, sign
 from ledger.errors import ConfigError, VerificationError
 from ledger.merkle import PROOF_HASHES_MAX
 from ledger.prove import check_proof, prove_consistency, prove_inclusion
@@ -181,10 +181,6 @@ def test_every_tampered_proof_file_is_refused(federation: Federation, proof: byt
 
 def test_a_record_in_another_place_of_the_tree_is_refused(federation: Federation) -> None:
     """A log that hashed another member's record into its own tree."""
-    from checkpoint_factory import cosignature, tree_of
-
-    from ledger.checkpoint import attach, make_checkpoint, sign
-
     stolen = federation.logs[1][0]
     tree = tree_of([stolen.id])
     checkpoint = make_checkpoint(roster=federation.roster, author=2, epoch=0, tree=tree)
@@ -319,6 +315,22 @@ def test_prove_and_check(
     ]
     status, _, err = run(capsys, *check)
     assert (status, "--charter-digest" in err) == (3, True)
+
+
+def test_a_witness_with_an_absurd_clock_does_not_crash_the_check(
+    federation: Federation, bundle: Path, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = cosigned(federation, 2, [0, 1, 2])
+    data = attach(
+        data, [cosignature(federation, data, 3, time_s=2**63 - 1)], roster=federation.roster
+    )
+    (files / "p").write_bytes(prove_inclusion(bundle, "2/0/5", checkpoint=data).data)
+    charter = ("--charter", files / "charter.toml")
+    digest = ("--charter-digest", federation.charter.digest_hex)
+    status, out, _ = run(capsys, "check", files / "p", *charter, *digest)
+    assert (status, out.splitlines()[-1]) == (
+        0, '  cosigned by 3 "Hospital 3", Unix time 9223372036854775807',
+    )  # fmt: skip
 
 
 def test_prove_to_standard_output(
