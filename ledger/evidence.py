@@ -6,8 +6,9 @@ change nothing about an earlier one.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -113,12 +114,11 @@ def gather(records: Collection[Verified[Record]], roster: Roster) -> tuple[Round
 def _in_order(records: Collection[Checked]) -> list[Checked]:
     ordered = sorted(
         {one.id: one for one in records}.values(),
-        key=lambda one: (one.value.author, one.value.epoch, one.value.seq),
+        key=_slot,
     )
     for one, after in pairwise(ordered):
-        record, other = one.value, after.value
-        slot = record.author, record.epoch, record.seq
-        if slot == (other.author, other.epoch, other.seq):
+        slot = _slot(one)
+        if slot == _slot(after):
             raise VerificationError(
                 "E_FORK", "the set holds two records for one slot; one branch stands at most",
                 author=slot[0], epoch=slot[1], seq=slot[2],
@@ -130,7 +130,7 @@ def _collect(
     ordered: list[Checked], audit: EvaluationAudit, rounds: defaultdict[int, _Round]
 ) -> None:
     """Contributions and ballots; of several by one member the earliest counts."""
-    by_slot = {(one.value.author, one.value.epoch, one.value.seq): one for one in ordered}
+    by_slot = {_slot(one): one for one in ordered}
     for one in ordered:
         record, body = one.value, one.value.body
         if isinstance(body, Contribution) and body.codec != Codec.MOMENTS:
@@ -206,57 +206,66 @@ def _find_equal_updates(
         return
     covers = _Covers(ordered)
     for group in groups:
+        # Whoever held a later one of a log held its first: one original an author is enough.
+        firsts: dict[int, Checked] = {}
+        for one in sorted(group, key=_slot):
+            firsts.setdefault(one.value.author, one)
+        originals = sorted(firsts.values(), key=lambda one: (one.value.round, one.id))
         for copy in group:
-            proof = next(_copied(copy, group, covers, roster), None)
+            proofs = (
+                _copied(copy, original, covers, roster)
+                for original in originals
+                if original.value.author != copy.value.author
+            )
+            proof = next((one for one in proofs if one is not None), None)
             if proof is not None:
                 rounds[copy.value.round].proofs.append(proof)
 
 
-def _copied(
-    copy: Checked, group: list[Checked], covers: _Covers, roster: Roster
-) -> Iterator[Proof]:
-    """What proves that ``copy`` came after another member's equal update, the earliest first."""
+def _copied(copy: Checked, original: Checked, covers: _Covers, roster: Roster) -> Proof | None:
+    """Return what proves that ``copy`` came after another member's equal update."""
     record = copy.value
-    for original in sorted(group, key=lambda one: (one.value.round, one.id)):
-        if original.value.author == record.author:
-            continue
-        held = covers.held_by(record.author, original)
-        if held is not None and (held.value.epoch, held.value.seq) <= (record.epoch, record.seq):
-            yield Proof(record.author, Offence.COPY, (copy.id, original.id, held.id))
-            continue
-        before = covers.held_before(original, record.round)
-        if len(before) >= roster.q:
-            witnesses = tuple(one.id for one in before[: roster.q])
-            yield Proof(record.author, Offence.COPY, (copy.id, original.id, *witnesses))
+    held = covers.held_by(record.author, original)
+    if held is not None and _slot(held) <= _slot(copy):
+        return Proof(record.author, Offence.COPY, (copy.id, original.id, held.id))
+    before = covers.held_before(original, record.round, roster)
+    if len(before) < roster.q:
+        return None
+    witnesses = tuple(one.id for one in before[: roster.q])
+    return Proof(record.author, Offence.COPY, (copy.id, original.id, *witnesses))
+
+
+def _slot(one: Checked) -> tuple[int, int, int]:
+    return one.value.author, one.value.epoch, one.value.seq
 
 
 class _Covers:
     """Who shows in which record first that it holds a given one."""
 
     def __init__(self, ordered: list[Checked]) -> None:
-        self._ackers: defaultdict[Log, list[tuple[Checked, int]]] = defaultdict(list)
+        # (log, member) → the member's records that ack more of the log than any before, and how far
+        self._records: defaultdict[tuple[Log, int], list[Checked]] = defaultdict(list)
+        self._reached: defaultdict[tuple[Log, int], list[int]] = defaultdict(list)
         for one in ordered:
             for ack in one.value.acks:
-                self._ackers[ack.author, ack.epoch].append((one, ack.seq))
+                key = (ack.author, ack.epoch), one.value.author
+                reached = self._reached[key]
+                if not reached or ack.seq > reached[-1]:
+                    reached.append(ack.seq)
+                    self._records[key].append(one)
 
     def held_by(self, member: int, held: Checked) -> Checked | None:
         """Return the first record of ``member`` that acks ``held`` or a later one of its log."""
-        log = held.value.author, held.value.epoch
-        for one, seq in self._ackers[log]:
-            if one.value.author == member and seq >= held.value.seq:
-                return one
-        return None
+        author, epoch, seq = _slot(held)
+        key = (author, epoch), member
+        at = bisect_left(self._reached[key], seq)
+        return self._records[key][at] if at < len(self._records[key]) else None
 
-    def held_before(self, held: Checked, round_: int) -> list[Checked]:
-        """Return a record below ``round_`` for every member that shows in it that it holds it.
+    def held_before(self, held: Checked, round_: int, roster: Roster) -> list[Checked]:
+        """Return the first such record of every member where it is of a round below ``round_``.
 
-        The author shows it by the record itself. In the order of members, the author first.
+        The author shows it by the record itself and comes first, the others by number.
         """
-        found = [held] if held.value.round < round_ else []
-        seen = {held.value.author}
-        for one, seq in self._ackers[held.value.author, held.value.epoch]:
-            record = one.value
-            if record.author not in seen and seq >= held.value.seq and record.round < round_:
-                seen.add(record.author)
-                found.append(one)
-        return found
+        others = [self.held_by(one.index, held) for one in roster.members]
+        shown = [held, *(one for one in others if one is not None)]
+        return [one for one in shown if one.value.round < round_]
