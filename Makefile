@@ -6,11 +6,12 @@ STAMP  := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test test-tools check bench clean
 
 help:
 	@echo "make demo   four hospitals learn together, checked end to end (DEMO_ARGS='--json demo.json')"
 	@echo "make test   every test, with branch coverage (TEST_ARGS='-k name' narrows it)"
+	@echo "make test-tools  (Debian, root) other people's tools that some tests hold our evidence against"
 	@echo "make check  ruff, mypy --strict, import contracts"
 	@echo "make bench  benchmarks, each against its limit"
 	@echo "make setup  only the environment; make clean removes it and what was built"
@@ -27,6 +28,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term $(TEST_ARGS)
+
+test-tools:
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends golang-go openssl strace
 
 check: $(STAMP)
 	$(BIN)/ruff check .
