@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 from .bodies import Codec, Contribution, EvaluationCommit, EvaluationReveal, ForkProof
@@ -19,7 +19,7 @@ from .errors import VerificationError
 from .evaluation import EvaluationAudit
 from .fork import check_fork_proof
 from .record import Record, RecordId, Verified
-from .roster import Roster
+from .roster import Roster, quorum
 
 Log: TypeAlias = tuple[int, int]  # (author, epoch)
 Checked: TypeAlias = Verified[Record]
@@ -70,6 +70,7 @@ class RoundEvidence:
     offers: tuple[tuple[int, RecordId], ...]  # (member, its contribution), by member
     ballots: tuple[Ballot, ...]  # by evaluator
     proofs: tuple[Proof, ...]  # sorted
+    roster: int = 0  # newest roster version named by a record of this round or an earlier one
 
 
 class _Round:
@@ -99,13 +100,15 @@ def gather(records: Collection[Verified[Record]], roster: Roster) -> tuple[Round
     _collect(ordered, audit, rounds)
     _find_forks(ordered, roster, rounds)
     _find_unrevealed(ordered, rounds)
-    _find_equal_updates(ordered, roster, rounds)
+    versions = _versions(ordered)
+    _find_equal_updates(ordered, {r: roster.active_at(versions[r]) for r in rounds}, rounds)
     return tuple(
         RoundEvidence(
             round=number,
             offers=tuple((member, found.offers[member][0].id) for member in sorted(found.offers)),
             ballots=tuple(ballot for _, ballot in sorted(found.ballots.items())),
             proofs=tuple(sorted(found.proofs)),
+            roster=versions[number],
         )
         for number, found in sorted(rounds.items())
     )
@@ -124,6 +127,15 @@ def _in_order(records: Collection[Checked]) -> list[Checked]:
                 author=slot[0], epoch=slot[1], seq=slot[2],
             )  # fmt: skip
     return ordered
+
+
+def _versions(ordered: list[Checked]) -> dict[int, int]:
+    """Return the roster version of every round; like a log's, it never goes back."""
+    named: defaultdict[int, int] = defaultdict(int)
+    for one in ordered:
+        named[one.value.round] = max(named[one.value.round], one.value.roster)
+    rounds = sorted(named)
+    return dict(zip(rounds, accumulate((named[one] for one in rounds), max), strict=True))
 
 
 def _collect(
@@ -191,7 +203,9 @@ def _find_unrevealed(ordered: list[Checked], rounds: defaultdict[int, _Round]) -
 
 
 def _find_equal_updates(
-    ordered: list[Checked], roster: Roster, rounds: defaultdict[int, _Round]
+    ordered: list[Checked],
+    members: Mapping[int, frozenset[int]],
+    rounds: defaultdict[int, _Round],
 ) -> None:
     """An update that is its own base, or another's that its author provably had."""
     by_digest: defaultdict[bytes, list[Checked]] = defaultdict(list)
@@ -213,7 +227,7 @@ def _find_equal_updates(
         originals = sorted(firsts.values(), key=lambda one: (one.value.round, one.id))
         for copy in group:
             proofs = (
-                _copied(copy, original, covers, roster)
+                _copied(copy, original, covers, members[copy.value.round])
                 for original in originals
                 if original.value.author != copy.value.author
             )
@@ -222,16 +236,19 @@ def _find_equal_updates(
                 rounds[copy.value.round].proofs.append(proof)
 
 
-def _copied(copy: Checked, original: Checked, covers: _Covers, roster: Roster) -> Proof | None:
+def _copied(
+    copy: Checked, original: Checked, covers: _Covers, members: frozenset[int]
+) -> Proof | None:
     """Return what proves that ``copy`` came after another member's equal update."""
     record = copy.value
     held = covers.held_by(record.author, original)
     if held is not None and _slot(held) <= _slot(copy):
         return Proof(record.author, Offence.COPY, (copy.id, original.id, held.id))
-    before = covers.held_before(original, record.round, roster)
-    if len(before) < roster.q:
+    before = covers.held_before(original, record.round, members)
+    needed = quorum(len(members))
+    if len(before) < needed:
         return None
-    witnesses = tuple(one.id for one in before[: roster.q])
+    witnesses = tuple(one.id for one in before[:needed])
     return Proof(record.author, Offence.COPY, (copy.id, original.id, *witnesses))
 
 
@@ -261,11 +278,11 @@ class _Covers:
         at = bisect_left(self._reached[key], seq)
         return self._records[key][at] if at < len(self._records[key]) else None
 
-    def held_before(self, held: Checked, round_: int, roster: Roster) -> list[Checked]:
+    def held_before(self, held: Checked, round_: int, members: frozenset[int]) -> list[Checked]:
         """Return the first such record of every member where it is of a round below ``round_``.
 
         The author shows it by the record itself and comes first, the others by number.
         """
-        others = [self.held_by(one.index, held) for one in roster.members]
+        others = [self.held_by(one, held) for one in sorted(members - {held.value.author})]
         shown = [held, *(one for one in others if one is not None)]
         return [one for one in shown if one.value.round < round_]

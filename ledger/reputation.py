@@ -26,6 +26,7 @@ from .reputation_types import (
     Vote,
 )
 from .roster import Roster
+from .roster import tolerated as tolerated_of
 
 
 def replay(
@@ -33,10 +34,11 @@ def replay(
 ) -> Reputation:
     """Return the reputation that a set of verified records gives, in any order of them.
 
+    roster: at the newest version that a record names, or any later one.
     Raises VerificationError (steps 13 and 14, E_FORK) if the set is not one to rely on.
     """
     outcomes = tuple(replay_rounds(gather(records, roster), roster, rules))
-    state = outcomes[-1].state if outcomes else initial_state(_members(roster), rules)
+    state = outcomes[-1].state if outcomes else initial_state(roster.active_at(0), rules)
     return Reputation(state, outcomes)
 
 
@@ -44,19 +46,17 @@ def replay_rounds(
     rounds: Sequence[RoundEvidence], roster: Roster, rules: ReputationRules = RULES
 ) -> Iterator[RoundOutcome]:
     """Yield one round after the other, for whoever does not want to keep them all."""
-    members = _members(roster)
-    state = initial_state(members, rules)
+    state = initial_state(roster.active_at(0), rules)
     for evidence in rounds:
-        outcome = advance(state, evidence, members=members, tolerated=roster.f, rules=rules)
+        members = roster.active_at(evidence.roster)
+        outcome = advance(
+            state, evidence, members=members, tolerated=tolerated_of(len(members)), rules=rules
+        )
         state = outcome.state
         yield outcome
 
 
-def _members(roster: Roster) -> tuple[int, ...]:
-    return tuple(member.index for member in roster.members)
-
-
-def initial_state(members: Sequence[int], rules: ReputationRules = RULES) -> State:
+def initial_state(members: Collection[int], rules: ReputationRules = RULES) -> State:
     """Return the state before the first round."""
     return State(0, tuple(Standing(one, rules.initial_micro, ()) for one in sorted(members)))
 
@@ -65,7 +65,7 @@ def advance(
     state: State,
     evidence: RoundEvidence,
     *,
-    members: Sequence[int],
+    members: Collection[int],
     tolerated: int,
     rules: ReputationRules = RULES,
 ) -> RoundOutcome:
