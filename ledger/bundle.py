@@ -21,6 +21,7 @@ from .charter import CHARTER_BYTES_MAX
 from .errors import ConfigError, StoreError, VerificationError
 from .record import Kind
 from .store import Store
+from .store_files import faults, sync_directory
 
 Log: TypeAlias = tuple[int, int]  # (author, epoch)
 
@@ -52,9 +53,8 @@ def export_bundle(store: Store, charter_bytes: bytes, directory: Path | str) -> 
     StoreError if the disk fails.
     """
     directory = Path(directory)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ConfigError(f"{directory}: exists and is not empty; name a new directory")
     partial = directory.with_name(f".{directory.name}.partial")
+    _require_new(directory)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         (partial / LOGS_NAME).mkdir(parents=True)
@@ -62,14 +62,22 @@ def export_bundle(store: Store, charter_bytes: bytes, directory: Path | str) -> 
         for log, count in closed_counts(store).items():
             if count:
                 _write(partial / LOGS_NAME / log_name(log), _frames(store, log, count))
-        _sync_directory(partial / LOGS_NAME)
-        _sync_directory(partial)
+        sync_directory(partial / LOGS_NAME)
+        sync_directory(partial)
         partial.rename(directory)
-        _sync_directory(directory.absolute().parent)
-    except OSError as error:
+        sync_directory(directory.absolute().parent)
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise StoreError(f"{directory}: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise StoreError(f"{directory}: {error.strerror or error}") from error
+        raise
     return directory
+
+
+def _require_new(directory: Path) -> None:
+    with faults(directory):
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise ConfigError(f"{directory}: exists and is not empty; name a new directory")
 
 
 def closed_counts(store: Store) -> dict[Log, int]:
@@ -113,14 +121,6 @@ def _write(path: Path, parts: Iterator[bytes]) -> None:
         file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def read_bundle(directory: Path | str) -> Bundle:

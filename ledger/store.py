@@ -2,28 +2,27 @@
 
 WAL with synchronous=FULL: what ``append`` returned is on the disk. (WAL with NORMAL loses commits
 on a power cut, and so forks its owner.) One process writes, held by a lock file; others may read.
-Synchronous: one worker thread at a time, the caller serialises.
+Synchronous: one worker thread at a time, the caller serialises. Why it survives: docs/adr/0009.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, final
 
 from .canonical import unpack
 from .chain import LogHead, check_next, head_after, head_of_signed
 from .errors import StoreError, VerificationError
+from .migrations import FIRST_VERSION, MIGRATIONS, Migration, apply, back_up, newest_version
 from .record import Record, SignedRecord, Verified, record_id
+from .store_files import WriterLock, committed_count, connect, faults, require_committed
 
-SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x53574C47  # "SWLG": another program's database is not taken for ours
-BUSY_TIMEOUT_MS: Final = 10_000
 PAGE_RECORDS: Final = 512
+RECORD_FIELDS: Final = 13
 
 _SCHEMA: Final = f"""
 CREATE TABLE records (
@@ -35,7 +34,6 @@ CREATE TABLE records (
 CREATE INDEX records_by_round ON records (round, author, epoch, seq);
 CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 
@@ -43,28 +41,41 @@ PRAGMA user_version = {SCHEMA_VERSION};
 class Store:
     """Open with :meth:`open`, as a context manager."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock_fd: int | None) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, lock: WriterLock | None, committed: int
+    ) -> None:
         self._path = path
         self._connection = connection
-        self._lock_fd = lock_fd
-        self._heads = self._read_heads() if lock_fd is not None else None
+        self._lock = lock
+        self._committed = committed
+        self._heads = self._read_heads() if lock is not None else None
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, path: Path | str, *, read_only: bool = False) -> Iterator[Self]:
-        """Open or create (a reader never creates). Raises StoreError: one line with the file."""
+        """Open or create (a reader never creates). Raises StoreError: one line with the file.
+
+        A writer also brings an older schema to this program's, after copying the file.
+        """
         path = Path(path)
         with contextlib.ExitStack() as stack:
-            lock_fd = None
-            if not read_only:
-                lock_fd = _lock(path)
-                stack.callback(os.close, lock_fd)
-            connection = _connect(path, read_only=read_only)
+            lock = None if read_only else stack.enter_context(WriterLock.held(path))
+            # Read before the database is: a reader sees every commit that was counted by then.
+            committed = committed_count(path)
+            with faults(path):
+                if lock is not None and not path.exists():
+                    require_committed(path, 0, committed)
+            connection = connect(path, read_only=read_only)
             stack.callback(connection.close)
-            with _faults(path):
-                _prepare(path, connection, read_only=read_only)
-                store = cls(path, connection, lock_fd)
+            with faults(path):
+                _prepare(path, connection, MIGRATIONS, read_only=read_only)
+                store = cls(path, connection, lock, committed)
             yield store
+
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return self._path
 
     def append(
         self,
@@ -96,6 +107,9 @@ class Store:
             for key, blob in (state or {}).items():
                 self._put(key, blob)
         heads.update(after)
+        if fresh and self._lock is not None:
+            self._committed += len(fresh)
+            self._lock.remember(self._committed)
         return fresh
 
     def _insert(self, record: Verified[Record]) -> None:
@@ -118,11 +132,37 @@ class Store:
                 seq=value.seq, expected=f"id {row[0].hex()}" if row else None,
             )  # fmt: skip
 
+    def cut(
+        self, kept: Mapping[tuple[int, int], int], *, state: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Drop what a roster update cuts off: of each log all but its first ``kept`` records.
+
+        ``state`` is written in the same transaction. Raises StoreError; then nothing has changed.
+        """
+        heads = self._writer_heads()
+        dropped = sum(
+            max(heads[log].next_seq - count, 0) for log, count in kept.items() if log in heads
+        )
+        if dropped and self._lock is not None:
+            # Before the records go: a power cut in between must not look like an older copy.
+            self._committed -= dropped
+            self._lock.remember(self._committed, flush=True)
+        with self._transaction():
+            for (author, epoch), count in kept.items():
+                self._connection.execute(
+                    "DELETE FROM records WHERE author=? AND epoch=? AND seq>=?",
+                    (author, epoch, count),
+                )
+            for key, blob in (state or {}).items():
+                self._put(key, blob)
+        with faults(self._path):
+            self._heads = self._read_heads()
+
     def heads(self) -> dict[tuple[int, int], LogHead]:
         """Return where every log stands."""
         if self._heads is not None:
             return dict(self._heads)
-        with _faults(self._path):
+        with faults(self._path):
             return self._read_heads()
 
     def _writer_heads(self) -> dict[tuple[int, int], LogHead]:
@@ -139,16 +179,23 @@ class Store:
         for author, epoch, seq, count, id_, record, signature in rows:
             signed = self._checked(id_, record, signature)
             head = head_of_signed(signed, self._decoded(record))
-            if (head.author, head.epoch, head.next_seq) != (author, epoch, seq + 1):
+            if (head.author, head.epoch, head.next_seq - 1) != (author, epoch, seq):
                 raise StoreError(f"{self._path}: record {author}/{epoch}/{seq} is misplaced")
-            if count != seq + 1:
+            if count != head.next_seq:
                 raise StoreError(f"{self._path}: log {author}/{epoch} has a gap")
             heads[author, epoch] = head
+        total = sum(head.next_seq for head in heads.values())
+        require_committed(self._path, total, self._committed)
+        if self._lock is not None:
+            self._committed = total
+            self._lock.remember(total)
         return heads
 
     def _decoded(self, record_bytes: bytes) -> list[Any]:
-        value = unpack(record_bytes)
-        if not isinstance(value, list):
+        value: Any = None
+        with contextlib.suppress(VerificationError):
+            value = unpack(record_bytes)
+        if not isinstance(value, list) or len(value) != RECORD_FIELDS:
             raise StoreError(f"{self._path}: a stored record is not a record")
         return value
 
@@ -188,7 +235,7 @@ class Store:
         left = limit if limit is not None else -1
         while left != 0:
             page = PAGE_RECORDS if left < 0 else min(PAGE_RECORDS, left)
-            with _faults(self._path):
+            with faults(self._path):
                 rows = self._connection.execute(query, (*values, *at, page)).fetchall()
             for row in rows:
                 yield self._checked(*row[3:])
@@ -199,7 +246,7 @@ class Store:
 
     def get(self, id_: bytes) -> SignedRecord | None:
         """Return the record with this id, or None. Raises StoreError."""
-        with _faults(self._path):
+        with faults(self._path):
             row = self._connection.execute(
                 "SELECT id, record, signature FROM records WHERE id = ?", (id_,)
             ).fetchone()
@@ -207,11 +254,13 @@ class Store:
 
     def state_get(self, key: str) -> bytes | None:
         """Return what the node remembered under ``key``. Raises StoreError."""
-        with _faults(self._path):
+        with faults(self._path):
             row = self._connection.execute(
                 "SELECT value FROM state WHERE key = ?", (key,)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        if row is not None and not isinstance(row[0], bytes):
+            raise StoreError(f"{self._path}: what was remembered as {key} has changed")
+        return None if row is None else row[0]
 
     def state_put(self, key: str, value: bytes) -> None:
         """Remember ``value`` under ``key``, durably. Raises StoreError."""
@@ -224,91 +273,70 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _faults(self._path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # A full disk may have rolled back already.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with faults(self._path), _transaction(self._connection):
+            yield
 
 
-@contextlib.contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system say into one line of ours."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        text = " ".join(str(error).split())
-        raise StoreError(f"{path}: {text}") from error
+def _prepare(
+    path: Path,
+    connection: sqlite3.Connection,
+    migrations: Sequence[Migration],
+    *,
+    read_only: bool,
+) -> None:
+    """Make sure that this is a store of this program's version. Raises StoreError, sqlite3.Error."""
 
-
-def _lock(path: Path) -> int:
-    """Take the writer's lock and return its file descriptor; closing it frees the lock."""
-    lock_path = f"{path}.lock"
-    with _faults(path):
-        lock_fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock_fd)
-        raise StoreError(
-            f"{path}: another process is writing (it holds {lock_path}); stop it first"
-        ) from None
-    return lock_fd
-
-
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    if read_only and not path.is_file():
-        raise StoreError(f"{path}: there is no ledger here")
-    with _faults(path):
-        if not read_only:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        mode = "ro" if read_only else "rw"
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=BUSY_TIMEOUT_MS / 1000,
-        )
-    connection.text_factory = bytes  # nothing here is text; a changed column must not be decoded
-    return connection
-
-
-def _prepare(path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
     def ask(what: str) -> int:
         return int(connection.execute(f"PRAGMA {what}").fetchone()[0])
 
+    connection.execute("PRAGMA cell_size_check = ON")
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     version, application_id = ask("user_version"), ask("application_id")
-    if empty and version == 0 and not read_only:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        _create(connection)
+    newest = newest_version(migrations)
+    if empty and version == 0:
+        if read_only:
+            raise StoreError(f"{path}: there is no ledger here")
+        _make_durable(connection)
+        with _transaction(connection):
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                connection.execute(statement)
+            apply(connection, version=FIRST_VERSION, migrations=migrations)
         return
-    if application_id != APPLICATION_ID:
+    if application_id != APPLICATION_ID or version < FIRST_VERSION:
         raise StoreError(f"{path}: not a ledger of this program")
-    if version != SCHEMA_VERSION:
+    if version > newest:
         raise StoreError(
-            f"{path}: written by version {version} of the store, this program reads "
-            f"{SCHEMA_VERSION}; install the newer program"
+            f"{path}: written by version {version} of the store, this program reads {newest}; "
+            "install the newer program"
         )
-    if not read_only:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+    if read_only:
+        if version < newest:
+            raise StoreError(
+                f"{path}: of version {version} of the store, this program reads {newest}; "
+                "start the node once: it copies the file and brings it up to date"
+            )
+        return
+    _make_durable(connection)
+    if version < newest:
+        back_up(connection, path, version)
+        with _transaction(connection):
+            apply(connection, version=version, migrations=migrations)
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    # One transaction, so that a crash here leaves an empty file or a whole schema.
+def _make_durable(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing: a crash inside leaves what was there before."""
     connection.execute("BEGIN IMMEDIATE")
-    for statement in filter(str.strip, _statements()):
-        connection.execute(statement)
-    connection.execute("COMMIT")
-
-
-def _statements() -> Iterable[str]:
-    return _SCHEMA.split(";")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk may have rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

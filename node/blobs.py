@@ -7,10 +7,13 @@ a power cut is complete; a record on the ledger that names it is written only af
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, final
 
 from ledger.errors import StoreError
+from ledger.store_files import sync_directory
 from swarm.protocol.payload import CHUNK_BYTES, Manifest, manifest_of
 
 MANIFESTS_REMEMBERED: Final = 256
@@ -24,22 +27,18 @@ class BlobStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._manifests: dict[bytes, Manifest] = {}
-        try:
+        with _faults(directory, "keep payloads there"):
             directory.mkdir(parents=True, exist_ok=True)
             for leftover in directory.glob("*.part"):
                 leftover.unlink()
-        except OSError as error:
-            raise StoreError(f"{directory}: cannot keep payloads there: {error.strerror}") from None
 
     def put(self, codec: int, payload: bytes) -> bytes:
         """Store ``payload`` durably and return its digest. Storing it again changes nothing."""
         manifest = manifest_of(codec, payload)
         path = self._path(manifest.digest, codec)
-        if not path.exists():
-            try:
+        with _faults(path, "store a payload"):
+            if not path.exists():
                 self._write(path, payload)
-            except OSError as error:
-                raise StoreError(f"{path}: cannot store a payload: {error.strerror}") from None
         self._remember(manifest)
         return manifest.digest
 
@@ -49,15 +48,13 @@ class BlobStore:
         if found is None:
             return None
         path, codec = found
-        try:
+        with _faults(path, "read a payload"):
             payload = path.read_bytes()
-        except OSError as error:
-            raise StoreError(f"{path}: cannot read a payload: {error.strerror}") from None
-        manifest = manifest_of(codec, payload)
-        if manifest.digest != digest:
-            path.unlink()
-            self._manifests.pop(digest, None)
-            return None
+            manifest = manifest_of(codec, payload)
+            if manifest.digest != digest:
+                path.unlink()
+                self._manifests.pop(digest, None)
+                return None
         self._remember(manifest)
         return payload
 
@@ -73,26 +70,28 @@ class BlobStore:
         manifest = self.manifest(digest)
         if found is None or manifest is None or not 0 <= index < len(manifest.chunks):
             return None
-        with found[0].open("rb") as file:
+        with _faults(found[0], "read a payload"), found[0].open("rb") as file:
             file.seek(index * CHUNK_BYTES)
             return file.read(CHUNK_BYTES)
 
     def stored(self) -> dict[bytes, tuple[int, int]]:
         """Everything stored: digest → (codec, bytes). Files of other names are somebody else's."""
         found = {}
-        for path in self._directory.iterdir():
-            if _NAME.fullmatch(path.name):
-                codec = int(path.suffix[1:])
-                found[bytes.fromhex(path.stem)] = (codec, path.stat().st_size)
+        with _faults(self._directory, "list payloads"):
+            for path in self._directory.iterdir():
+                if _NAME.fullmatch(path.name):
+                    codec = int(path.suffix[1:])
+                    found[bytes.fromhex(path.stem)] = (codec, path.stat().st_size)
         return found
 
     def _path(self, digest: bytes, codec: int) -> Path:
         return self._directory / f"{digest.hex()}.{codec}"
 
     def _find(self, digest: bytes) -> tuple[Path, int] | None:
-        for path in self._directory.glob(f"{digest.hex()}.*"):
-            if path.suffix[1:].isdecimal():
-                return path, int(path.suffix[1:])
+        with _faults(self._directory, "list payloads"):
+            for path in self._directory.glob(f"{digest.hex()}.*"):
+                if path.suffix[1:].isdecimal():
+                    return path, int(path.suffix[1:])
         return None
 
     def _write(self, path: Path, payload: bytes) -> None:
@@ -103,16 +102,24 @@ class BlobStore:
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(path)
+            sync_directory(self._directory)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            # Not even the final name may stay: it would be taken for durable the next time.
+            for leftover in (Path(name), path):
+                with suppress(OSError):
+                    leftover.unlink(missing_ok=True)
             raise
-        directory = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
     def _remember(self, manifest: Manifest) -> None:
         while len(self._manifests) >= MANIFESTS_REMEMBERED:
             self._manifests.pop(next(iter(self._manifests)))
         self._manifests[manifest.digest] = manifest
+
+
+@contextmanager
+def _faults(path: Path, what: str) -> Iterator[None]:
+    """Turn what the system says into one line of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot {what}: {error.strerror or error}") from error
