@@ -47,6 +47,11 @@ class Member:
     network_key: bytes
     addresses: tuple[str, ...]  # multiaddr text; none = this member only dials
 
+    @property
+    def public_keys(self) -> tuple[bytes, ...]:
+        """Its four keys."""
+        return self.ledger_key, self.witness_key, self.admin_key, self.network_key
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:

@@ -210,6 +210,12 @@ class RosterKeys(Protocol):
     def key(self, author: int, epoch: int) -> bytes:
         """Return the ledger key; raise E_UNKNOWN_AUTHOR."""
 
+    def admit(self, author: int, epoch: int, version: int) -> None:
+        """Raise E_ROSTER_UNKNOWN, E_EPOCH unless that was the author's epoch then."""
+
+    def previous_head(self, author: int, epoch: int) -> RecordId:
+        """Return what the OPEN of this epoch names as the head before."""
+
 
 def record_id(record_bytes: bytes) -> RecordId:
     """Return the id of the record with these bytes."""
@@ -339,33 +345,35 @@ def open_record(signed: SignedRecord, *, roster: RosterKeys) -> Verified[Record]
         key = roster.key(author, epoch)
         keys.verify(key, DOMAIN + signed.record_bytes, signed.signature)
         if value[7] == Kind.OPEN:
-            check_open(value, key, roster.net)
+            check_open(value, key, roster)
     except VerificationError as error:
         raise error.locate(author=author, epoch=epoch, seq=seq) from None
     return Verified(Record.from_value(value), signed, signed.id, _PROOF)
 
 
 def check_identity(value: list[Any], roster: RosterKeys) -> None:
-    """Step 7: the record is of this network and roster. Raises E_NETWORK, E_ROSTER_UNKNOWN."""
+    """Step 7: network, roster version and epoch fit. E_NETWORK, E_ROSTER_UNKNOWN, E_EPOCH."""
     if value[1] != roster.net:
         raise VerificationError(
             "E_NETWORK", f"record of network {value[1].hex()[:16]}", expected=roster.net.hex()[:16]
         )
-    if value[6] > roster.version:
-        raise VerificationError(
-            "E_ROSTER_UNKNOWN", f"roster version {value[6]}", expected=f"<= {roster.version}"
-        )
+    roster.admit(value[2], value[3], value[6])
 
 
-def check_open(value: list[Any], key: bytes, net: bytes) -> None:
-    """Step 9, for an OPEN: it names the key that signs it and the charter. E_OPEN_KEY, E_OPEN."""
+def check_open(value: list[Any], key: bytes, roster: RosterKeys) -> None:
+    """Step 9, for an OPEN: the key that signs it, the charter, the epoch before. E_OPEN_KEY …."""
     public_key, previous_head, _, charter_digest = value[12]
     if public_key != key:
         raise VerificationError("E_OPEN_KEY", "OPEN names another key", expected=key.hex())
-    if charter_digest != net:
-        raise VerificationError("E_OPEN", "OPEN names another charter", expected=net.hex())
-    if value[3] == 0 and previous_head != NO_ID:
-        raise VerificationError("E_OPEN", "epoch 0 has no epoch before it", expected="zeros")
+    if charter_digest != roster.net:
+        raise VerificationError("E_OPEN", "OPEN names another charter", expected=roster.net.hex())
+    before = roster.previous_head(value[2], value[3])
+    if previous_head != before:
+        raise VerificationError(
+            "E_OPEN",
+            "OPEN names another head of the epoch before",
+            expected="zeros" if before == NO_ID else before.hex(),
+        )
 
 
 def sign_record(record: Record, signer: keys.Signer) -> Verified[Record]:
