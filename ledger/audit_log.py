@@ -375,7 +375,7 @@ def step_9_chain(log: LogAudit, entry: Entry) -> None:
         raise VerificationError("E_FORK", "another record for a slot that is taken", seq=seq)
     check_links(log, value, entry.id)
     if seq == 0:
-        check_open(value, log.key, log.members.net)
+        check_open(value, log.key, log.members)
 
 
 def step_10_monotone(log: LogAudit, entry: Entry) -> None:
