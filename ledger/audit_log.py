@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -39,15 +40,35 @@ _TAIL_TYPES: Final = [int, int, int, int, list, list]
 _SCHEMA_CODES: Final = frozenset({"E_VERSION", "E_SCHEMA", "E_KIND", "E_ORDER"})
 
 
+class Signatures(Enum):
+    """Which signatures a pass over the logs looks at; what is refused is looked at in any case."""
+
+    EACH = 1
+    ELSEWHERE = 2  # other processes look at them meanwhile: see audit_jobs
+    NEWEST = 3  # the last one of each log
+
+
 @final
 class Link:
-    """How far one log has acked another."""
+    """How far one log has acked another, and under which roster."""
 
-    __slots__ = ("seq", "target")
+    __slots__ = ("before", "roster", "seq", "target")
 
     def __init__(self, target: LogAudit) -> None:
         self.target = target
         self.seq = -1
+        self.roster = 0
+        self.before: dict[int, int] = {}  # roster version before → how far then
+
+    def by_roster(self) -> dict[int, int]:
+        """Return how far under each roster version; nothing before the first ack."""
+        return {**self.before, self.roster: self.seq} if self.seq >= 0 else {}
+
+    def turn_to(self, roster: int) -> None:
+        """Acks under another roster begin: finality counts them apart."""
+        if self.seq >= 0:
+            self.before[self.roster] = self.seq
+        self.roster = roster
 
 
 @final
@@ -93,23 +114,33 @@ class LogAudit:
     """What has been accepted of one log: a head, and a compact index of about 55 bytes a record."""
 
     def __init__(
-        self, author: int, epoch: int, *, roster: Roster, paths: Sequence[Path], memo: BodyMemo
+        self,
+        author: int,
+        epoch: int,
+        *,
+        roster: Roster,
+        paths: Sequence[Path],
+        memo: BodyMemo,
+        signatures: Signatures = Signatures.EACH,
     ) -> None:
         self.author = author
         self.epoch = epoch
         self.members = roster
         self.key = roster.key(author, epoch)
+        self.cut = roster.cut(author, epoch)
         self.sources = [Source(path) for path in paths]
         self.memo = memo
-        # How every record of this log begins, and the roster version that it names.
+        self.signatures = signatures
+        # How every record of this log begins, and the roster version that the last one named.
         self.net_to_epoch = pack([VERSION, roster.net, author, epoch])[1:]
         self.net_to_epoch = b"\x9d" + self.net_to_epoch
-        self.version = pack(roster.version)
+        self.version = pack(0)
         self.entry = Entry()
         # Where the chain stands (the names that ledger.chain reads).
         self.next_seq = 0
         self.prev_id = NO_ID
         self.lamport = self.time_ms = self.round = self.roster = 0
+        self.turns: list[tuple[int, int]] = []  # roster version, and the first seq after it
         # The index: what records of other logs may refer to.
         self.ids = bytearray()
         self.times = array("Q")
@@ -133,6 +164,11 @@ class LogAudit:
         """How many records stand."""
         return len(self) if self.refused_at is None else min(len(self), self.refused_at)
 
+    def own_seqs(self) -> dict[int, int]:
+        """Return the last record that stands under each roster version."""
+        turns = [*self.turns, (self.roster, self.accepted)]
+        return {version: min(end, self.accepted) - 1 for version, end in turns}
+
     @property
     def damaged(self) -> bool:
         """Whether a file of this log failed, so that what lies past its end cannot be judged."""
@@ -145,15 +181,28 @@ class LogAudit:
         if value:  # the record before has been accepted: the chain stands there now
             self.next_seq += 1
             self.prev_id = entry.id
-            _, _, _, _, _, _, self.roster, _, self.round, self.lamport, self.time_ms, _, _ = value
+            _, _, _, _, _, _, roster, _, self.round, self.lamport, self.time_ms, _, _ = value
+            if roster != self.roster:
+                self.turns.append((self.roster, self.next_seq - 1))
+                self.roster, self.version = roster, pack(roster)
             entry.value = []
         if len(self.sources) > 1:
             return self._advance_together()
         if not self.ahead:
             self._read_ahead(self.sources[0])
             if not self.ahead:
+                self._end()
                 return False
         return self._judge(self.ahead.popleft(), self.sources)
+
+    def _end(self) -> None:
+        """The log is over: what is still owed is the signature of its newest record."""
+        if self.signatures is Signatures.NEWEST and self.next_seq:
+            self.entry.record_bytes, self.entry.signature = split_envelope(self.entry.envelope)
+            try:
+                step_8_signature(self, self.entry)
+            except VerificationError as error:
+                self.refuse(Finding(8, error), self.next_seq - 1)
 
     def _read_ahead(self, source: Source) -> None:
         """Take some records and check their signatures in one go: twice as kind to the caches.
@@ -174,7 +223,10 @@ class LogAudit:
             record_bytes, signature = split_envelope(envelope)
         except VerificationError:
             return envelope, b"", False
-        return envelope, record_bytes, opens(signature + DOMAIN + record_bytes, self.key)
+        is_signed = self.signatures is not Signatures.EACH or opens(
+            signature + DOMAIN + record_bytes, self.key
+        )
+        return envelope, record_bytes, is_signed
 
     def _read(self, source: Source) -> bytes | None:
         """Step 4: take a whole frame."""
@@ -200,10 +252,18 @@ class LogAudit:
             envelope = self._read(source)
             if envelope is not None:
                 spellings.setdefault(envelope, []).append(source)
+        if not spellings:
+            self._end()
+            return False
+        if len(spellings) == 1:
+            ((envelope, sources),) = spellings.items()
+            return self._judge(self._look(envelope), sources)
         # One record may come with two good signatures: its id is the same.
         accepted: dict[bytes, list[tuple[bytes, list[Any], list[Source]]]] = {}
         for envelope, sources in spellings.items():
-            if self._judge(self._look(envelope), sources):
+            # Where bundles differ the steps look closely, and at every signature.
+            self.entry.envelope = envelope
+            if self._check(sources):
                 found = (envelope, self.entry.value, sources)
                 accepted.setdefault(self.entry.id, []).append(found)
         if len(accepted) != 1:
@@ -288,7 +348,7 @@ class LogAudit:
             return False
         entry.value = [
             VERSION, self.members.net, self.author, self.epoch, self.next_seq, self.prev_id,
-            self.members.version, kind, round_, lamport, time_ms, acks, body,
+            self.roster, kind, round_, lamport, time_ms, acks, body,
         ]  # fmt: skip
         entry.id = record_id(record_bytes)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_CANNOT_CHECK
     except (SwarmError, OSError) as error:
         text = " ".join(str(error).split())
         print(f"swarm-audit: could not check: {text}", file=sys.stderr)  # noqa: T201
@@ -63,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--charter-digest", metavar="HEX", type=_digest, help="its digest, from a trusted channel"
     )
+    verify.add_argument(
+        "--jobs", metavar="N", type=_jobs, default=1, help="processes to check signatures with"
+    )
+    verify.add_argument(
+        "--quick", action="store_true", help="of the signatures only the newest of each log"
+    )
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
     verify.set_defaults(run=_verify)
     add_commands(commands, _digest)
@@ -76,11 +87,20 @@ def _digest(text: str) -> str:
     return text
 
 
+def _jobs(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError("jobs are 1 to 256")
+    return int(text)
+
+
 def _verify(options: argparse.Namespace) -> int:
     from .verify import verify_bundles
 
     charter_bytes = None if options.charter is None else options.charter.read_bytes()
-    report = verify_bundles(options.bundles, charter_bytes, options.charter_digest)
+    report = verify_bundles(
+        options.bundles, charter_bytes, options.charter_digest,
+        jobs=options.jobs, quick=options.quick,
+    )  # fmt: skip
     if options.json:
         print(json.dumps(report.to_json(), indent=2))  # noqa: T201
     else:

@@ -239,7 +239,8 @@ def split_envelope(data: bytes) -> tuple[bytes, bytes]:
         head = b"\x92\xc4" + bytes((max(short, 0),))
     else:
         head = b"\x92\xc5" + (short - 1).to_bytes(2, "big")
-    if short < 0 or not data.startswith(head) or data[-66:-64] != b"\xc4\x40":
+    # No record has 256: one of 255 bytes would be in the longer spelling.
+    if short < 0 or short == 256 or not data.startswith(head) or data[-66:-64] != b"\xc4\x40":
         raise VerificationError(
             "E_ENVELOPE", "not a canonical envelope", expected="[record: bin, signature: bin64]"
         )

@@ -10,6 +10,7 @@ from .errors import VerificationError
 
 VERIFIED = "VERIFIED"
 REFUTED = "REFUTED"
+QUICK = "QUICK: only the newest signature of each log was checked"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Report:
     supplied: tuple[str, ...]
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...]
+    quick: bool = False
 
     @property
     def verdict(self) -> str:
@@ -79,7 +81,7 @@ class Report:
         """Return the verdict and everything that qualifies it."""
         kinds = ", ".join(f"{kind} {sum(states.values())}" for kind, states in self.counts.items())
         return (
-            f"{self.verdict}: {self.records} records ({kinds or 'none'}), "
+            f"{QUICK + '. ' if self.quick else ''}{self.verdict}: {self.records} records ({kinds or 'none'}), "
             f"{self.final} final, {self.records - self.final} signed only; "
             f"refused: {len(self.findings)}; "
             f"missing: {'; '.join(self.missing) or 'nothing'}; "
@@ -113,6 +115,7 @@ class Report:
         return {
             "verdict": self.verdict,
             "exit_status": self.exit_status,
+            "level": QUICK if self.quick else "every signature was checked",
             "charter_digest": self.charter_digest,
             "members": self.members,
             "tolerated": self.tolerated,

@@ -1,115 +1,67 @@
 """``swarm-audit verify``: the numbered list. Room: ledger. Spec: docs/ledger.md §10.
 
-The steps stand in STEPS in the order of the list; a failure carries the number of its step. The
-audit streams: of each record it keeps an index entry of about 55 bytes.
+The steps stand in STEPS in the order of the list; a failure carries the number of its step. Here
+are those that look at the bundles as a whole; the logs are :mod:`ledger.audit`'s.
 """
 
 from __future__ import annotations
 
-import gc
-import heapq
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TypeAlias
 
-from .audit_log import BodyMemo, LogAudit
-from .audit_refs import AckAudit, AggregationAudit, acks_by_member
-from .bodies import EXTENSION_MIN, Kind
+from .audit import Audit, run_audit
+from .audit_roster import step_2_3_updates
+from .audit_steps import STEPS, Step
 from .bundle import CHARTER_NAME, Bundle, read_bundle
 from .charter import Charter, CharterError, charter_net, load_charter
 from .errors import ConfigError, VerificationError
-from .finality import states_of
-from .report import Finding, LogSummary, Report
+from .report import Finding, Report
 from .roster import Roster
+
+__all__ = ["STEPS", "Audited", "Step", "audit_bundles", "verify_bundles"]
 
 Log: TypeAlias = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Step:
-    """One entry of the list: where it is done, and its codes."""
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """What was found and, where charter and roster could be read, the logs it was found in."""
 
-    number: int
-    name: str
-    codes: tuple[str, ...]
-    place: str = ""  # empty: reserved in this version
-
-
-STEPS: Final = (
-    Step(1, "charter as given out of band", ("E_NETWORK",), "_step_1_charter"),
-    Step(2, "charter canonical", ("E_NONCANONICAL",), "_step_2_3_roster"),
-    Step(3, "roster and keys", ("E_ROSTER_DUP", "E_WEAK_KEY", "E_KEY_REUSE"), "_step_2_3_roster"),
-    Step(
-        4,
-        "files whole",
-        ("E_BUNDLE", "E_TRUNCATED", "E_SIZE", "E_UNKNOWN_AUTHOR", "E_MISSING_AUTHOR"),
-        "_step_4_files, LogAudit._read, AckAudit.settle",
-    ),
-    Step(
-        5,
-        "envelope and encoding",
-        ("E_ENCODING", "E_ENVELOPE", "E_NONCANONICAL", "E_SIZE"),
-        "audit_log.step_5_6_decode",
-    ),
-    Step(6, "schema", ("E_VERSION", "E_SCHEMA", "E_KIND", "E_ORDER"), "audit_log.step_5_6_decode"),
-    Step(
-        7,
-        "identity",
-        ("E_NETWORK", "E_AUTHOR_MISMATCH", "E_ROSTER_UNKNOWN"),
-        "audit_log.step_7_identity",
-    ),
-    Step(8, "signature", ("E_SIGNATURE",), "audit_log.step_8_signature"),
-    Step(
-        9,
-        "chain",
-        ("E_GAP", "E_FORK", "E_PREV", "E_OPEN", "E_OPEN_KEY"),
-        "audit_log.step_9_chain",
-    ),
-    Step(
-        10,
-        "monotone",
-        ("E_LAMPORT", "E_TIME_BACKWARD", "E_ROUND_BACKWARD", "E_ROSTER_BACKWARD"),
-        "audit_log.step_10_monotone",
-    ),
-    Step(
-        11,
-        "acks",
-        (
-            "E_DEP_UNKNOWN",
-            "E_DEP_SELF",
-            "E_OMISSION",
-            "E_CAUSALITY",
-            "E_TIME_CAUSAL",
-            "E_ACK_BACKWARD",
-        ),
-        "audit_refs.AckAudit",
-    ),
-    Step(12, "aggregations", ("E_AGG_INPUT", "E_AGG_WEIGHT"), "audit_refs.AggregationAudit"),
-    Step(13, "evaluations", ()),
-    Step(14, "fork proofs and cuts", ()),
-    Step(15, "finality", (), "_step_15_finality"),
-    Step(16, "checkpoints and cosignatures", ()),
-    Step(17, "pins and earlier bundles", ()),
-    Step(18, "timestamps", ()),
-    Step(19, "reputation", ()),
-    Step(20, "payloads and merges", ()),
-)
+    report: Report
+    charter: Charter | None = None
+    audit: Audit | None = None
 
 
 def verify_bundles(
     bundles: Sequence[Path | str],
     charter_bytes: bytes | None = None,
     charter_digest_hex: str | None = None,
+    *,
+    jobs: int = 1,
+    quick: bool = False,
 ) -> Report:
     """Check bundles together and say what was found.
 
     ``charter_bytes`` and ``charter_digest_hex`` are what the auditor got out of band; without
     the first the bundles' own charter is used. Every file's first failure becomes a finding.
+    ``jobs``: processes; the answer is the same for any number. ``quick``: of the signatures only
+    the newest of each log is checked, and the report says so.
     Raises ConfigError if something cannot be read: that is no verdict.
     """
+    return audit_bundles(bundles, charter_bytes, charter_digest_hex, jobs=jobs, quick=quick).report
+
+
+def audit_bundles(
+    bundles: Sequence[Path | str],
+    charter_bytes: bytes | None = None,
+    charter_digest_hex: str | None = None,
+    *,
+    jobs: int = 1,
+    quick: bool = False,
+) -> Audited:
+    """Do the same for those who go on to read the logs."""
     if not bundles:
         raise ConfigError("no bundle was given")
     supplied = _supplied(len(bundles), charter_bytes, charter_digest_hex)
@@ -132,15 +84,24 @@ def verify_bundles(
             charter = _step_2_3_roster(own_bytes, findings)
     digest = charter_net(own_bytes).hex() if own_bytes is not None else ""
     if charter is None:
-        return Report(
-            charter_digest=digest, members=0, tolerated=0, quorum=0, counts={},
+        report = Report(
+            charter_digest=digest, members=0, tolerated=0, quorum=0, counts={}, quick=quick,
             missing=missing, supplied=supplied, findings=tuple(findings),
         )  # fmt: skip
-    roster = Roster.from_charter(charter)
-    audit = Audit(charter, roster, _step_4_files(opened, roster, findings))
-    with _no_collector():
-        audit.run()
-    return audit.report(missing, supplied, findings)
+        return Audited(report=report)
+    roster, refused = step_2_3_updates(opened, charter)
+    if refused:
+        report = Report(
+            charter_digest=digest, members=roster.n, tolerated=roster.f, quorum=roster.q,
+            counts={}, quick=quick, missing=missing, supplied=supplied,
+            findings=(*findings, *refused),
+        )  # fmt: skip
+        return Audited(report=report, charter=charter)
+    paths = _step_4_files(opened, roster, findings)
+    audit = run_audit(charter, roster, paths, jobs=jobs, quick=quick)
+    return Audited(
+        report=audit.report(missing, supplied, findings), charter=charter, audit=audit
+    )  # fmt: skip
 
 
 def _supplied(count: int, charter: bytes | None, digest: str | None) -> tuple[str, ...]:
@@ -209,148 +170,3 @@ def _step_4_files(
                 continue
             paths.setdefault(log, []).append(path)
     return paths
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """The audit makes no cycles; looking for them would cost a tenth of its time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-class Audit:
-    """Steps 4 to 12 and 15 over all logs, merged by lamport number."""
-
-    def __init__(self, charter: Charter, roster: Roster, paths: dict[Log, list[Path]]) -> None:
-        self._charter = charter
-        self._roster = roster
-        memo = BodyMemo()
-        self._logs = {
-            log: LogAudit(*log, roster=roster, paths=paths[log], memo=memo) for log in sorted(paths)
-        }
-        self._acks = AckAudit(self._logs, roster)
-        self._aggregations = AggregationAudit(self._logs, charter)
-
-    def run(self) -> None:
-        """Read every log to its end or first failure."""
-        queue = [
-            (log.entry.value[9], index, log)
-            for index, log in enumerate(self._logs.values())
-            if log.advance()
-        ]
-        heapq.heapify(queue)
-        # Accepted at the current lamport number: visible only to records with a higher one.
-        level = -1
-        acks = self._acks
-        same_level: list[tuple[LogAudit, bytes, list[Any]]] = []
-        while queue:
-            lamport, index, log = queue[0]
-            if lamport != level:
-                for accepted, id_, value in same_level:
-                    accepted.commit(id_, value)
-                same_level.clear()
-                level = lamport
-            if self._step_11_12(log):
-                value = log.entry.value
-                same_level.append((log, log.entry.id, value))
-                acks.latest_ms = max(acks.latest_ms, value[10])
-                if log.advance():
-                    heapq.heapreplace(queue, (log.entry.value[9], index, log))
-                    continue
-            heapq.heappop(queue)
-        for accepted, id_, value in same_level:
-            accepted.commit(id_, value)
-        self._acks.settle()
-        self._aggregations.settle(over=True)
-
-    def _step_11_12(self, log: LogAudit) -> bool:
-        value = log.entry.value
-        step = 11
-        try:
-            if value[11]:
-                self._acks.check(log, value)
-            step = 12
-            if value[7] == 3:  # AGGREGATION
-                self._aggregations.check(log, value)
-        except VerificationError as error:
-            log.refuse(Finding(step, error), value[4])
-            return False
-        return True
-
-    def report(
-        self, missing: tuple[str, ...], supplied: tuple[str, ...], findings: list[Finding]
-    ) -> Report:
-        """Step 15 and the words."""
-        final = self._step_15_finality()
-        counts: dict[str, dict[str, int]] = {}
-        not_understood = 0
-        summaries = []
-        for (author, epoch), log in self._logs.items():
-            ended = final[author, epoch] + 1
-            for state, kinds in (
-                ("final", log.kinds[:ended]),
-                ("signed", log.kinds[ended : log.accepted]),
-            ):
-                for kind, count in Counter(kinds).items():
-                    name = _kind_name(kind)
-                    states = counts.setdefault(name, {"final": 0, "signed": 0})
-                    states[state] += count
-                    not_understood += count if kind >= EXTENSION_MIN else 0
-            summaries.append(
-                LogSummary(
-                    author=author,
-                    epoch=epoch,
-                    records=log.accepted,
-                    final_seq=ended - 1,
-                    head_id=bytes(log.ids[log.accepted * 32 - 32 : log.accepted * 32]),
-                )
-            )
-        found = [s.finding for log in self._logs.values() for s in log.sources if s.finding]
-        with_log = {author for author, _ in self._logs}
-        absent = [
-            f'no record of member {member.index} "{member.name}"'
-            for member in self._roster.members
-            if member.index not in with_log
-        ]
-        order = {kind.name: int(kind) for kind in Kind}
-        return Report(
-            charter_digest=self._charter.digest_hex,
-            members=self._roster.n,
-            tolerated=self._roster.f,
-            quorum=self._roster.q,
-            records=sum(log.accepted for log in self._logs.values()),
-            final=sum(summary.final_seq + 1 for summary in summaries),
-            counts=dict(sorted(counts.items(), key=lambda one: order.get(one[0], 1 << 16))),
-            not_understood=not_understood,
-            logs=tuple(summaries),
-            missing=(*missing, *absent),
-            supplied=supplied,
-            notes=tuple(self._notes()),
-            findings=(*findings, *found),
-        )
-
-    def _step_15_finality(self) -> dict[Log, int]:
-        """Which records are final: reported, never a failure."""
-        return states_of(acks_by_member(self._logs.values()), self._roster)
-
-    def _notes(self) -> Iterator[str]:
-        if self._roster.f == 0:
-            yield (
-                f"with {self._roster.n} members no liar is tolerated: final means that "
-                f"{self._roster.q} members hold it, not that they are honest"
-            )
-        for log in self._logs.values():
-            for source in log.sources:
-                if source.finding is None and source.count < len(log):
-                    yield f"{source.file} has {source.count} of {len(log)} records"
-        reserved = [str(step.number) for step in STEPS if not step.place]
-        yield f"reserved in this version, so not checked: steps {', '.join(reserved)}"
-
-
-def _kind_name(kind: int) -> str:
-    return Kind(kind).name if kind < EXTENSION_MIN else f"EXTENSION_{kind}"

@@ -394,6 +394,19 @@ def envelope_in_another_spelling() -> Case:
 
 
 @case
+def envelope_of_255_bytes_with_a_long_header() -> Case:
+    """The one length at which the header's spelling cannot be told from the total alone."""
+    federation = small()
+    value = federation.draft(0, 40_000, 1, b"").to_value()
+    value[12] = bytes(255 - len(encode(value)))
+    record_bytes = encode(value)
+    assert len(record_bytes) == 255
+    signed = sign_bytes(record_bytes, federation.signers[0])
+    envelope = b"\x92\xc5\x00\xff" + record_bytes + b"\xc4\x40" + signed.signature
+    return bad(federation, with_envelope(federation, envelope), codes="5 E_ENVELOPE")
+
+
+@case
 def envelope_that_is_none() -> Case:
     federation = small()
     return bad(federation, with_envelope(federation, b"\x90"), codes="5 E_ENVELOPE")
