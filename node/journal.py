@@ -1,7 +1,8 @@
 """Every hospital's log as this node holds it, and the pen that writes its own.
 
 A record is on the disk before anybody hears of it (law 5): `append` and `ingest` return only after the
-store has committed. One writer at a time, so one slot is never signed twice.
+store has committed, `append` also after the mark beside it was moved (highwater.py). One writer at a
+time, so one slot is never signed twice.
 """
 
 import heapq
@@ -13,7 +14,7 @@ from typing import Final, final
 import trio
 
 from ledger.chain import LAMPORT_STEP_MAX, LogHead, check_next, compose
-from ledger.errors import ConfigError, VerificationError
+from ledger.errors import StoreError, VerificationError
 from ledger.keys import Signer
 from ledger.record import (
     Ack,
@@ -31,6 +32,7 @@ from ledger.record import (
 from ledger.roster import Roster
 from ledger.store import Store
 from node.compute import Compute
+from node.highwater import REMEDY, HighWater, LostHistoryError
 from swarm.protocol.messages import Heads
 from swarm.protocol.sync import Gap, fit
 
@@ -51,13 +53,13 @@ Fresh = tuple[Verified[Record], LogHead]
 """A record that continues its log, and where the log stands after it."""
 
 
-class OwnLogAheadError(ConfigError):
+class OwnLogAheadError(LostHistoryError):
     """Somebody holds signed records of ours that this directory lacks: going on would fork the log."""
 
     def __init__(self, seq: int) -> None:
         super().__init__(
             f"a peer holds record {seq} of this site's own log, and this directory does not: it is "
-            f"a restored backup or a second copy; stop every copy and start the newest directory"
+            f"a restored backup, a second copy or a new ledger.db; stop every copy, and {REMEDY}"
         )
 
 
@@ -97,6 +99,7 @@ class Journal:
         self._signer = signer
         self._disk = disk
         self._time_ms = time_ms
+        self._mark = HighWater.checked(store, net=roster.net, author=own, epoch=EPOCH)
         self._heads: dict[Log, LogHead] = dict(store.heads())
         self._acked: dict[Log, int] = {}
         self._recent: OrderedDict[bytes, None] = OrderedDict()
@@ -106,7 +109,13 @@ class Journal:
     def replay(self) -> Iterable[Verified[Record]]:
         """Yield every stored record again, checked again; call once, before anything else."""
         for signed in self._store.records():
-            record = open_record(signed, roster=self._roster)
+            try:
+                record = open_record(signed, roster=self._roster)
+            except VerificationError as error:
+                raise StoreError(
+                    f"{self._store.path}: a stored record is refused: {error}; the file has changed, or "
+                    "the charter is another federation's"
+                ) from error
             self._note_acks(record.value)
             yield record
 
@@ -149,10 +158,15 @@ class Journal:
         )
         signed = sign_record(record, self._signer)
         after = check_next(head, signed)
-        await self._disk.run(self._store.append, [signed])
+        await self._disk.run(self._store_own, signed, after)
         self._heads[self._own, EPOCH] = after
         self._note_acks(record)
         return signed
+
+    def _store_own(self, signed: Verified[Record], after: LogHead) -> None:
+        """Store, then mark: in one piece of the disk's work, so that no reader comes in between."""
+        self._store.append([signed])
+        self._mark.raise_to(after)
 
     def _due_acks(self, reach: int) -> tuple[Ack, ...]:
         """Heads of other logs that moved on since this node last acknowledged them."""

@@ -18,6 +18,7 @@ from node.compute import ThreadCompute
 from node.config import SiteConfig, load_site_charter
 from node.identity import Identity, load_identity, own_index
 from node.network import EventLog, Peer
+from node.one_copy import only_copy
 from node.service import Hospital, Service
 from node.software import software_digest
 from node.status import running_status, serve_status
@@ -47,6 +48,7 @@ def run_site(config: SiteConfig) -> int:
     with ExitStack() as stack:
         stack.enter_context(logging_to(config.paths.log, config.run.log_level, sys.stderr))
         store = stack.enter_context(Store.open(config.paths.ledger))
+        stack.enter_context(only_copy(identity.ledger().public_key))
         log = get_log(site=config.name)
         hospital = _hospital(config, charter, identity, own)
         world = World(
