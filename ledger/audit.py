@@ -149,7 +149,7 @@ class Audit:
         return True
 
     def report(
-        self, missing: tuple[str, ...], supplied: tuple[str, ...], findings: list[Finding]
+        self, missing: tuple[str, ...], supplied: tuple[str, ...], findings: Sequence[Finding]
     ) -> Report:
         """Step 15 and the words."""
         final = self._step_15_finality()

@@ -6,13 +6,12 @@ are those that look at the bundles as a whole; the logs are :mod:`ledger.audit`'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from .audit import Audit, run_audit
-from .audit_roster import step_2_3_updates
 from .audit_steps import STEPS, Step
 from .bundle import CHARTER_NAME, Bundle, read_bundle
 from .charter import Charter, CharterError, charter_net, load_charter
@@ -20,17 +19,30 @@ from .errors import ConfigError, VerificationError
 from .report import Finding, Report
 from .roster import Roster
 
-__all__ = ["STEPS", "Audited", "Step", "audit_bundles", "verify_bundles"]
+__all__ = ["STEPS", "Audited", "Opened", "Step", "audit_bundles", "open_bundles", "verify_bundles"]
 
 Log: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Bundles side by side after steps 1 to 4; ``roster`` is None if nothing stands above it."""
+
+    charter_digest: str
+    charter: Charter | None
+    roster: Roster | None
+    paths: Mapping[Log, Sequence[Path]]
+    missing: tuple[str, ...]
+    supplied: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:
     """What was found and, where charter and roster could be read, the logs it was found in."""
 
+    opened: Opened
     report: Report
-    charter: Charter | None = None
     audit: Audit | None = None
 
 
@@ -62,10 +74,30 @@ def audit_bundles(
     quick: bool = False,
 ) -> Audited:
     """Do the same for those who go on to read the logs."""
+    opened = open_bundles(bundles, charter_bytes, charter_digest_hex)
+    if opened.charter is None or opened.roster is None:
+        report = Report(
+            charter_digest=opened.charter_digest, members=0, tolerated=0, quorum=0, counts={},
+            quick=quick, missing=opened.missing, supplied=opened.supplied,
+            findings=opened.findings,
+        )  # fmt: skip
+        return Audited(opened=opened, report=report)
+    audit = run_audit(opened.charter, opened.roster, opened.paths, jobs=jobs, quick=quick)
+    report = audit.report(opened.missing, opened.supplied, opened.findings)
+    return Audited(opened=opened, report=report, audit=audit)
+
+
+def open_bundles(
+    bundles: Sequence[Path | str],
+    charter_bytes: bytes | None = None,
+    charter_digest_hex: str | None = None,
+) -> Opened:
+    """Steps 1 to 4: charter, roster, and which file is whose log.
+
+    Raises ConfigError if something cannot be read.
+    """
     if not bundles:
         raise ConfigError("no bundle was given")
-    supplied = _supplied(len(bundles), charter_bytes, charter_digest_hex)
-    missing = _not_supplied(charter_bytes, charter_digest_hex)
     findings: list[Finding] = []
     opened: list[Bundle] = []
     for path in bundles:
@@ -76,32 +108,25 @@ def audit_bundles(
     own_bytes = charter_bytes
     if own_bytes is None and opened:
         own_bytes = _likeliest(opened, charter_digest_hex)
-    charter = None
+    charter = roster = None
     if own_bytes is not None:
         findings += _step_1_charter(opened, own_bytes, charter_digest_hex)
         # A bundle's own file may be damaged; what the auditor holds must be right.
         if not any(finding.error.file is None for finding in findings):
             charter = _step_2_3_roster(own_bytes, findings)
-    digest = charter_net(own_bytes).hex() if own_bytes is not None else ""
-    if charter is None:
-        report = Report(
-            charter_digest=digest, members=0, tolerated=0, quorum=0, counts={}, quick=quick,
-            missing=missing, supplied=supplied, findings=tuple(findings),
-        )  # fmt: skip
-        return Audited(report=report)
-    roster, refused = step_2_3_updates(opened, charter)
-    if refused:
-        report = Report(
-            charter_digest=digest, members=roster.n, tolerated=roster.f, quorum=roster.q,
-            counts={}, quick=quick, missing=missing, supplied=supplied,
-            findings=(*findings, *refused),
-        )  # fmt: skip
-        return Audited(report=report, charter=charter)
-    paths = _step_4_files(opened, roster, findings)
-    audit = run_audit(charter, roster, paths, jobs=jobs, quick=quick)
-    return Audited(
-        report=audit.report(missing, supplied, findings), charter=charter, audit=audit
-    )  # fmt: skip
+    paths: dict[Log, list[Path]] = {}
+    if charter is not None:
+        roster = Roster.from_charter(charter)
+        paths = _step_4_files(opened, roster, findings)
+    return Opened(
+        charter_digest=charter_net(own_bytes).hex() if own_bytes is not None else "",
+        charter=charter,
+        roster=roster,
+        paths=paths,
+        missing=_not_supplied(charter_bytes, charter_digest_hex),
+        supplied=_supplied(len(bundles), charter_bytes, charter_digest_hex),
+        findings=tuple(findings),
+    )
 
 
 def _supplied(count: int, charter: bytes | None, digest: str | None) -> tuple[str, ...]:
