@@ -14,6 +14,7 @@ from .bodies import Codec, Kind, Rule
 from .chain import TIME_AHEAD_MAX_MS
 from .charter import Charter
 from .errors import VerificationError
+from .finality import raise_to
 from .report import Finding
 from .roster import Roster
 from .weights import weights_micro
@@ -32,6 +33,7 @@ class AckAudit:
         self._roster = roster
         for log in logs.values():
             log.links = {key: Link(target) for key, target in logs.items()}
+        self.void = 0  # acks of what a later cut took away: not judged
         self.latest_ms = 0  # highest clock of all logs so far: most records need no closer look
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
@@ -44,7 +46,7 @@ class AckAudit:
                 raise VerificationError("E_DEP_SELF", "a record acks its own author's log")
             link = links.get((author, epoch))
             if link is None:
-                self._doubt(log, value[4], ack)
+                self._doubt(log, value, ack)
                 continue
             target = link.target
             if seq < link.seq:
@@ -54,7 +56,7 @@ class AckAudit:
                     expected=f"at least seq {link.seq}",
                 )
             if not target.ids.startswith(id_, seq << 5):
-                self._doubt(log, value[4], ack)
+                self._doubt(log, value, ack)
                 continue
             if not in_time and target.times[seq] > value[10] + TIME_AHEAD_MAX_MS:
                 raise VerificationError(
@@ -62,15 +64,20 @@ class AckAudit:
                     f"acks {author}/{epoch}/{seq}, whose clock is more than a day ahead",
                     expected=f"time_ms {target.times[seq] - TIME_AHEAD_MAX_MS} or later",
                 )
+            if value[6] != link.roster:
+                link.turn_to(value[6])
             link.seq = seq
 
-    def _doubt(self, log: LogAudit, own_seq: int, ack: list[Any]) -> None:
+    def _doubt(self, log: LogAudit, value: list[Any], ack: list[Any]) -> None:
         """An ack that nothing answers (yet): refuse what is certain, keep the first other one."""
         author, epoch, seq, _ = ack
         try:
             self._roster.key(author, epoch)
         except VerificationError as error:
             raise VerificationError("E_DEP_UNKNOWN", error.message) from None
+        if self._roster.is_void(author, epoch, seq, by_version=value[6]):
+            self.void += 1
+            return
         target = self._logs.get((author, epoch))
         if target is not None and seq < len(target):
             raise VerificationError(
@@ -79,7 +86,7 @@ class AckAudit:
                 expected=f"id {bytes(target.ids[seq * 32 : seq * 32 + 32]).hex()}",
             )
         if log.suspect is None:
-            log.suspect = (own_seq, ack)
+            log.suspect = (value[4], ack)
 
     def settle(self) -> None:
         """Decide the doubts once every log is over. E_MISSING_AUTHOR, E_OMISSION, E_CAUSALITY …."""
@@ -117,31 +124,32 @@ class AckAudit:
 class AggregationAudit:
     """Step 12: inputs are contributions that exist, and weigh what the charter says."""
 
-    def __init__(self, logs: Mapping[Log, LogAudit], charter: Charter) -> None:
+    def __init__(self, logs: Mapping[Log, LogAudit], charter: Charter, roster: Roster) -> None:
         self._logs = logs
+        self._roster = roster
+        self.void = 0  # aggregations with an input that a later cut took away: not judged
         self._policy = charter.aggregation
         self._bucketed = charter.privacy.sample_count == "bucket"
         self._good: tuple[int, list[Any]] | None = None  # members that agree write the same
-        self._waiting: list[tuple[LogAudit, int, int, list[Any]]] = []
+        self._waiting: list[tuple[LogAudit, list[Any]]] = []
         self._sweep_at = _SWEEP_MIN
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
         """E_AGG_INPUT, E_AGG_WEIGHT; one whose inputs are still to come waits."""
-        round_, body = value[8], value[12]
-        if self._is_good(round_, body):
+        if self._is_good(value):
             return
-        last = self._waiting[-1] if self._waiting else None
+        last = self._waiting[-1][1] if self._waiting else None
         # One that equals the last that waits waits as well.
-        waits = last is not None and last[3] is body and last[2] == round_
-        if waits or not self._judge(round_, body, over=False):
-            self._wait(log, value[4], round_, body)
+        waits = last is not None and last[12] is value[12] and last[8] == value[8]
+        if waits or not self._judge(value, over=False):
+            self._wait(log, value)
 
-    def _is_good(self, round_: int, body: list[Any]) -> bool:
+    def _is_good(self, value: list[Any]) -> bool:
         good = self._good
-        return good is not None and good[1] is body and good[0] == round_
+        return good is not None and good[1] is value[12] and good[0] == value[8]
 
-    def _wait(self, log: LogAudit, own_seq: int, round_: int, body: list[Any]) -> None:
-        self._waiting.append((log, own_seq, round_, body))
+    def _wait(self, log: LogAudit, value: list[Any]) -> None:
+        self._waiting.append((log, value))
         if len(self._waiting) >= self._sweep_at:
             self.settle(over=False)
             # Doubling what is left keeps the sweeps together linear.
@@ -151,17 +159,18 @@ class AggregationAudit:
         """Look again at those that wait; ``over``: nothing more will come."""
         waiting, self._waiting = self._waiting, []
         for item in waiting:
-            log, own_seq, round_, body = item
-            if self._is_good(round_, body):
+            log, value = item
+            if self._is_good(value):
                 continue
             try:
-                if not self._judge(round_, body, over=over):
+                if not self._judge(value, over=over):
                     self._waiting.append(item)
             except VerificationError as error:
-                log.refuse(Finding(12, error), own_seq)
+                log.refuse(Finding(12, error), value[4])
 
-    def _judge(self, round_: int, body: list[Any], *, over: bool) -> bool:
+    def _judge(self, value: list[Any], *, over: bool) -> bool:
         """Return True if this is right or cannot be judged any more, False if it must wait."""
+        round_, body = value[8], value[12]
         rule, _, inputs, _, _ = body
         if not inputs:
             raise VerificationError("E_AGG_INPUT", "an aggregation without inputs")
@@ -182,6 +191,9 @@ class AggregationAudit:
                     return False
                 if target is not None and target.damaged:
                     return True
+                if self._is_void(author, epoch, seq, value[6]):
+                    self.void += 1
+                    return True
                 raise VerificationError(
                     "E_AGG_INPUT", f"input {author}/{epoch}/{seq} is in no bundle"
                 )
@@ -190,6 +202,12 @@ class AggregationAudit:
         self._check_weights(rule, inputs, samples)
         self._good = (round_, body)
         return True
+
+    def _is_void(self, author: int, epoch: int, seq: int, version: int) -> bool:
+        try:
+            return self._roster.is_void(author, epoch, seq, by_version=version)
+        except VerificationError:
+            return False  # no member and no epoch: nothing was cut
 
     def _check_weights(self, rule: int, inputs: list[Any], samples: list[int]) -> None:
         expected = [0] * len(inputs)
@@ -233,14 +251,13 @@ class AggregationAudit:
             )
 
 
-def acks_by_member(
-    logs: Iterable[LogAudit],
-) -> dict[Log, dict[int, int]]:
-    """Return the ack matrix of :mod:`ledger.finality` from what the audit kept."""
-    matrix: dict[Log, dict[int, int]] = {}
+def acks_by_version(logs: Iterable[LogAudit]) -> dict[int, dict[Log, dict[int, int]]]:
+    """Return the ack matrices of :mod:`ledger.finality` from what the audit kept."""
+    matrices: dict[int, dict[Log, dict[int, int]]] = {}
     for log in logs:
-        matrix.setdefault((log.author, log.epoch), {})[log.author] = log.accepted - 1
+        for version, own in log.own_seqs().items():
+            raise_to(matrices.setdefault(version, {}), (log.author, log.epoch), log.author, own)
         for target, link in log.links.items():
-            row = matrix.setdefault(target, {})
-            row[log.author] = max(row.get(log.author, -1), link.seq)
-    return matrix
+            for version, seq in link.by_roster().items():
+                raise_to(matrices.setdefault(version, {}), target, log.author, seq)
+    return matrices

@@ -1,8 +1,9 @@
 """Bundles: what a hospital hands to an auditor. Room: ledger. Spec: docs/ledger.md §9.
 
-A directory with ``charter.toml`` and ``logs/AAAA-EEEE.log``; a log is frames, each a u32 length
-(big-endian) and an envelope, closed by an end mark, a frame of length 0. The mark makes a cut at
-a frame's border as visible as one inside a frame.
+A directory with ``charter.toml``, ``logs/AAAA-EEEE.log`` and, once the roster has changed,
+``rosters/NNNN.update``; a log is frames, each a u32 length (big-endian) and an envelope, closed by
+an end mark, a frame of length 0. The mark makes a cut at a frame's border as visible as one inside
+a frame.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
@@ -20,6 +21,8 @@ from .canonical import ENVELOPE_BYTES_MAX, unpack
 from .charter import CHARTER_BYTES_MAX
 from .errors import ConfigError, StoreError, VerificationError
 from .record import Kind
+from .roster import Roster
+from .roster_update import SIGNED_UPDATE_BYTES_MAX, SignedUpdate, decode_update
 from .store import Store
 from .store_files import faults, sync_directory
 
@@ -27,14 +30,26 @@ Log: TypeAlias = tuple[int, int]  # (author, epoch)
 
 CHARTER_NAME: Final = "charter.toml"
 LOGS_NAME: Final = "logs"
+ROSTERS_NAME: Final = "rosters"
 END_MARK: Final = bytes(4)
 CHUNK_BYTES: Final = 1 << 17  # above the largest frame; one buffer for each open log
+_WANTED: Final = {
+    CHARTER_NAME: stat.S_IFREG,
+    LOGS_NAME: stat.S_IFDIR,
+    ROSTERS_NAME: stat.S_IFDIR,
+}
 _LOG_NAME: Final = re.compile(r"([0-9]{4,5})-([0-9]{4,10})\.log")
+_UPDATE_NAME: Final = re.compile(r"([0-9]{4,10})\.update")
 
 
 def log_name(log: Log) -> str:
     """Return the file name of one log: AAAA-EEEE.log."""
     return f"{log[0]:04d}-{log[1]:04d}.log"
+
+
+def update_name(version: int) -> str:
+    """Return the file name of the update that makes a roster version: NNNN.update."""
+    return f"{version:04d}.update"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +59,8 @@ class Bundle:
     path: Path
     charter_bytes: bytes
     logs: Mapping[Log, Path]
+    rosters: Mapping[int, tuple[Path, bytes]] = field(default_factory=dict)
+    """Roster version → the file of its update, and what is in it."""
 
 
 def export_bundle(store: Store, charter_bytes: bytes, directory: Path | str) -> Path:
@@ -80,11 +97,20 @@ def _require_new(directory: Path) -> None:
             raise ConfigError(f"{directory}: exists and is not empty; name a new directory")
 
 
-def closed_counts(store: Store) -> dict[Log, int]:
+def _write_updates(directory: Path, updates: Sequence[SignedUpdate]) -> None:
+    directory.mkdir()
+    for signed in updates:
+        name = update_name(decode_update(signed.update_bytes).version)
+        _write(directory / name, iter([signed.envelope()]))
+    sync_directory(directory)
+
+
+def closed_counts(store: Store, roster: Roster | None = None) -> dict[Log, int]:
     """Return how many records of each log can be exported: those whose references are held.
 
     Gossip may bring a record before one that it acks; such a record waits for a later export,
-    since an auditor who cannot find what a record refers to must refuse it.
+    since an auditor who cannot find what a record refers to must refuse it. What lies behind a cut
+    that its writer could not know is not missed. ``roster``: the newest, None for version 0.
     """
     counts = {log: head.next_seq for log, head in store.heads().items()}
     while True:
@@ -94,6 +120,7 @@ def closed_counts(store: Store) -> dict[Log, int]:
             log, seq = (value[2], value[3]), value[4]
             if seq < counts.get(log, 0) and any(
                 ref_seq >= counts.get((author, epoch), 0)
+                and not (roster and roster.is_void(author, epoch, ref_seq, by_version=value[6]))
                 for author, epoch, ref_seq in _references(value)
             ):
                 counts[log] = seq
@@ -135,8 +162,7 @@ def read_bundle(directory: Path | str) -> Bundle:
         if CHARTER_NAME not in inside or LOGS_NAME not in inside:
             raise ConfigError(f"{path}: not a bundle: {CHARTER_NAME} or {LOGS_NAME}/ is missing")
         for name, entry in inside.items():
-            wanted = {CHARTER_NAME: stat.S_IFREG, LOGS_NAME: stat.S_IFDIR}.get(name)
-            _must_be(entry, wanted)
+            _must_be(entry, _WANTED.get(name))
         logs = {}
         for name, entry in sorted(_entries(path / LOGS_NAME).items()):
             match = _LOG_NAME.fullmatch(name)
@@ -144,10 +170,24 @@ def read_bundle(directory: Path | str) -> Bundle:
             _must_be(entry, stat.S_IFREG if log is not None and log_name(log) == name else None)
             if log is not None:
                 logs[log] = Path(entry.path)
+        rosters = _read_rosters(path / ROSTERS_NAME) if ROSTERS_NAME in inside else {}
         charter_bytes = _read_at(path / CHARTER_NAME, 0, CHARTER_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(f"{error.filename or path}: {error.strerror or error}") from None
-    return Bundle(path=path, charter_bytes=charter_bytes, logs=logs)
+    return Bundle(path=path, charter_bytes=charter_bytes, logs=logs, rosters=rosters)
+
+
+def _read_rosters(directory: Path) -> dict[int, tuple[Path, bytes]]:
+    rosters = {}
+    for name, entry in sorted(_entries(directory).items()):
+        match = _UPDATE_NAME.fullmatch(name)
+        version = int(match[1]) if match else 0
+        _must_be(entry, stat.S_IFREG if version and update_name(version) == name else None)
+        path = Path(entry.path)
+        rosters[version] = (path, _read_at(path, 0, SIGNED_UPDATE_BYTES_MAX + 1))
+    if not rosters:
+        raise VerificationError("E_BUNDLE", "holds no update; remove it", file=str(directory))
+    return rosters
 
 
 def _entries(path: Path) -> dict[str, os.DirEntry[str]]:
