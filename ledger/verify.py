@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .audit import Audit, run_audit
+from .audit_roster import step_2_3_updates
 from .audit_steps import STEPS, Step
 from .bundle import CHARTER_NAME, Bundle, read_bundle
 from .charter import Charter, CharterError, charter_net, load_charter
@@ -108,7 +109,8 @@ def open_bundles(
     own_bytes = charter_bytes
     if own_bytes is None and opened:
         own_bytes = _likeliest(opened, charter_digest_hex)
-    charter = roster = None
+    charter: Charter | None = None
+    roster: Roster | None = None
     if own_bytes is not None:
         findings += _step_1_charter(opened, own_bytes, charter_digest_hex)
         # A bundle's own file may be damaged; what the auditor holds must be right.
@@ -116,8 +118,12 @@ def open_bundles(
             charter = _step_2_3_roster(own_bytes, findings)
     paths: dict[Log, list[Path]] = {}
     if charter is not None:
-        roster = Roster.from_charter(charter)
-        paths = _step_4_files(opened, roster, findings)
+        roster, refused = step_2_3_updates(opened, charter)
+        findings += refused
+        if refused:
+            roster = None  # nothing can be judged by a roster that is not certain
+        else:
+            paths = _step_4_files(opened, roster, findings)
     return Opened(
         charter_digest=charter_net(own_bytes).hex() if own_bytes is not None else "",
         charter=charter,
