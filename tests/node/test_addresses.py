@@ -94,7 +94,7 @@ async def test_a_machine_that_swallows_packets_is_a_timeout() -> None:
         deaf.listen(0)
         address = parse_address(f"/ip4/127.0.0.1/tcp/{deaf.getsockname()[1]}")
         full = [await connect(address, timeout_s=1)]
-        with pytest.raises(UnavailableError, match=r"^timeout: no answer"):  # noqa: PT012
+        with pytest.raises(UnavailableError, match=r"^timeout: no answer"):
             for _ in range(9):  # the kernel lets in one or two more than it was told
                 full.append(await connect(address, timeout_s=0.3))  # noqa: PERF401
         for stream in full:
