@@ -147,12 +147,13 @@ class VerifiedCheckpoint:
 
 
 def open_checkpoint(
-    data: bytes, *, roster: Roster, cosigners_min: int | None = None
+    data: bytes, *, roster: Roster, cosigners_min: int | None = None, only_members: bool = False
 ) -> VerifiedCheckpoint:
     """Check a checkpoint file: form, origin, the author's signature, cosignatures, quorum.
 
     ``cosigners_min``: how many members must have cosigned; None is the roster's quorum, and 0
     takes a checkpoint that the author alone has signed, as a witness does before it cosigns.
+    ``only_members``: refuse lines of others than the log and members, as in a bundle.
     The author's own cosignature counts like any member's; the log's signature counts for none.
     Raises VerificationError E_CHECKPOINT (1 to 4), E_COSIGN (5), E_QUORUM (6).
     """
@@ -163,6 +164,8 @@ def open_checkpoint(
         _check_net(checkpoint, roster)  # 3 a log of this network
         _check_log_signature(note, checkpoint, roster)  # 4
         cosigned_s = _check_cosignatures(note, roster)  # 5
+        if only_members and len(note.lines) != 1 + len(cosigned_s):
+            _refuse_strangers(note, checkpoint, roster)
         _check_quorum(len(cosigned_s), wanted, roster)  # 6
     except VerificationError as error:
         raise error.locate(author=checkpoint.author, epoch=checkpoint.epoch) from None
@@ -206,12 +209,31 @@ def _check_log_signature(note: Note, checkpoint: Checkpoint, roster: Roster) -> 
         ) from None
 
 
-def _check_cosignatures(note: Note, roster: Roster) -> dict[int, int]:
-    """Return who cosigned when. Lines of keys that are no member's are passed over, as C2SP says."""
+def _cosigners(roster: Roster) -> dict[tuple[str, bytes], Member]:
+    """Return the members that cosign by name and key id; who was removed is none."""
     members: dict[tuple[str, bytes], Member] = {}
-    for one in roster.members:
+    for one in roster.active:
         name = witness_name(roster.net, one.index)
         members[name, key_id(name, COSIGNATURE_ED25519, one.witness_key)] = one
+    return members
+
+
+def _refuse_strangers(note: Note, checkpoint: Checkpoint, roster: Roster) -> None:
+    """Raise E_COSIGN with the first line that is neither the log's nor a member's."""
+    key = roster.key(checkpoint.author, checkpoint.epoch)
+    own = (checkpoint.origin, key_id(checkpoint.origin, ED25519, key))
+    members = _cosigners(roster)
+    for line in note.lines:
+        if (line.name, line.key_id) != own and (line.name, line.key_id) not in members:
+            raise VerificationError(
+                "E_COSIGN", f"line of {ascii(line.name)[:120]}, key {line.key_id.hex()}",
+                expected="the log's or a member's",
+            )  # fmt: skip
+
+
+def _check_cosignatures(note: Note, roster: Roster) -> dict[int, int]:
+    """Return who cosigned when. Lines of keys that are no member's are passed over, as C2SP says."""
+    members = _cosigners(roster)
     cosigned_s: dict[int, int] = {}
     for line in note.lines:
         member = members.get((line.name, line.key_id))
@@ -287,10 +309,46 @@ def cosign(
         )  # fmt: skip
     except VerificationError as error:
         raise error.locate(author=checkpoint.author, epoch=checkpoint.epoch) from None
-    name = witness_name(roster.net, member)
+    line = _cosignature(checkpoint, member, signer, time_s)
+    return WitnessState(checkpoint.size, checkpoint.root), line
+
+
+def cosign_held(
+    before: Tree,
+    leaves: Iterable[bytes],
+    data: bytes,
+    *,
+    roster: Roster,
+    member: int,
+    signer: Signer,
+    time_s: int,
+) -> tuple[Tree, bytes]:
+    """Do the same as :func:`cosign` for a witness that holds the log itself, and needs no proof.
+
+    before: the tree that we cosigned last (``Tree()`` if none); leaves: the ids of the records
+    after it, from our own copy of the log. Only the very tree that they lead to is cosigned.
+    Returns that tree, whose size and root are the state to store before the line is sent.
+    Raises E_CHECKPOINT, E_COSIGN; ValueError if ``signer`` is not that member's.
+    """
+    if signer.public_key != roster.member(member).witness_key or not 0 <= time_s <= _TIME_MAX_S:
+        raise ValueError("need the member's witness key and a time from 0 to 2^63 - 1")
+    checkpoint = open_checkpoint(data, roster=roster, cosigners_min=0).checkpoint
+    tree = Tree(before.size, before.peaks)
+    tree.extend(leaves)
+    if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
+        raise VerificationError(
+            "E_CHECKPOINT", f"{checkpoint.size} records with root {checkpoint.root.hex()}",
+            author=checkpoint.author, epoch=checkpoint.epoch,
+            expected=f"our copy's {tree.size} with root {tree.root().hex()}",
+        )  # fmt: skip
+    return tree, _cosignature(checkpoint, member, signer, time_s)
+
+
+def _cosignature(checkpoint: Checkpoint, member: int, signer: Signer, time_s: int) -> bytes:
+    name = witness_name(checkpoint.net, member)
     blob = time_s.to_bytes(8, "big") + signer.sign(_cosigned(checkpoint.text(), time_s))
-    line = SignatureLine(name, key_id(name, COSIGNATURE_ED25519, signer.public_key), blob)
-    return WitnessState(checkpoint.size, checkpoint.root), line.encode()
+    id_ = key_id(name, COSIGNATURE_ED25519, signer.public_key)
+    return SignatureLine(name, id_, blob).encode()
 
 
 def attach(data: bytes, lines: Iterable[bytes], *, roster: Roster) -> bytes:

@@ -4,9 +4,10 @@ Announce small, pull large: records go to everybody by gossip, and a regular com
 whatever gossip lost; payloads are pulled by digest from whoever holds them. Spec: docs/wire.md §3–4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, final
+from types import MappingProxyType
+from typing import Final, Protocol, TypeAlias, final
 
 import trio
 
@@ -43,6 +44,10 @@ SYNC_FANOUT: Final = 3
 REQUEST_TIMEOUT_S: Final = 20.0
 RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 5.0
+
+
+Answer: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
+"""Answers requests of one more protocol: (peer, body) → reply."""
 
 
 class Listener(Protocol):
@@ -82,6 +87,7 @@ class Exchange:
         blobs: BlobStore,
         book: RoundBook,
         listener: Listener,
+        answers: Mapping[str, Answer] = MappingProxyType({}),
     ) -> None:
         self.heard: dict[int, Heard] = {}
         self._world = world
@@ -92,6 +98,7 @@ class Exchange:
         self._blobs = blobs
         self._book = book
         self._listener = listener
+        self._answers = answers
         self._comparing: set[int] = set()
         self._sync_soon = trio.Event()
 
@@ -192,6 +199,8 @@ class Exchange:
             return await self._serve_sync(peer, decode_sync_request(body))
         if protocol == FETCH_PROTOCOL:
             return await self._serve_fetch(peer, decode_fetch_request(body))
+        if protocol in self._answers:
+            return await self._answers[protocol](peer, body)
         raise PeerError(f"unknown protocol {protocol}")
 
     async def _serve_sync(self, peer: int, hello: Hello) -> bytes:

@@ -16,7 +16,9 @@ SYNC_PROTOCOL: Final = "/swarm/sync/1"
 """Requests that compare ledger heads and bring what is missing (anti-entropy)."""
 FETCH_PROTOCOL: Final = "/swarm/fetch/1"
 """Requests for a piece of a payload."""
-REQUEST_PROTOCOLS: Final = (SYNC_PROTOCOL, FETCH_PROTOCOL)
+CHECKPOINT_PROTOCOL: Final = "/swarm/checkpoint/1"
+"""Requests to cosign a log's head, and to share heads that a quorum has cosigned."""
+REQUEST_PROTOCOLS: Final = (SYNC_PROTOCOL, FETCH_PROTOCOL, CHECKPOINT_PROTOCOL)
 
 GOSSIP_BYTES_MAX: Final = 64 * 1024
 """Longest gossip message. A record fits; a payload is fetched instead."""

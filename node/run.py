@@ -78,6 +78,7 @@ def _hospital(config: SiteConfig, charter: Charter, identity: Identity, own: int
         charter=charter,
         own=own,
         signer=identity.ledger(),
+        witness=identity.witness(),
         learner=_learner(config, charter, own, data),
         software_digest=software_digest(),
         data_commitment=data_commitment(identity.seed, data),

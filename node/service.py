@@ -42,8 +42,9 @@ from node.blobs import BlobStore
 from node.causes import cause_of
 from node.exchange import Exchange
 from node.journal import Journal
-from node.network import TASK_STATUS_IGNORED, TaskStatus
+from node.network import CHECKPOINT_PROTOCOL, TASK_STATUS_IGNORED, TaskStatus
 from node.privacy import published_count
+from node.witness import Signers, Witness
 from node.world import World
 from swarm.protocol.book import Offer, RoundBook
 from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 STALL_LOG_S: Final = 15.0
 """How long a node waits in silence before its log says what for, and again every so often."""
 NOTHING: Final = bytes(32)
+ENDS_OF_ROUNDS: Final = (Kind.METRICS, Kind.CLOSE)
+"""After these a node signs a checkpoint of its log."""
 
 
 class Learner(Protocol):
@@ -81,6 +84,7 @@ class Hospital:
     charter: Charter
     own: int
     signer: Signer
+    witness: Signer
     learner: Learner
     software_digest: bytes
     data_commitment: bytes
@@ -128,8 +132,22 @@ class Service:
             disk=world.disk,
             time_ms=world.time_ms,
         )
+        self.witness = Witness(
+            world=world,
+            store=store,
+            journal=self.journal,
+            book=self.book,
+            own=hospital.own,
+            signers=Signers(hospital.signer, hospital.witness),
+            failed=self.failed,
+        )
         self.exchange = Exchange(
-            world=world, journal=self.journal, blobs=blobs, book=self.book, listener=self
+            world=world,
+            journal=self.journal,
+            blobs=blobs,
+            book=self.book,
+            listener=self,
+            answers={CHECKPOINT_PROTOCOL: self.witness.on_request},
         )
         self.charter = hospital.charter
         self.own = hospital.own
@@ -149,6 +167,7 @@ class Service:
         """
         for record in self.journal.replay():
             self._learn(record)
+            self.witness.replayed(record)
         for digest, (codec, bytes_count) in self._blobs.stored().items():
             self._hold(digest, codec, bytes_count)
         self._log.info("started", records=sum(self.journal.counts().values()))
@@ -162,10 +181,14 @@ class Service:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._serve)
             nursery.start_soon(self.exchange.sync_forever, self._hospital.sync_interval_s)
+            nursery.start_soon(self.witness.run, self._hospital.sync_interval_s)
             nursery.start_soon(self._explain_stalls)
             task_status.started()
             await self._rounds()
+            await self.witness.settle()
             nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
 
     async def _serve(self, *, task_status: Any) -> None:
         await self.network.run(self.exchange, task_status=task_status)
@@ -424,6 +447,8 @@ class Service:
             record = await self.journal.append(kind, round_, body, with_acks=with_acks)
             self._learn(record)
             self._changed.set()
+            if kind in ENDS_OF_ROUNDS:
+                self.witness.publish()
             with trio.move_on_after(self._policy.grace_s):
                 await self.exchange.publish(record)
 

@@ -118,6 +118,7 @@ class Swarm:
                     charter=self.charter,
                     own=index,
                     signer=site.identity.ledger(),
+                    witness=site.identity.witness(),
                     learner=site.learner(),
                     software_digest=bytes(32),
                     data_commitment=bytes(32),

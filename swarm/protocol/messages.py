@@ -70,9 +70,9 @@ def encode_gossip(envelopes: Sequence[bytes]) -> bytes:
 
 def decode_gossip(data: bytes) -> tuple[bytes, ...]:
     """Unpack gossip into envelopes, each still untrusted."""
-    match _open(data):
+    match open_message(data):
         case [list(envelopes)]:
-            return _byte_strings(envelopes)
+            return byte_strings(envelopes)
         case _:
             raise PeerError("gossip is not [version, envelopes]")
 
@@ -84,7 +84,7 @@ def encode_sync_request(hello: Hello) -> bytes:
 
 def decode_sync_request(data: bytes) -> Hello:
     """Read what a peer holds."""
-    return _hello(_open(data))
+    return _hello(open_message(data))
 
 
 def encode_sync_reply(reply: SyncReply) -> bytes:
@@ -94,9 +94,9 @@ def encode_sync_reply(reply: SyncReply) -> bytes:
 
 def decode_sync_reply(data: bytes) -> SyncReply:
     """Read the answer of a sync; envelopes are still untrusted."""
-    match _open(data):
+    match open_message(data):
         case [list(hello), list(envelopes)]:
-            return SyncReply(hello=_hello(hello), envelopes=_byte_strings(envelopes))
+            return SyncReply(hello=_hello(hello), envelopes=byte_strings(envelopes))
         case _:
             raise PeerError("sync reply is not [version, hello, envelopes]")
 
@@ -108,7 +108,7 @@ def encode_fetch_request(request: FetchRequest) -> bytes:
 
 def decode_fetch_request(data: bytes) -> FetchRequest:
     """Read what a peer asks for."""
-    match _open(data):
+    match open_message(data):
         case [bytes(digest), int(part), int(index)] if len(digest) == 32 and part in (0, 1):
             return FetchRequest(digest=digest, part=Part(part), index=index)
         case _:
@@ -127,7 +127,8 @@ def decode_fetch_reply(data: bytes) -> tuple[FetchStatus, bytes]:
     return FetchStatus(data[0]), data[1:]
 
 
-def _open(data: bytes) -> list[Value]:
+def open_message(data: bytes) -> list[Value]:
+    """Return what follows the version. Raises PeerError."""
     value = decode(data, bytes_max=MESSAGE_BYTES_MAX)
     match value:
         case [int(version), *rest] if version == MESSAGE_VERSION:
@@ -144,9 +145,14 @@ def _hello_value(hello: Hello) -> list[Value]:
 def _hello(value: Sequence[Value]) -> Hello:
     match value:
         case [list(heads), int(round_), int(phase), int(time_ms)] if len(heads) <= HEADS_MAX:
-            pass
+            parsed = heads_of(heads)
         case _:
             raise PeerError("hello is not [heads, round, phase, time]")
+    return Hello(heads=parsed, round=round_, phase=phase, time_ms=time_ms)
+
+
+def heads_of(heads: Sequence[Value]) -> Heads:
+    """Read a list of [author, epoch, count]."""
     parsed: Heads = {}
     for head in heads:
         match head:
@@ -154,10 +160,11 @@ def _hello(value: Sequence[Value]) -> Hello:
                 parsed[author, epoch] = count
             case _:
                 raise PeerError("a head is not [author, epoch, count]")
-    return Hello(heads=parsed, round=round_, phase=phase, time_ms=time_ms)
+    return parsed
 
 
-def _byte_strings(values: Sequence[Value]) -> tuple[bytes, ...]:
+def byte_strings(values: Sequence[Value]) -> tuple[bytes, ...]:
+    """Return the same, all of them byte strings. Raises PeerError."""
     checked = tuple(value for value in values if isinstance(value, bytes))
     if len(checked) != len(values):
         raise PeerError("an envelope is not a byte string")
