@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 from .canonical import ENVELOPE_BYTES_MAX, unpack
-from .charter import CHARTER_BYTES_MAX
+from .charter import CHARTER_BYTES_MAX, load_charter
 from .errors import ConfigError, StoreError, VerificationError
 from .record import Kind
 from .roster import Roster
+from .roster_store import load_roster, stored_updates
 from .roster_update import SIGNED_UPDATE_BYTES_MAX, SignedUpdate, decode_update
 from .store import Store
 from .store_files import faults, sync_directory
@@ -76,9 +77,13 @@ def export_bundle(store: Store, charter_bytes: bytes, directory: Path | str) -> 
         shutil.rmtree(partial, ignore_errors=True)
         (partial / LOGS_NAME).mkdir(parents=True)
         _write(partial / CHARTER_NAME, iter([charter_bytes]))
-        for log, count in closed_counts(store).items():
+        updates = stored_updates(store)
+        roster = load_roster(store, load_charter(charter_bytes)) if updates else None
+        for log, count in closed_counts(store, roster).items():
             if count:
                 _write(partial / LOGS_NAME / log_name(log), _frames(store, log, count))
+        if updates:
+            _write_updates(partial / ROSTERS_NAME, updates)
         sync_directory(partial / LOGS_NAME)
         sync_directory(partial)
         partial.rename(directory)

@@ -177,7 +177,9 @@ class Roster:
 
         ``by_version``: the roster that the referring record names.
         """
-        term = self.term(author, epoch)
+        if author >= len(self.terms) or epoch >= len(self.terms[author]):
+            return False
+        term = self.terms[author][epoch]
         if term.cut is None or term.until is None:
             return False
         return seq >= term.cut.kept and by_version < term.until

@@ -901,3 +901,6 @@ def an_honest_member_is_not_refused_for_a_damaged_log() -> Case:
     files = files_of(federation)
     files[path] = files[path][:-5] + bytes([files[path][-5] ^ 1]) + END_MARK
     return bad(federation, files, codes="8 E_SIGNATURE")
+
+
+import roster_cases  # noqa: E402, F401 - registers the cases of a roster that changes
