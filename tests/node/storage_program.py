@@ -1,0 +1,111 @@
+"""Run as a process of its own: append, mark, export and keep payloads, once for each order, and say how far.
+
+The tests attach to a forked child between ``pid`` and ``go``, so that whatever they break is counted from
+there on. Talks over a socket, since ``write`` is one of the calls that get broken.
+"""
+
+import contextlib
+import ctypes
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from ledger.bundle import export_bundle
+from ledger.errors import SwarmError
+from ledger.record import Codec, Kind, Record, Rejection, Verified
+from ledger.store import Store
+from node.blobs import BlobStore
+from node.highwater import HighWater
+from swarm.protocol.payload import manifest_of
+from tests.ledger.ledger_factory import Federation, digest_of
+
+GROUPS = 3
+GROUP = 2
+PAYLOAD = b"payload " * 20_000
+PR_SET_PTRACER = 0x59616D61
+PTRACER_ANY = ctypes.c_ulong(-1)
+
+Say = Callable[[str], None]
+
+
+Groups = list[list[Verified[Record]]]
+
+
+def groups(federation: Federation) -> Groups:
+    """The same records in every process: own log of member 0."""
+    records = [federation.open(0)]
+    for number in range(GROUPS * GROUP - 1):
+        body = Rejection(target_id=digest_of(f"target {number}"), reason=1)
+        records.append(federation.write(0, Kind.REJECTION, 1, body))
+    return [records[at : at + GROUP] for at in range(0, len(records), GROUP)]
+
+
+def work(directory: Path, federation: Federation, made: Groups, say: Say) -> None:
+    """What a node does with its disk; says each promise after it was made."""
+    net = federation.roster.net
+    count = 0
+    with Store.open(directory / "ledger.db") as store:
+        mark = HighWater.checked(store, net=net, author=0, epoch=0)
+        for group in made[:-1]:
+            store.append(group, state={"phase": b"x"})
+            mark.raise_to(store.heads()[0, 0])
+            count += len(group)
+            say(f"stored {count}")
+        blobs = BlobStore(directory / "blobs")
+        digest = blobs.put(Codec.FLOAT32, PAYLOAD)
+        say(f"kept {digest.hex()}")
+        if blobs.get(digest) != PAYLOAD or blobs.chunk(digest, 0) is None or not blobs.stored():
+            raise RuntimeError("a payload that was kept has changed")
+        export_bundle(store, federation.charter_bytes, directory / "bundle")
+        say("exported")
+    with Store.open(directory / "ledger.db") as store:
+        mark = HighWater.checked(store, net=net, author=0, epoch=0)
+        store.append(made[-1])
+        mark.raise_to(store.heads()[0, 0])
+        say(f"stored {count + len(made[-1])}")
+        if len(list(store.records())) != count + len(made[-1]):
+            raise RuntimeError("the store returned too little")
+
+
+def child(channel: socket.socket, directory: Path, federation: Federation) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, PTRACER_ANY, 0, 0, 0)
+    made = groups(federation)
+
+    def say(text: str) -> None:
+        channel.send(text.encode())
+
+    say(f"pid {os.getpid()}")
+    channel.recv(16)
+    try:
+        work(directory, federation, made, say)
+        say("done")
+    except SwarmError as error:
+        say(f"error {type(error).__name__} {error}")
+    except BaseException:  # noqa: BLE001 - whatever it is, the test wants to see it
+        say(f"bug {traceback.format_exc()[-3_000:]}")
+    os._exit(0)
+
+
+def main() -> None:
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    federation = Federation(1)
+    warm = Federation(1)
+    # Once through everything, so that no module is imported under attack.
+    work(Path(sys.argv[2]), warm, groups(warm), lambda _: None)
+    manifest_of(Codec.FLOAT32, PAYLOAD)
+    with contextlib.suppress(SwarmError), Store.open(Path(sys.argv[2]) / "none" / "ledger.db"):
+        pass
+    channel.send(b"ready")
+    while order := channel.recv(4_096):
+        pid = os.fork()
+        if pid == 0:
+            child(channel, Path(order.decode()), federation)
+        _, status = os.waitpid(pid, 0)
+        channel.send(f"ended {status}".encode())
+
+
+if __name__ == "__main__":
+    main()
