@@ -24,6 +24,7 @@ from .errors import VerificationError
 from .finality import states_of_versions
 from .report import Finding, LogSummary, Report
 from .roster import Roster
+from .words import kind_name
 
 Log: TypeAlias = tuple[int, int]
 
@@ -131,6 +132,24 @@ class Audit:
         """Return for each log, in order, the ids of its records one after the other."""
         return [bytes(log.ids[: log.accepted * 32]) for log in self._logs.values()]
 
+    def readable(self) -> dict[Log, tuple[Path, ...]]:
+        """Return each log's files for whoever reads on, the one that is right for longest first."""
+        return {
+            key: tuple(
+                source.path
+                for source in sorted(
+                    log.sources,
+                    key=lambda one: (one.finding is not None, -one.finding_at),
+                )
+            )
+            for key, log in self._logs.items()
+        }
+
+    def time_ms_of(self, author: int, epoch: int, seq: int) -> int | None:
+        """Return the clock of a record, None if there is no such record."""
+        log = self._logs.get((author, epoch))
+        return log.times[seq] if log is not None and seq < len(log) else None
+
     def _step_11_to_14(self, log: LogAudit) -> bool:
         value = log.entry.value
         step = 11
@@ -163,7 +182,7 @@ class Audit:
                 ("signed", log.kinds[ended : log.accepted]),
             ):
                 for kind, count in Counter(kinds).items():
-                    name = _kind_name(kind)
+                    name = kind_name(kind)
                     states = counts.setdefault(name, {"final": 0, "signed": 0})
                     states[state] += count
                     not_understood += count if kind >= EXTENSION_MIN else 0
@@ -224,7 +243,3 @@ class Audit:
             yield f"{void} references to what a later cut took away were not judged"
         reserved = [str(step.number) for step in STEPS if not step.place]
         yield f"reserved in this version, so not checked: steps {', '.join(reserved)}"
-
-
-def _kind_name(kind: int) -> str:
-    return Kind(kind).name if kind < EXTENSION_MIN else f"EXTENSION_{kind}"

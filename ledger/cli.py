@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .cli_prove import add_commands
+from . import cli_prove, cli_read
 from .errors import SwarmError
 
 EXIT_CANNOT_CHECK: Final = 2
@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
     verify.set_defaults(run=_verify)
-    add_commands(commands, _digest)
+    cli_read.add_commands(commands, _digest, _jobs)
+    cli_prove.add_commands(commands, _digest)
     return parser
 
 
