@@ -18,7 +18,14 @@ from .chain import LogHead, check_next, head_after, head_of_signed
 from .errors import StoreError, VerificationError
 from .migrations import FIRST_VERSION, MIGRATIONS, Migration, apply, back_up, newest_version
 from .record import Record, SignedRecord, Verified, record_id
-from .store_files import WriterLock, committed_count, connect, faults, require_committed
+from .store_files import (
+    WriterLock,
+    committed_count,
+    connect,
+    faults,
+    require_committed,
+    sync_directory,
+)
 
 APPLICATION_ID: Final = 0x53574C47  # "SWLG": another program's database is not taken for ours
 PAGE_RECORDS: Final = 512
@@ -70,6 +77,9 @@ class Store:
             with faults(path):
                 _prepare(path, connection, MIGRATIONS, read_only=read_only)
                 store = cls(path, connection, lock, committed)
+                if lock is not None:
+                    # Now the log file is there. SQLite flushes its name too, but not if that fails.
+                    sync_directory(path.absolute().parent)
             yield store
 
     @property
@@ -296,7 +306,7 @@ def _prepare(
     if empty and version == 0:
         if read_only:
             raise StoreError(f"{path}: there is no ledger here")
-        _make_durable(connection)
+        _make_durable(path, connection)
         with _transaction(connection):
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 connection.execute(statement)
@@ -316,15 +326,18 @@ def _prepare(
                 "start the node once: it copies the file and brings it up to date"
             )
         return
-    _make_durable(connection)
+    _make_durable(path, connection)
     if version < newest:
         back_up(connection, path, version)
         with _transaction(connection):
             apply(connection, version=version, migrations=migrations)
 
 
-def _make_durable(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
+def _make_durable(path: Path, connection: sqlite3.Connection) -> None:
+    # Where it cannot keep a log SQLite goes on without one, and without a word; FULL then is not enough.
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != b"wal":
+        raise StoreError(f"{path}: no write-ahead log can be kept beside it")
     connection.execute("PRAGMA synchronous = FULL")
 
 
