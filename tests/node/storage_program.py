@@ -1,5 +1,6 @@
 """Run as a process of its own: append, mark, export and keep payloads, once for each order, and say how far.
 
+An order is ``work DIR``, or ``FULL DIR`` or ``NORMAL DIR``: sign with a journal on a store of that level.
 The tests attach to a forked child between ``pid`` and ``go``, so that whatever they break is counted from
 there on. Talks over a socket, since ``write`` is one of the calls that get broken.
 """
@@ -13,17 +14,22 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import trio
+
 from ledger.bundle import export_bundle
 from ledger.errors import SwarmError
 from ledger.record import Codec, Kind, Record, Rejection, Verified
 from ledger.store import Store
 from node.blobs import BlobStore
+from node.compute import Compute, InlineCompute, ThreadCompute
 from node.highwater import HighWater
+from node.journal import Journal
 from swarm.protocol.payload import manifest_of
 from tests.ledger.ledger_factory import Federation, digest_of
 
 GROUPS = 3
 GROUP = 2
+SIGNED = 8
 PAYLOAD = b"payload " * 20_000
 PR_SET_PTRACER = 0x59616D61
 PTRACER_ANY = ctypes.c_ulong(-1)
@@ -48,6 +54,9 @@ def work(directory: Path, federation: Federation, made: Groups, say: Say) -> Non
     net = federation.roster.net
     count = 0
     with Store.open(directory / "ledger.db") as store:
+        (journal_mode,) = store._connection.execute("PRAGMA journal_mode").fetchone()
+        if journal_mode != b"wal":
+            raise RuntimeError("the store works without a write-ahead log")
         mark = HighWater.checked(store, net=net, author=0, epoch=0)
         for group in made[:-1]:
             store.append(group, state={"phase": b"x"})
@@ -70,7 +79,31 @@ def work(directory: Path, federation: Federation, made: Groups, say: Say) -> Non
             raise RuntimeError("the store returned too little")
 
 
-def child(channel: socket.socket, directory: Path, federation: Federation) -> None:
+async def sign(
+    directory: Path, federation: Federation, disk: Compute, say: Say, level: str
+) -> None:
+    """What a node's pen does; says of each record that it is sent now."""
+    with Store.open(directory / "ledger.db") as store:
+        store._connection.execute(f"PRAGMA synchronous = {level}")
+        store._connection.execute("PRAGMA wal_autocheckpoint = 12")
+        journal = Journal(
+            store=store,
+            roster=federation.roster,
+            own=0,
+            signer=federation.signers[0],
+            disk=disk,
+            time_ms=lambda: 1_000,
+        )
+        for number in range(SIGNED):
+            kind = Kind.REJECTION if number else Kind.OPEN
+            body = Rejection(target_id=digest_of(f"target {number}"), reason=1)
+            record = await journal.append(
+                kind, min(number, 1), body if number else federation.open_body(0)
+            )
+            say(f"sent {record.value.seq} {record.id.hex()}")
+
+
+def child(channel: socket.socket, order: str, federation: Federation) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PTRACER, PTRACER_ANY, 0, 0, 0)
     made = groups(federation)
 
@@ -79,8 +112,12 @@ def child(channel: socket.socket, directory: Path, federation: Federation) -> No
 
     say(f"pid {os.getpid()}")
     channel.recv(16)
+    what, directory = order.split(" ", 1)
     try:
-        work(directory, federation, made, say)
+        if what == "work":
+            work(Path(directory), federation, made, say)
+        else:
+            trio.run(sign, Path(directory), federation, ThreadCompute(), say, what)
         say("done")
     except SwarmError as error:
         say(f"error {type(error).__name__} {error}")
@@ -94,15 +131,18 @@ def main() -> None:
     federation = Federation(1)
     warm = Federation(1)
     # Once through everything, so that no module is imported under attack.
-    work(Path(sys.argv[2]), warm, groups(warm), lambda _: None)
+    scratch = Path(sys.argv[2])
+    work(scratch, warm, groups(warm), lambda _: None)
+    (scratch / "signed").mkdir()
+    trio.run(sign, scratch / "signed", federation, InlineCompute(), lambda _: None, "FULL")
     manifest_of(Codec.FLOAT32, PAYLOAD)
-    with contextlib.suppress(SwarmError), Store.open(Path(sys.argv[2]) / "none" / "ledger.db"):
+    with contextlib.suppress(SwarmError), Store.open(scratch / "none" / "ledger.db"):
         pass
     channel.send(b"ready")
     while order := channel.recv(4_096):
         pid = os.fork()
         if pid == 0:
-            child(channel, Path(order.decode()), federation)
+            child(channel, order.decode(), federation)
         _, status = os.waitpid(pid, 0)
         channel.send(f"ended {status}".encode())
 

@@ -46,8 +46,8 @@ class Laboratory:
         self._channel = channel
         self._scratch = scratch
 
-    def run(self, directory: Path, arguments: Sequence[str]) -> Run:
-        self._channel.send(str(directory).encode())
+    def run(self, directory: Path, arguments: Sequence[str], *, what: str = "work") -> Run:
+        self._channel.send(f"{what} {directory}".encode())
         pid = int(self._hear().removeprefix("pid "))
         log = self._scratch / "strace.log"
         with subprocess.Popen(
