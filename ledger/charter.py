@@ -19,7 +19,7 @@ from .toml_strict import CharterError, Table, parse_toml
 __all__ = [
     "CHARTER_BYTES_MAX", "MEMBERS_MAX", "AggregationPolicy", "Charter", "CharterError",
     "ConfigError", "Feature", "Member", "ModelSpec", "PrivacyPolicy", "ReputationPolicy",
-    "RoundPolicy", "Schema", "TomlValue", "Training", "charter_net", "load_charter",
+    "RoundPolicy", "Schema", "TomlValue", "Training", "charter_net", "load_charter", "load_members",
 ]  # fmt: skip
 
 CHARTER_BYTES_MAX: Final = 1 << 20
@@ -212,6 +212,14 @@ def load_charter(data: bytes, *, complete: bool = True, file: str = "charter.tom
         training=training, rounds=rounds, aggregation=aggregation, privacy=privacy,
         reputation=reputation, source_bytes=bytes(data),
     )  # fmt: skip
+
+
+def load_members(data: bytes, *, file: str = "member.toml") -> tuple[Member, ...]:
+    """Read a file of [[members]] blocks alone, numbered from 0. Raises CharterError: one line."""
+    top = Table(parse_toml(data, file=file, bytes_max=CHARTER_BYTES_MAX), where="", file=file)
+    members = _members(top.tables("members", count_max=MEMBERS_MAX))
+    top.done()
+    return members
 
 
 def _model(table: Table) -> ModelSpec:

@@ -13,7 +13,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from ledger.errors import ConfigError, SwarmError
-from node.commands import charter, model, running, site
+from node.commands import charter, model, roster, running, site
 from node.commands.common import ExitStatus
 
 PROGRAM: Final = "swarm-node"
@@ -36,6 +36,7 @@ app.command()(running.status)
 app.command("config")(site.config)
 app.command()(running.export)
 app.add_typer(model.app, name="model")
+app.add_typer(roster.app, name="roster")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - a Typer callback

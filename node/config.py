@@ -69,6 +69,11 @@ class SitePaths:
         return self.directory / "blobs"
 
     @property
+    def inbox(self) -> Path:
+        """Roster updates that `roster submit` leaves for a node that runs."""
+        return self.directory / "inbox"
+
+    @property
     def log(self) -> Path:
         """JSON lines."""
         return self.directory / "node.log"

@@ -15,6 +15,7 @@ from ledger.keys import SEED_BYTES, Signer, derive, generate_seed
 
 if TYPE_CHECKING:
     from ledger.charter import Charter
+    from ledger.roster import Roster
     from node.config import SitePaths
 
 OWNER_ONLY: Final = 0o600
@@ -112,22 +113,56 @@ def read_seed(path: Path) -> bytes:
     return seed
 
 
-def own_index(charter: "Charter", identity: Identity) -> int:
-    """Return this site's place on the roster. Raises ConfigError if its keys are not there."""
-    ledger_key = identity.ledger().public_key
-    for member in charter.members:
-        if member.ledger_key == ledger_key:
+@final
+@dataclass(frozen=True, slots=True)
+class OwnPlace:
+    """Where this site stands on a roster, and the key that signs its records there."""
+
+    author: int
+    epoch: int
+    signer: Signer
+
+
+def own_place(roster: "Roster", identity: Identity) -> OwnPlace:
+    """Find this site on a roster. Raises ConfigError if its keys are not there, or not any more.
+
+    A rotation may have come with a new seed (whose keys count from 0) or with the old seed's next
+    key, so any of the seed's first keys may be the one of this epoch.
+    """
+    mine = [member for member in roster.members if member.network_key == identity.network_key]
+    for member in roster.members:
+        epoch = roster.epoch(member.index)
+        for number in range(epoch + 1):
+            signer = identity.ledger(number)
+            if signer.public_key != member.ledger_key:
+                continue
+            if not roster.is_active(member.index):
+                raise ConfigError(
+                    f'"{member.name}" was removed from the federation by roster '
+                    f"{roster.terms[member.index][-1].until}: this site takes no part any more"
+                )
             if member.network_key != identity.network_key:
-                break
-            return member.index
-    else:
+                raise ConfigError(
+                    f'charter: the network key of "{member.name}" is not this site\'s: send '
+                    "member.toml again"
+                )
+            return OwnPlace(member.index, epoch, signer)
+    if mine:
         raise ConfigError(
-            "this site's keys are not in the charter: send member.toml to whoever assembles it, "
-            "or put the right charter (or key) here"
+            f'"{mine[0].name}" has gone on to epoch {roster.epoch(mine[0].index)} with another key: '
+            "run the site that has it, and never this copy again"
         )
     raise ConfigError(
-        f'charter: the network key of "{member.name}" is not this site\'s: send member.toml again'
+        "this site's keys are not in the charter: send member.toml to whoever assembles it, "
+        "or put the right charter (or key) here"
     )
+
+
+def own_index(charter: "Charter", identity: Identity) -> int:
+    """Return this site's place on the charter. Raises ConfigError if its keys are not there."""
+    from ledger.roster import Roster
+
+    return own_place(Roster.from_charter(charter), identity).author
 
 
 def _write_secret(path: Path, seed: bytes) -> bytes:

@@ -24,7 +24,9 @@ from node.cli import call
 COMMANDS = [
     [], ["init"], ["charter"], ["charter", "new"], ["charter", "add"], ["charter", "show"],
     ["charter", "digest"], ["run"], ["status"], ["doctor"], ["config"], ["export"], ["model"],
-    ["model", "export"], ["model", "evaluate"],
+    ["model", "export"], ["model", "evaluate"], ["roster"], ["roster", "propose"],
+    ["roster", "propose", "add"], ["roster", "propose", "remove"], ["roster", "propose", "rotate"],
+    ["roster", "sign"], ["roster", "submit"], ["roster", "show"],
 ]  # fmt: skip
 
 
@@ -35,7 +37,7 @@ def test_every_command_has_help_with_an_example(
     assert call([*command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert "Usage: swarm-node" in shown
-    if command not in (["charter"], ["model"]):
+    if command not in (["charter"], ["model"], ["roster"], ["roster", "propose"]):
         assert re.search(r"^ +swarm-node " + " ".join(command), shown, re.MULTILINE)
 
 
