@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .bundle import FrameReader
 from .errors import ConfigError, VerificationError
 from .record import Record, Verified, open_record, parse_envelope, record_id, split_envelope
 from .roster import Roster
-from .verify import Opened
+
+if TYPE_CHECKING:
+    from .verify import Opened
 
 Log: TypeAlias = tuple[int, int]
 Paths: TypeAlias = Mapping[Log, Sequence[Path]]
