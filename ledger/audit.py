@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from .audit_checkpoints import Anchors, AuditedLog
 from .audit_jobs import LogFiles, confirms, signature_jobs
 from .audit_log import BodyMemo, LogAudit, Signatures
 from .audit_refs import AckAudit, AggregationAudit, acks_by_version
@@ -132,6 +133,21 @@ class Audit:
         """Return for each log, in order, the ids of its records one after the other."""
         return [bytes(log.ids[: log.accepted * 32]) for log in self._logs.values()]
 
+    def audited(self) -> dict[Log, AuditedLog]:
+        """Return what steps 16 to 18 hold checkpoints against."""
+        return {
+            key: AuditedLog(
+                ids=memoryview(log.ids)[: log.accepted * 32],
+                counts={
+                    source.file: source.count if source.finding is None else source.finding_at
+                    for source in log.sources
+                },
+                is_refused=any(source.finding for source in log.sources),
+                is_cut=log.cut is not None,
+            )
+            for key, log in self._logs.items()
+        }
+
     def readable(self) -> dict[Log, tuple[Path, ...]]:
         """Return each log's files for whoever reads on, the one that is right for longest first."""
         return {
@@ -168,9 +184,14 @@ class Audit:
         return True
 
     def report(
-        self, missing: tuple[str, ...], supplied: tuple[str, ...], findings: Sequence[Finding]
+        self,
+        missing: tuple[str, ...],
+        supplied: tuple[str, ...],
+        findings: Sequence[Finding],
+        anchors: Anchors | None = None,
     ) -> Report:
-        """Step 15 and the words."""
+        """Step 15 and the words; ``anchors``: what steps 16 to 18 found."""
+        anchors = anchors or Anchors()
         final = self._step_15_finality()
         counts: dict[str, dict[str, int]] = {}
         not_understood = 0
@@ -192,6 +213,8 @@ class Audit:
                     epoch=epoch,
                     records=log.accepted,
                     final_seq=ended - 1,
+                    anchored=anchors.anchored.get((author, epoch), 0),
+                    timestamped=anchors.timestamped.get((author, epoch), 0),
                     head_id=bytes(log.ids[log.accepted * 32 - 32 : log.accepted * 32]),
                 )
             )
@@ -209,13 +232,15 @@ class Audit:
             quorum=self._roster.q,
             records=sum(log.accepted for log in self._logs.values()),
             final=sum(summary.final_seq + 1 for summary in summaries),
+            anchored=sum(anchors.anchored.values()),
+            timestamped=sum(anchors.timestamped.values()),
             counts=dict(sorted(counts.items(), key=lambda one: order.get(one[0], 1 << 16))),
             not_understood=not_understood,
             logs=tuple(summaries),
-            missing=(*missing, *self._unchecked(), *absent),
+            missing=(*missing, *self._unchecked(), *absent, *anchors.missing),
             supplied=supplied,
-            notes=tuple(self._notes()),
-            findings=(*findings, *self.findings()),
+            notes=(*self._notes(), *anchors.notes),
+            findings=(*findings, *self.findings(), *anchors.findings),
             quick=self._signatures is Signatures.NEWEST,
         )
 

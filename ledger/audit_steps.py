@@ -91,9 +91,19 @@ STEPS: Final = (
     Step(13, "evaluations", ()),
     Step(14, "cuts", ("E_AFTER_CUT", "E_OMISSION"), "audit_roster.check_cut_of, audit_roster.CutAudit"),
     Step(15, "finality", (), "_step_15_finality"),
-    Step(16, "checkpoints and cosignatures", ()),
-    Step(17, "pins and earlier bundles", ()),
-    Step(18, "timestamps", ()),
+    Step(
+        16,
+        "checkpoints and cosignatures",
+        ("E_CHECKPOINT", "E_COSIGN", "E_QUORUM"),
+        "audit_checkpoints.step_16_checkpoint",
+    ),
+    Step(
+        17,
+        "pins and other bundles",
+        ("E_ROLLBACK", "E_INCONSISTENT"),
+        "audit_checkpoints.step_17_pin, audit_checkpoints.step_17_others",
+    ),
+    Step(18, "timestamps", ("E_TIMESTAMP",), "audit_checkpoints.step_18_token"),
     Step(19, "reputation", ()),
     Step(20, "payloads and merges", ()),
 )

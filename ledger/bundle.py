@@ -1,7 +1,7 @@
 """Bundles: what a hospital hands to an auditor. Room: ledger. Spec: docs/ledger.md §9.
 
-A directory with ``charter.toml``, ``logs/AAAA-EEEE.log`` and, once the roster has changed,
-``rosters/NNNN.update``; a log is frames, each a u32 length (big-endian) and an envelope, closed by
+A directory with ``charter.toml``, ``logs/AAAA-EEEE.log``, once a quorum has cosigned them
+``checkpoints/AAAA-EEEE.txt`` and, once the roster has changed, ``rosters/NNNN.update``; a log is frames, each a u32 length (big-endian) and an envelope, closed by
 an end mark, a frame of length 0. The mark makes a cut at a frame's border as visible as one inside
 a frame.
 """
@@ -19,7 +19,15 @@ from typing import Any, Final, TypeAlias, final
 
 from .canonical import ENVELOPE_BYTES_MAX, unpack
 from .charter import CHARTER_BYTES_MAX, load_charter
+from .checkpoint_files import (
+    CHECKPOINTS_NAME,
+    checkpoint_name,
+    finished_key,
+    log_of_name,
+    read_unchecked,
+)
 from .errors import ConfigError, StoreError, VerificationError
+from .note import NOTE_BYTES_MAX
 from .record import Kind
 from .roster import Roster
 from .roster_store import load_roster, stored_updates
@@ -38,6 +46,7 @@ _WANTED: Final = {
     CHARTER_NAME: stat.S_IFREG,
     LOGS_NAME: stat.S_IFDIR,
     ROSTERS_NAME: stat.S_IFDIR,
+    CHECKPOINTS_NAME: stat.S_IFDIR,
 }
 _LOG_NAME: Final = re.compile(r"([0-9]{4,5})-([0-9]{4,10})\.log")
 _UPDATE_NAME: Final = re.compile(r"([0-9]{4,10})\.update")
@@ -62,6 +71,8 @@ class Bundle:
     logs: Mapping[Log, Path]
     rosters: Mapping[int, tuple[Path, bytes]] = field(default_factory=dict)
     """Roster version → the file of its update, and what is in it."""
+    checkpoints: Mapping[Log, tuple[Path, bytes]] = field(default_factory=dict)
+    """Log → the file of its checkpoint, and what is in it."""
 
 
 def export_bundle(store: Store, charter_bytes: bytes, directory: Path | str) -> Path:
@@ -77,11 +88,16 @@ def export_bundle(store: Store, charter_bytes: bytes, directory: Path | str) -> 
         shutil.rmtree(partial, ignore_errors=True)
         (partial / LOGS_NAME).mkdir(parents=True)
         _write(partial / CHARTER_NAME, iter([charter_bytes]))
+        checkpoints = _finished(store)  # first: the logs may grow meanwhile
         updates = stored_updates(store)
         roster = load_roster(store, load_charter(charter_bytes)) if updates else None
         for log, count in closed_counts(store, roster).items():
             if count:
                 _write(partial / LOGS_NAME / log_name(log), _frames(store, log, count))
+            if checkpoints.get(log, (0, b""))[0] > count:
+                del checkpoints[log]
+        if checkpoints:
+            _write_checkpoints(partial / CHECKPOINTS_NAME, checkpoints)
         if updates:
             _write_updates(partial / ROSTERS_NAME, updates)
         sync_directory(partial / LOGS_NAME)
@@ -107,6 +123,23 @@ def _write_updates(directory: Path, updates: Sequence[SignedUpdate]) -> None:
     for signed in updates:
         name = update_name(decode_update(signed.update_bytes).version)
         _write(directory / name, iter([signed.envelope()]))
+    sync_directory(directory)
+
+
+def _finished(store: Store) -> dict[Log, tuple[int, bytes]]:
+    """Return for each log the newest checkpoint that a quorum has cosigned, and its size."""
+    found = {}
+    for log in store.heads():
+        note = store.state_get(finished_key(log))
+        if note is not None:
+            found[log] = (read_unchecked(note).size, note)
+    return found
+
+
+def _write_checkpoints(directory: Path, checkpoints: Mapping[Log, tuple[int, bytes]]) -> None:
+    directory.mkdir()
+    for log, (_, note) in checkpoints.items():
+        _write(directory / checkpoint_name(log), iter([note]))
     sync_directory(directory)
 
 
@@ -176,10 +209,15 @@ def read_bundle(directory: Path | str) -> Bundle:
             if log is not None:
                 logs[log] = Path(entry.path)
         rosters = _read_rosters(path / ROSTERS_NAME) if ROSTERS_NAME in inside else {}
+        checkpoints = (
+            _read_checkpoints(path / CHECKPOINTS_NAME) if CHECKPOINTS_NAME in inside else {}
+        )
         charter_bytes = _read_at(path / CHARTER_NAME, 0, CHARTER_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(f"{error.filename or path}: {error.strerror or error}") from None
-    return Bundle(path=path, charter_bytes=charter_bytes, logs=logs, rosters=rosters)
+    return Bundle(
+        path=path, charter_bytes=charter_bytes, logs=logs, rosters=rosters, checkpoints=checkpoints
+    )  # fmt: skip
 
 
 def _read_rosters(directory: Path) -> dict[int, tuple[Path, bytes]]:
@@ -193,6 +231,19 @@ def _read_rosters(directory: Path) -> dict[int, tuple[Path, bytes]]:
     if not rosters:
         raise VerificationError("E_BUNDLE", "holds no update; remove it", file=str(directory))
     return rosters
+
+
+def _read_checkpoints(directory: Path) -> dict[Log, tuple[Path, bytes]]:
+    checkpoints = {}
+    for name, entry in sorted(_entries(directory).items()):
+        log = log_of_name(name)
+        _must_be(entry, None if log is None else stat.S_IFREG)
+        if log is not None:
+            path = Path(entry.path)
+            checkpoints[log] = (path, _read_at(path, 0, NOTE_BYTES_MAX + 1))
+    if not checkpoints:
+        raise VerificationError("E_BUNDLE", "holds no checkpoint; remove it", file=str(directory))
+    return checkpoints
 
 
 def _entries(path: Path) -> dict[str, os.DirEntry[str]]:

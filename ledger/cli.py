@@ -20,6 +20,7 @@ examples:
   swarm-audit verify bundle/ --charter charter.toml --charter-digest 3f8a…c1
   swarm-audit verify st-anna/ mercy/ lakeside/ --charter charter.toml --charter-digest 3f8a…c1
   swarm-audit verify bundle/ --json | jq .verdict
+  swarm-audit verify bundle/ --charter charter.toml --pin last-year/0002-0000.txt
 
 exit status:
   0  verified
@@ -74,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--quick", action="store_true", help="of the signatures only the newest of each log"
     )
+    verify.add_argument(
+        "--pin", metavar="FILE", type=Path, action="append", default=[],
+        help="a checkpoint that you kept from before; repeatable",
+    )  # fmt: skip
+    verify.add_argument(
+        "--token", metavar="FILE", type=Path, action="append", default=[],
+        help="an RFC 3161 time stamp of a checkpoint; repeatable",
+    )  # fmt: skip
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
     verify.set_defaults(run=_verify)
     cli_read.add_commands(commands, _digest, _jobs)
@@ -100,7 +109,7 @@ def _verify(options: argparse.Namespace) -> int:
     charter_bytes = None if options.charter is None else options.charter.read_bytes()
     report = verify_bundles(
         options.bundles, charter_bytes, options.charter_digest,
-        jobs=options.jobs, quick=options.quick,
+        jobs=options.jobs, quick=options.quick, pins=options.pin, tokens=options.token,
     )  # fmt: skip
     if options.json:
         print(json.dumps(report.to_json(), indent=2))  # noqa: T201

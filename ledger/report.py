@@ -45,6 +45,8 @@ class LogSummary:
     epoch: int
     records: int
     final_seq: int  # -1: none
+    anchored: int = 0  # records under a checkpoint with a quorum
+    timestamped: int = 0
     head_id: bytes
 
 
@@ -58,6 +60,8 @@ class Report:
     quorum: int  # q
     records: int = 0
     final: int = 0
+    anchored: int = 0
+    timestamped: int = 0
     counts: Mapping[str, Mapping[str, int]]  # kind → state → records
     not_understood: int = 0  # extension kinds
     logs: tuple[LogSummary, ...] = ()
@@ -83,6 +87,7 @@ class Report:
         return (
             f"{QUICK + '. ' if self.quick else ''}{self.verdict}: {self.records} records ({kinds or 'none'}), "
             f"{self.final} final, {self.records - self.final} signed only; "
+            f"{self.anchored} anchored, {self.timestamped} timestamped; "
             f"refused: {len(self.findings)}; "
             f"missing: {'; '.join(self.missing) or 'nothing'}; "
             f"supplied: {', '.join(self.supplied)}"
@@ -105,7 +110,8 @@ class Report:
         for log in self.logs:
             lines.append(
                 f"  log {log.author:04d}-{log.epoch:04d}: {log.records} records, "
-                f"final up to {log.final_seq}, head {log.head_id.hex()}"
+                f"final up to {log.final_seq}, {log.anchored} anchored, "
+                f"{log.timestamped} timestamped, head {log.head_id.hex()}"
             )
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -122,6 +128,8 @@ class Report:
             "quorum": self.quorum,
             "records": self.records,
             "final": self.final,
+            "anchored": self.anchored,
+            "timestamped": self.timestamped,
             "counts": {kind: dict(states) for kind, states in self.counts.items()},
             "not_understood": self.not_understood,
             "logs": [
@@ -130,6 +138,8 @@ class Report:
                     "epoch": log.epoch,
                     "records": log.records,
                     "final_seq": log.final_seq,
+                    "anchored": log.anchored,
+                    "timestamped": log.timestamped,
                     "head_id": log.head_id.hex(),
                 }
                 for log in self.logs

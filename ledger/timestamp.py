@@ -56,14 +56,19 @@ def check_token(data: bytes, digest: bytes, *, nonce: int | None = None) -> Toke
     nonce: the request's, if it is still known. Raises E_TIMESTAMP if the data is not DER of that
     form, was not granted, or speaks of another digest, hash or nonce.
     """
-    if len(data) > TOKEN_BYTES_MAX:
-        raise refused(f"{len(data)} bytes", f"at most {TOKEN_BYTES_MAX}")
-    claim, imprint = _read_info(Reader(_info_of(data)))
+    claim, imprint = read_token(data)
     if imprint != digest:
         raise refused(f"the token is for digest {imprint.hex()}", digest.hex())
     if nonce is not None and claim.nonce != nonce:
         raise refused(f"the token has nonce {claim.nonce}", str(nonce))
     return claim
+
+
+def read_token(data: bytes) -> tuple[TokenClaim, bytes]:
+    """Return what a reply or a token says, and the digest of the file it speaks of. E_TIMESTAMP."""
+    if len(data) > TOKEN_BYTES_MAX:
+        raise refused(f"{len(data)} bytes", f"at most {TOKEN_BYTES_MAX}")
+    return _read_info(Reader(_info_of(data)))
 
 
 def _info_of(data: bytes) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .audit import Audit, run_audit
+from .audit_checkpoints import rosters_of, steps_16_to_18
 from .audit_roster import step_2_3_updates
 from .audit_steps import STEPS, Step
 from .bundle import CHARTER_NAME, Bundle, read_bundle
@@ -32,6 +33,7 @@ class Opened:
     charter_digest: str
     charter: Charter | None
     roster: Roster | None
+    bundles: Sequence[Bundle]
     paths: Mapping[Log, Sequence[Path]]
     missing: tuple[str, ...]
     supplied: tuple[str, ...]
@@ -54,6 +56,8 @@ def verify_bundles(
     *,
     jobs: int = 1,
     quick: bool = False,
+    pins: Sequence[Path] = (),
+    tokens: Sequence[Path] = (),
 ) -> Report:
     """Check bundles together and say what was found.
 
@@ -61,9 +65,13 @@ def verify_bundles(
     the first the bundles' own charter is used. Every file's first failure becomes a finding.
     ``jobs``: processes; the answer is the same for any number. ``quick``: of the signatures only
     the newest of each log is checked, and the report says so.
+    ``pins``: files of checkpoints kept from before; ``tokens``: of RFC 3161 time stamps.
     Raises ConfigError if something cannot be read: that is no verdict.
     """
-    return audit_bundles(bundles, charter_bytes, charter_digest_hex, jobs=jobs, quick=quick).report
+    return audit_bundles(
+        bundles, charter_bytes, charter_digest_hex,
+        jobs=jobs, quick=quick, pins=pins, tokens=tokens,
+    ).report  # fmt: skip
 
 
 def audit_bundles(
@@ -73,18 +81,23 @@ def audit_bundles(
     *,
     jobs: int = 1,
     quick: bool = False,
+    pins: Sequence[Path] = (),
+    tokens: Sequence[Path] = (),
 ) -> Audited:
     """Do the same for those who go on to read the logs."""
     opened = open_bundles(bundles, charter_bytes, charter_digest_hex)
+    supplied = (*opened.supplied, *_named(len(pins), "pin"), *_named(len(tokens), "token"))
     if opened.charter is None or opened.roster is None:
         report = Report(
             charter_digest=opened.charter_digest, members=0, tolerated=0, quorum=0, counts={},
-            quick=quick, missing=opened.missing, supplied=opened.supplied,
+            quick=quick, missing=opened.missing, supplied=supplied,
             findings=opened.findings,
         )  # fmt: skip
         return Audited(opened=opened, report=report)
     audit = run_audit(opened.charter, opened.roster, opened.paths, jobs=jobs, quick=quick)
-    report = audit.report(opened.missing, opened.supplied, opened.findings)
+    rosters = rosters_of(opened.bundles, opened.charter, opened.roster)
+    anchors = steps_16_to_18(opened.bundles, rosters, audit.audited(), pins=pins, tokens=tokens)
+    report = audit.report(opened.missing, supplied, opened.findings, anchors)
     return Audited(opened=opened, report=report, audit=audit)
 
 
@@ -128,6 +141,7 @@ def open_bundles(
         charter_digest=charter_net(own_bytes).hex() if own_bytes is not None else "",
         charter=charter,
         roster=roster,
+        bundles=opened,
         paths=paths,
         missing=_not_supplied(charter_bytes, charter_digest_hex),
         supplied=_supplied(len(bundles), charter_bytes, charter_digest_hex),
@@ -136,10 +150,14 @@ def open_bundles(
 
 
 def _supplied(count: int, charter: bytes | None, digest: str | None) -> tuple[str, ...]:
-    named = [f"{count} bundle{'' if count == 1 else 's'}"]
+    named = _named(count, "bundle")
     named += ["charter"] if charter is not None else []
     named += ["charter digest"] if digest is not None else []
     return tuple(named)
+
+
+def _named(count: int, what: str) -> list[str]:
+    return [f"{count} {what}{'' if count == 1 else 's'}"] if count else []
 
 
 def _not_supplied(charter: bytes | None, digest: str | None) -> tuple[str, ...]:

@@ -49,6 +49,10 @@ class Case:
     digest: str
     expected: list[tuple[int, str]] = field(default_factory=list)  # step, code; none = verified
     missing: int = 0
+    pins: list[bytes] = field(default_factory=list)
+    tokens: list[bytes] = field(default_factory=list)
+    anchored: int = 0
+    timestamped: int = 0
 
 
 CASES: dict[str, Callable[[], Case]] = {}
@@ -903,4 +907,5 @@ def an_honest_member_is_not_refused_for_a_damaged_log() -> Case:
     return bad(federation, files, codes="8 E_SIGNATURE")
 
 
+import checkpoint_cases  # noqa: E402, F401 - registers the cases of checkpoints
 import roster_cases  # noqa: E402, F401 - registers the cases of a roster that changes

@@ -42,8 +42,8 @@ def test_the_verdict_stands_on_the_first_line(
     assert (status, err) == (0, "")
     assert first == (
         "VERIFIED: 29 records (OPEN 4, CONTRIBUTION 8, AGGREGATION 8, METRICS 8, "
-        "EXTENSION_40000 1), 18 final, 11 signed only; refused: 0; missing: nothing; "
-        "supplied: 1 bundle, charter, charter digest"
+        "EXTENSION_40000 1), 18 final, 11 signed only; 0 anchored, 0 timestamped; refused: 0; "
+        "missing: nothing; supplied: 1 bundle, charter, charter digest"
     )
     assert "  members 4, liars tolerated 1, quorum 3" in rest
     assert "  not understood (extension kinds): 1" in rest

@@ -24,6 +24,16 @@ def write(case: Case, directory: Path) -> list[Path]:
     return bundles
 
 
+def brought(case: Case, directory: Path) -> dict[str, list[Path]]:
+    """Write what the auditor brings besides bundles, as arguments of verify_bundles."""
+    arguments = {}
+    for name, files in (("pins", case.pins), ("tokens", case.tokens)):
+        arguments[name] = [directory / f"{name}{number}" for number in range(len(files))]
+        for path, data in zip(arguments[name], files, strict=True):
+            path.write_bytes(data)
+    return arguments
+
+
 def found(report: Report) -> list[tuple[int, str]]:
     return sorted((finding.step, finding.error.code) for finding in report.findings)
 
@@ -31,11 +41,13 @@ def found(report: Report) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("name", CASES)
 def test_each_case_gets_its_own_verdict_and_code(name: str, tmp_path: Path) -> None:
     case = CASES[name]()
-    report = verify_bundles(write(case, tmp_path), case.charter, case.digest)
+    bundles = write(case, tmp_path)
+    report = verify_bundles(bundles, case.charter, case.digest, **brought(case, tmp_path))
     assert found(report) == sorted(case.expected), report.to_text()
     assert report.verdict == ("REFUTED" if case.expected else "VERIFIED")
     assert case.expected or len(report.missing) == case.missing
     assert report.exit_status == (1 if case.expected else 3 if case.missing else 0)
+    assert (report.anchored, report.timestamped) == (case.anchored, case.timestamped)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -44,9 +56,10 @@ def test_the_quick_look_and_the_steps_agree(
 ) -> None:
     case = CASES[name]()
     bundles = write(case, tmp_path)
-    quick = verify_bundles(bundles, case.charter, case.digest)
+    more = brought(case, tmp_path)
+    quick = verify_bundles(bundles, case.charter, case.digest, **more)
     monkeypatch.setattr(LogAudit, "_accepts", lambda *_: False)
-    slow = verify_bundles(bundles, case.charter, case.digest)
+    slow = verify_bundles(bundles, case.charter, case.digest, **more)
     assert slow.to_json() == quick.to_json()
 
 

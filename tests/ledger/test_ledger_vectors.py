@@ -89,7 +89,16 @@ def test_bundles(row: dict[str, Any], tmp_path: Path) -> None:
             path = paths[-1] / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes.fromhex(data))
-    report = verify_bundles(paths, bytes.fromhex(row["charter"]), row["charter_digest"])
+    more: dict[str, list[Path]] = {"pins": [], "tokens": []}
+    for kind, brought in more.items():
+        for number, data in enumerate(row.get(kind, ())):
+            brought.append(tmp_path / f"{kind}{number}")
+            brought[-1].write_bytes(bytes.fromhex(data))
+    report = verify_bundles(paths, bytes.fromhex(row["charter"]), row["charter_digest"], **more)
+    assert (report.anchored, report.timestamped) == (
+        row.get("anchored", 0),
+        row.get("timestamped", 0),
+    )
     assert report.verdict == row["verdict"]
     findings = sorted([finding.step, finding.error.code] for finding in report.findings)
     assert findings == row["findings"]

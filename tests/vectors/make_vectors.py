@@ -5,13 +5,14 @@ Run it as a script after a change of the format that is meant; the tests run it 
 
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "ledger"))
 
-from ledger_cases import CASES, small  # noqa: E402
+from ledger_cases import CASES, Case, small  # noqa: E402
 from ledger_factory import charter_of, seed_of  # noqa: E402
 
 from ledger.canonical import encode  # noqa: E402
@@ -138,9 +139,24 @@ def bundle_vectors(*, valid: bool) -> list[dict[str, Any]]:
                 "verdict": "REFUTED" if case.expected else "VERIFIED",
                 "missing": case.missing,
                 "findings": [list(pair) for pair in sorted(case.expected)],
+                **_with_checkpoints(case),
             }
         )
     return rows
+
+
+def _with_checkpoints(case: Case) -> dict[str, Any]:
+    """Return what only the cases with checkpoints have."""
+    if not (
+        case.pins or case.tokens or any("checkpoints/" in name for name in chain(*case.bundles))
+    ):
+        return {}
+    return {
+        "pins": [data.hex() for data in case.pins],
+        "tokens": [data.hex() for data in case.tokens],
+        "anchored": case.anchored,
+        "timestamped": case.timestamped,
+    }
 
 
 def vectors() -> dict[str, str]:
