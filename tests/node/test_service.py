@@ -400,38 +400,6 @@ def test_a_partition_in_round_zero_heals_without_a_human(tmp_path: Path, at_s: f
     assert len(set(outcome.results)) == 1, outcome
 
 
-def test_a_restored_backup_stops_with_one_line_and_signs_nothing(tmp_path: Path) -> None:
-    charter, sites = swarm_of(4, rounds=6)
-    backup: dict[str, bytes] = {}
-
-    async def restore(swarm: Swarm) -> None:
-        await trio.sleep(2.5)
-        await swarm.kill(0)
-        for name in ("0.db", "0.db-wal"):
-            file = tmp_path / name
-            backup[name] = file.read_bytes() if file.exists() else b""
-        swarm.start(0)
-        await trio.sleep(4)
-        await swarm.kill(0)
-        for name, data in backup.items():
-            (tmp_path / name).write_bytes(data)
-        (tmp_path / "0.db-shm").unlink(missing_ok=True)
-        swarm.start(0)
-
-    outcome = simulate(charter=charter, sites=sites, directory=tmp_path, seed=SEED, faults=restore)
-    (failure,) = outcome.failures
-    assert "restored backup" in failure
-    assert len(failure.splitlines()) == 1
-    ahead = len(
-        [one for one in records(tmp_path, 1, Roster.from_charter(charter)) if not one.author]
-    )
-    kept = len(
-        [one for one in records(tmp_path, 0, Roster.from_charter(charter)) if not one.author]
-    )
-    assert kept < ahead
-    assert set(outcome.rounds_agreed[1:]) == {6}
-
-
 def test_a_full_disk_stops_the_node_in_one_line_and_nobody_else(tmp_path: Path) -> None:
     charter, sites = swarm_of(4, rounds=4)
 
