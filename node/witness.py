@@ -25,7 +25,7 @@ from ledger.keys import Signer
 from ledger.merkle import Tree
 from ledger.record import Record, Verified
 from ledger.store import Store
-from node.journal import EPOCH, Journal, Log
+from node.journal import Journal, Log
 from node.network import CHECKPOINT_PROTOCOL, REQUEST_BYTES_MAX
 from node.world import World
 from swarm.protocol.book import RoundBook
@@ -50,6 +50,8 @@ LATECOMERS_S: Final = 1.0
 """How much longer it asks once it has a quorum: more cosigners are better evidence."""
 SETTLE_S: Final = 15.0
 """How long a node that is done stays for the last checkpoints, at most."""
+REFUSALS_MAX: Final = 4
+"""Finished checkpoints of one message that are refused before the rest of it is not looked at."""
 RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 2.0
 
@@ -102,7 +104,7 @@ class Witness:
         self._journal = journal
         self._book = book
         self._roster = book.roster
-        self._own: Log = (own, EPOCH)
+        self._own: Log = (own, book.roster.epoch(own))
         self._signers = signers
         self._failed = failed
         self._kept: dict[Log, _Kept] = {}
@@ -250,7 +252,10 @@ class Witness:
 
     def _signed_size(self) -> int:
         note = self._store.state_get(OWN_KEY)
-        return 0 if note is None else read_unchecked(note).size
+        if note is None:
+            return 0
+        signed = read_unchecked(note)
+        return signed.size if (signed.author, signed.epoch) == self._own else 0
 
     async def _publish_forever(self, nursery: trio.Nursery) -> None:
         while True:
@@ -383,7 +388,7 @@ class Witness:
     async def _take(self, peer: int, notes: Sequence[bytes]) -> int:
         """Keep finished checkpoints that cover more than those here, and our copy's records only.
 
-        Returns how many were new. Raises VerificationError at the first that is no such thing.
+        Returns how many were new. Raises VerificationError if one was no such thing.
         """
         if not notes:
             return 0
@@ -397,19 +402,22 @@ class Witness:
     def _keep(
         self, notes: Sequence[bytes], counts: Mapping[Log, int]
     ) -> tuple[int, VerificationError | None]:
-        """Check and store, all in one transaction; stop at the first that is refused."""
+        """Check and store, all in one transaction; returns how many, and the last refusal."""
         fresh: dict[Log, tuple[bytes, Tree]] = {}
         refusal: VerificationError | None = None
-        try:
-            for note in notes:
+        patience = REFUSALS_MAX
+        for note in notes:
+            try:
                 claimed = read_unchecked(note)
                 log = (claimed.author, claimed.epoch)
                 here = fresh[log][1].size if log in fresh else self._of(log).size
                 # Records that are still to come: it will be asked for again.
                 if here < claimed.size <= counts.get(log, 0):
                     fresh[log] = note, self._check_finished(log, note, claimed)
-        except VerificationError as error:
-            refusal = error
+            except VerificationError as error:
+                refusal, patience = error, patience - 1
+                if patience == 0:
+                    break
         if fresh:
             self._store.append([], state={finished_key(log): fresh[log][0] for log in fresh})
         for log, (note, tree) in fresh.items():
