@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from .audit_checkpoints import Anchors, AuditedLog
+from .audit_evaluations import EvaluationSteps
 from .audit_jobs import LogFiles, confirms, signature_jobs
 from .audit_log import BodyMemo, LogAudit, Signatures
 from .audit_refs import AckAudit, AggregationAudit, acks_by_version
@@ -28,6 +29,7 @@ from .roster import Roster
 from .words import kind_name
 
 Log: TypeAlias = tuple[int, int]
+_EVALUATIONS: Final = frozenset({Kind.EVALUATION_COMMIT, Kind.EVALUATION_REVEAL})
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def run_audit(
 
 
 class Audit:
-    """Steps 4 to 12, 14 and 15 over all logs, merged by lamport number."""
+    """Steps 4 to 15 over all logs, merged by lamport number."""
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Audit:
         }  # fmt: skip
         self._acks = AckAudit(self._logs, roster)
         self._aggregations = AggregationAudit(self._logs, charter, roster)
+        self._evaluations = EvaluationSteps(self._logs, roster)
         self._cuts = CutAudit(self._logs, roster)
         self._missing: list[Finding] = []
 
@@ -122,6 +125,7 @@ class Audit:
             accepted.commit(id_, value)
         self._acks.settle()
         self._aggregations.settle(over=True)
+        self._evaluations.settle()
         self._missing = self._cuts.settle()
 
     def findings(self) -> list[Finding]:
@@ -161,6 +165,14 @@ class Audit:
             for key, log in self._logs.items()
         }
 
+    def counts(self) -> dict[Log, int]:
+        """Return how many records of each log stand."""
+        return {key: log.accepted for key, log in self._logs.items()}
+
+    def refuse(self, log: Log, finding: Finding, seq: int) -> None:
+        """Refuse a log from ``seq`` on, for what a later step has found."""
+        self._logs[log].refuse(finding, seq)
+
     def time_ms_of(self, author: int, epoch: int, seq: int) -> int | None:
         """Return the clock of a record, None if there is no such record."""
         log = self._logs.get((author, epoch))
@@ -175,7 +187,12 @@ class Audit:
             step = 12
             if value[7] == 3:  # AGGREGATION
                 self._aggregations.check(log, value)
+            if value[7] in _EVALUATIONS:
+                step = 13
+                self._evaluations.step_13(log, value)
             step = 14
+            if value[7] == Kind.FORK_PROOF:
+                self._evaluations.step_14(value)
             if log.cut is not None:
                 check_cut_of(log, value, log.entry.id)
         except VerificationError as error:
@@ -189,8 +206,9 @@ class Audit:
         supplied: tuple[str, ...],
         findings: Sequence[Finding],
         anchors: Anchors | None = None,
+        notes: tuple[str, ...] = (),
     ) -> Report:
-        """Step 15 and the words; ``anchors``: what steps 16 to 18 found."""
+        """Step 15 and the words; ``anchors``: what steps 16 to 18 found; ``notes``: step 20's."""
         anchors = anchors or Anchors()
         final = self._step_15_finality()
         counts: dict[str, dict[str, int]] = {}
@@ -239,7 +257,7 @@ class Audit:
             logs=tuple(summaries),
             missing=(*missing, *self._unchecked(), *absent, *anchors.missing),
             supplied=supplied,
-            notes=(*self._notes(), *anchors.notes),
+            notes=(*self._notes(), *anchors.notes, *notes),
             findings=(*findings, *self.findings(), *anchors.findings),
             quick=self._signatures is Signatures.NEWEST,
         )

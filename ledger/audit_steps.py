@@ -88,8 +88,18 @@ STEPS: Final = (
         "audit_refs.AckAudit",
     ),
     Step(12, "aggregations", ("E_AGG_INPUT", "E_AGG_WEIGHT"), "audit_refs.AggregationAudit"),
-    Step(13, "evaluations", ()),
-    Step(14, "cuts", ("E_AFTER_CUT", "E_OMISSION"), "audit_roster.check_cut_of, audit_roster.CutAudit"),
+    Step(
+        13,
+        "evaluations",
+        ("E_REVEAL_REF", "E_REVEAL", "E_SCORE_TARGET", "E_SELF_SCORE"),
+        "audit_evaluations.EvaluationSteps",
+    ),
+    Step(
+        14,
+        "fork proofs and cuts",
+        ("E_FORK_PROOF", "E_AFTER_CUT", "E_OMISSION"),
+        "audit_evaluations.EvaluationSteps, audit_roster.check_cut_of, audit_roster.CutAudit",
+    ),
     Step(15, "finality", (), "_step_15_finality"),
     Step(
         16,
@@ -105,5 +115,5 @@ STEPS: Final = (
     ),
     Step(18, "timestamps", ("E_TIMESTAMP",), "audit_checkpoints.step_18_token"),
     Step(19, "reputation", ()),
-    Step(20, "payloads and merges", ()),
+    Step(20, "payloads and merges", ("E_PAYLOAD", "E_AGG_RESULT"), "recompute.recompute"),
 )

@@ -83,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
         "--token", metavar="FILE", type=Path, action="append", default=[],
         help="an RFC 3161 time stamp of a checkpoint; repeatable",
     )  # fmt: skip
+    verify.add_argument(
+        "--recompute", metavar="DIR", type=Path,
+        help="payload files: recompute every merge bit for bit (needs the learning extra)",
+    )  # fmt: skip
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
     verify.set_defaults(run=_verify)
     cli_read.add_commands(commands, _digest, _jobs)
@@ -110,6 +114,7 @@ def _verify(options: argparse.Namespace) -> int:
     report = verify_bundles(
         options.bundles, charter_bytes, options.charter_digest,
         jobs=options.jobs, quick=options.quick, pins=options.pin, tokens=options.token,
+        payloads=options.recompute,
     )  # fmt: skip
     if options.json:
         print(json.dumps(report.to_json(), indent=2))  # noqa: T201

@@ -60,7 +60,7 @@ def check_reveal(commit: Record | None, reveal: Record, targets: Mapping[RecordI
         check_opening(commit, reveal)
         unknown = check_targets(reveal, targets)
         if unknown is not None:
-            raise _no_target(unknown)
+            raise no_target(unknown)
     except VerificationError as error:
         raise _at(reveal, error) from None
 
@@ -131,7 +131,8 @@ def _body(reveal: Record) -> EvaluationReveal:
     return reveal.body
 
 
-def _no_target(target_id: RecordId) -> VerificationError:
+def no_target(target_id: RecordId) -> VerificationError:
+    """Return the refusal of a target that is in no record. E_SCORE_TARGET."""
     return VerificationError(
         "E_SCORE_TARGET",
         f"nothing that can be scored has the id {target_id.hex()[:16]}",
@@ -207,7 +208,7 @@ class EvaluationAudit:
             try:
                 unknown = check_targets(reveal, self.targets)
                 if unknown is not None and complete:
-                    raise _no_target(unknown)
+                    raise no_target(unknown)
             except VerificationError as error:
                 refused.append((reveal, _at(reveal, error)))
         return refused

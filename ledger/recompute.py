@@ -84,9 +84,7 @@ class Recomputed:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was done, in words; nothing if nothing was asked for."""
-        if not self.payloads and not self.merges:
-            return ()
+        """What was done, in words."""
         said = f"step 20: {self.payloads} payloads have the digest that the ledger names, and "
         return (said + f"{self.merges} merges were recomputed bit for bit",)
 

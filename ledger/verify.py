@@ -18,6 +18,7 @@ from .audit_steps import STEPS, Step
 from .bundle import CHARTER_NAME, Bundle, read_bundle
 from .charter import Charter, CharterError, charter_net, load_charter
 from .errors import ConfigError, VerificationError
+from .recompute import Recomputed, load_recomputation, recompute
 from .report import Finding, Report
 from .roster import Roster
 
@@ -58,6 +59,7 @@ def verify_bundles(
     quick: bool = False,
     pins: Sequence[Path] = (),
     tokens: Sequence[Path] = (),
+    payloads: Path | None = None,
 ) -> Report:
     """Check bundles together and say what was found.
 
@@ -66,11 +68,12 @@ def verify_bundles(
     ``jobs``: processes; the answer is the same for any number. ``quick``: of the signatures only
     the newest of each log is checked, and the report says so.
     ``pins``: files of checkpoints kept from before; ``tokens``: of RFC 3161 time stamps.
+    ``payloads``: a folder of payload files, to recompute every merge (the learning extra).
     Raises ConfigError if something cannot be read: that is no verdict.
     """
     return audit_bundles(
         bundles, charter_bytes, charter_digest_hex,
-        jobs=jobs, quick=quick, pins=pins, tokens=tokens,
+        jobs=jobs, quick=quick, pins=pins, tokens=tokens, payloads=payloads,
     ).report  # fmt: skip
 
 
@@ -83,10 +86,13 @@ def audit_bundles(
     quick: bool = False,
     pins: Sequence[Path] = (),
     tokens: Sequence[Path] = (),
+    payloads: Path | None = None,
 ) -> Audited:
     """Do the same for those who go on to read the logs."""
+    recomputation = None if payloads is None else load_recomputation()
     opened = open_bundles(bundles, charter_bytes, charter_digest_hex)
     supplied = (*opened.supplied, *_named(len(pins), "pin"), *_named(len(tokens), "token"))
+    supplied += ("payloads",) if payloads is not None else ()
     if opened.charter is None or opened.roster is None:
         report = Report(
             charter_digest=opened.charter_digest, members=0, tolerated=0, quorum=0, counts={},
@@ -95,9 +101,17 @@ def audit_bundles(
         )  # fmt: skip
         return Audited(opened=opened, report=report)
     audit = run_audit(opened.charter, opened.roster, opened.paths, jobs=jobs, quick=quick)
+    recomputed = Recomputed()
+    if payloads is not None and recomputation is not None:
+        recomputed = recompute(audit, payloads, recomputation)
+        notes = recomputed.notes
+    else:
+        notes = ("payloads (--recompute) were not supplied, so no merge was recomputed (step 20)",)
     rosters = rosters_of(opened.bundles, opened.charter, opened.roster)
     anchors = steps_16_to_18(opened.bundles, rosters, audit.audited(), pins=pins, tokens=tokens)
-    report = audit.report(opened.missing, supplied, opened.findings, anchors)
+    missing = (*opened.missing, *recomputed.missing)
+    findings = (*opened.findings, *recomputed.findings)
+    report = audit.report(missing, supplied, findings, anchors, notes)
     return Audited(opened=opened, report=report, audit=audit)
 
 

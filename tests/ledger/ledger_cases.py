@@ -23,7 +23,6 @@ from ledger.bodies import (
     CloseReason,
     EvaluationCommit,
     EvaluationReveal,
-    ForkProof,
     LeftOut,
     Reason,
     Rejection,
@@ -33,7 +32,10 @@ from ledger.bodies import (
 )
 from ledger.bundle import END_MARK, log_name
 from ledger.canonical import encode, pack
+from ledger.chain import head_after
 from ledger.charter import charter_net
+from ledger.evaluation import commitment_of
+from ledger.fork import fork_proof
 from ledger.record import NO_ID, Ack, Codec, Kind, Record, Rule, SignedRecord, Verified
 
 Files = dict[str, bytes]
@@ -173,18 +175,23 @@ def good_three_members() -> Case:
 def good_every_kind() -> Case:
     federation = small()
     one = federation.logs[0][0]
+    target = federation.logs[1][1].id
+    scores = (Score(target_id=target, loss_with_micro=1, loss_without_micro=2, count=64),)
+    reveal = EvaluationReveal(
+        commit_seq=1, salt=digest_of("s"), scores=scores, evaluation_commitment=digest_of("e")
+    )
+    commitment = commitment_of(
+        net=federation.roster.net, author=2, epoch=0, round=1, salt=reveal.salt, scores=scores,
+        evaluation_commitment=reveal.evaluation_commitment,
+    )  # fmt: skip
+    close(federation, 1)
+    closed = federation.logs[1].pop()
+    federation.heads[1] = head_after(federation.logs[1][-1].value, federation.logs[1][-1].id)
+    other = federation.write(1, Kind.CLOSE, 1, Close(reason=CloseReason.LEFT))
     for kind, body in (
-        (Kind.EVALUATION_COMMIT, EvaluationCommit(commitment=digest_of("c"))),
-        (
-            Kind.EVALUATION_REVEAL,
-            EvaluationReveal(
-                commit_seq=1,
-                salt=digest_of("s"),
-                scores=(Score(target_id=NO_ID, loss_with_micro=1, loss_without_micro=2, count=64),),
-                evaluation_commitment=digest_of("e"),
-            ),
-        ),
-        (Kind.FORK_PROOF, ForkProof(envelope_a=one.signed.envelope(), envelope_b=b"x")),
+        (Kind.EVALUATION_COMMIT, EvaluationCommit(commitment=commitment)),
+        (Kind.EVALUATION_REVEAL, reveal),
+        (Kind.FORK_PROOF, fork_proof(closed.signed, other.signed)),
         (Kind.ANCHOR, Anchor(checkpoint_digest=digest_of("a"), token_digest=b"")),
         (
             Kind.RELEASE,
@@ -908,4 +915,5 @@ def an_honest_member_is_not_refused_for_a_damaged_log() -> Case:
 
 
 import checkpoint_cases  # noqa: E402, F401 - registers the cases of checkpoints
+import evaluation_cases  # noqa: E402, F401 - registers those of evaluations and fork proofs
 import roster_cases  # noqa: E402, F401 - registers the cases of a roster that changes

@@ -71,7 +71,9 @@ def test_each_case_is_the_same_every_time(name: str) -> None:
 def test_every_code_of_the_list_has_a_case() -> None:
     shown = {pair for build in CASES.values() for pair in build().expected}
     listed = {(step.number, code) for step in STEPS for code in step.codes}
-    assert shown == listed
+    # Payload files are not in a bundle: tests/ledger/test_ledger_recompute.py has step 20.
+    # A claimed reputation is not either: tests/ledger/test_ledger_reputation_cli.py has step 19.
+    assert shown == {pair for pair in listed if pair[0] not in (19, 20)}
 
 
 def test_every_flipped_bit_of_every_file_is_found(tmp_path: Path) -> None:
