@@ -5,7 +5,12 @@ import trio
 from network_swarm import Member, all_connected, running_swarm, until
 
 from ledger.errors import PeerError, UnavailableError
-from node.network import FETCH_PROTOCOL, GOSSIP_BYTES_MAX, REQUEST_BYTES_MAX
+from node.network import (
+    FETCH_PROTOCOL,
+    GOSSIP_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    REQUEST_PROTOCOLS,
+)
 
 kinds = pytest.mark.parametrize("kind", ["memory", "libp2p"])
 
@@ -54,6 +59,17 @@ async def test_a_request_is_answered_by_whom_it_was_sent_to(kind: str) -> None:
         assert await members[2].ask(0, b"") == b""
         body = bytes(range(256)) * (REQUEST_BYTES_MAX // 256)
         assert await members[1].ask(0, body, bytes_max=REQUEST_BYTES_MAX) == body
+
+
+@kinds
+async def test_every_protocol_reaches_the_handler_under_its_own_name(kind: str) -> None:
+    async with running_swarm(kind, 2) as members:
+        for protocol in REQUEST_PROTOCOLS:
+            reply = await members[0].network.request(
+                1, protocol, b"hello", reply_bytes_max=1024, timeout_s=5
+            )
+            assert reply == b"hello"
+        assert members[1].service.requests == [(0, one, b"hello") for one in REQUEST_PROTOCOLS]
 
 
 @kinds
