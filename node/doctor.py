@@ -9,18 +9,19 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from ledger.charter import Charter
-from ledger.errors import ConfigError
+from ledger.errors import ConfigError, StoreError
 from ledger.roster import Roster
 from node.charter_words import parameter_count
 from node.config import SiteConfig, load_site_charter
 from node.findings import Finding, Level, fail, ok, warn
-from node.identity import Identity, load_identity, own_index, read_seed
+from node.identity import Identity, load_identity, own_place, read_seed
+from node.roster_files import known_to_site
 from node.software import software_version
 from node.status import ask
 
@@ -75,15 +76,17 @@ def examine(
     except ConfigError as error:
         yield fail("charter", str(error))
         return
-    yield from _charter(config, charter)
     own = None
-    if identity is not None:
-        try:
-            own = own_index(charter, identity)
-        except ConfigError as error:
-            yield fail("membership", str(error))
-    if own is not None:
-        yield from _membership(config, charter, own)
+    try:
+        roster = known_to_site(config).roster
+        yield from _charter(config, charter, roster)
+        if identity is not None:
+            own = own_place(roster, identity).author
+            yield from _membership(config, roster, own)
+        # Whom this site dials from now on: those who are members now.
+        charter = replace(charter, members=roster.active)
+    except (ConfigError, StoreError) as error:
+        yield fail("membership", str(error))
     patient = Patient(config=config, charter=charter, identity=identity, own=own, running=running)
     yield _disk_space(patient)
     if identity is not None and own is not None and not offline:
@@ -135,8 +138,7 @@ def _admin_key(config: SiteConfig) -> Iterator[Finding]:
     )
 
 
-def _charter(config: SiteConfig, charter: Charter) -> Iterator[Finding]:
-    roster = Roster.from_charter(charter)
+def _charter(config: SiteConfig, charter: Charter, roster: Roster) -> Iterator[Finding]:
     yield ok(
         "charter",
         f"federation {charter.federation}, n = {roster.n}, f = {roster.f}, q = {roster.q}",
@@ -151,14 +153,15 @@ def _charter(config: SiteConfig, charter: Charter) -> Iterator[Finding]:
         yield ok("charter", "its digest is the pinned one")
 
 
-def _membership(config: SiteConfig, charter: Charter, own: int) -> Iterator[Finding]:
-    member = charter.members[own]
-    yield ok("membership", f"member {own} of {len(charter.members)}, {member.name}")
+def _membership(config: SiteConfig, roster: Roster, own: int) -> Iterator[Finding]:
+    member = roster.member(own)
+    yield ok("membership", f"member {own} of {roster.n}, {member.name}")
     if member.name != config.name:
         yield warn(
             "membership",
             f'site.toml says "{config.name}", the charter "{member.name}"',
-            "set name in site.toml as in the charter",
+            "set name in site.toml as in the charter; if this is another hospital, these are its "
+            "keys: put this site's own back before anything runs",
         )
     if config.listen and not member.addresses:
         yield warn(

@@ -14,7 +14,8 @@ from typing import Final, final
 import trio
 
 from ledger.chain import LAMPORT_STEP_MAX, LogHead, check_next, compose
-from ledger.errors import StoreError, VerificationError
+from ledger.errors import StoreError, SwarmError, UnavailableError, VerificationError
+from ledger.fork import check_cut
 from ledger.keys import Signer
 from ledger.record import (
     Ack,
@@ -30,6 +31,8 @@ from ledger.record import (
     sign_record,
 )
 from ledger.roster import Roster
+from ledger.roster_store import store_update, stored_updates
+from ledger.roster_update import SignedUpdate
 from ledger.store import Store
 from node.compute import Compute
 from node.highwater import REMEDY, HighWater, LostHistoryError
@@ -43,8 +46,6 @@ PENDING_MAX: Final = 2_048
 and asked for again."""
 LAMPORT_FOLLOWED_MAX: Final = 1 << 52
 """Beyond this nobody's clock is followed, so that a liar cannot use the numbers up for everybody."""
-EPOCH: Final = 0
-"""Key epoch that this version signs in."""
 
 Log = tuple[int, int]
 """(author, epoch)"""
@@ -61,6 +62,14 @@ class OwnLogAheadError(LostHistoryError):
             f"a peer holds record {seq} of this site's own log, and this directory does not: it is "
             f"a restored backup, a second copy or a new ledger.db; stop every copy, and {REMEDY}"
         )
+
+
+class RosterChangedError(SwarmError):
+    """A roster update is stored: the node starts anew under it."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"roster {version} is in force: the node starts anew under it")
+        self.version = version
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,10 @@ class Journal:
         self._signer = signer
         self._disk = disk
         self._time_ms = time_ms
-        self._mark = HighWater.checked(store, net=roster.net, author=own, epoch=EPOCH)
+        self._epoch = roster.epoch(own)
+        self._updates = tuple(stored_updates(store))
+        self._is_over, self._next_version = False, roster.version
+        self._mark = HighWater.checked(store, net=roster.net, author=own, epoch=self._epoch)
         self._heads: dict[Log, LogHead] = dict(store.heads())
         self._acked: dict[Log, int] = {}
         self._recent: OrderedDict[bytes, None] = OrderedDict()
@@ -119,6 +131,30 @@ class Journal:
             self._note_acks(record.value)
             yield record
 
+    @property
+    def roster(self) -> Roster:
+        """The roster under which this node writes; a newer one needs a new journal."""
+        return self._roster
+
+    @property
+    def updates(self) -> tuple[SignedUpdate, ...]:
+        """Every roster update that is stored, oldest first."""
+        return self._updates
+
+    async def change_roster(self, signed: SignedUpdate) -> Roster:
+        """Store a roster update with what it cuts off; after that this journal writes nothing.
+
+        Raises VerificationError (nothing has changed) and StoreError.
+        """
+        with trio.CancelScope(shield=True):
+            async with self._pen:
+                if self._is_over:
+                    raise UnavailableError("a roster update has been stored just now")
+                after = await self._disk.run(store_update, self._store, self._roster, signed)
+                self._is_over, self._next_version = True, after.version
+                self._updates = (*self._updates, signed)
+        return after
+
     def counts(self) -> Heads:
         """How many records of each log are held."""
         return {log: head.next_seq for log, head in self._heads.items()}
@@ -133,12 +169,14 @@ class Journal:
         """Write, sign and store one record of our own. Cancellation waits until it is stored."""
         with trio.CancelScope(shield=True):
             async with self._pen:
+                if self._is_over:
+                    raise RosterChangedError(self._next_version)
                 return await self._append(kind, round_, body, with_acks=with_acks)
 
     async def _append(
         self, kind: Kind, round_: int, body: Body, *, with_acks: bool
     ) -> Verified[Record]:
-        head = self._heads.get((self._own, EPOCH))
+        head = self._heads.get((self._own, self._epoch))
         # A record comes after everything that is stored here, acknowledged or not. A clock that is
         # further ahead than one step may go is followed step by step, and acknowledged once reached.
         reach = min((head.lamport if head else 0) + LAMPORT_STEP_MAX, LAMPORT_FOLLOWED_MAX) - 1
@@ -147,7 +185,7 @@ class Journal:
             head,
             roster=self._roster,
             author=self._own,
-            epoch=EPOCH,
+            epoch=self._epoch,
             kind=kind,
             round=round_,
             time_ms=self._time_ms(),
@@ -159,7 +197,7 @@ class Journal:
         signed = sign_record(record, self._signer)
         after = check_next(head, signed)
         await self._disk.run(self._store_own, signed, after)
-        self._heads[self._own, EPOCH] = after
+        self._heads[self._own, self._epoch] = after
         self._note_acks(record)
         return signed
 
@@ -192,6 +230,8 @@ class Journal:
         """
         with trio.CancelScope(shield=True):
             async with self._pen:
+                if self._is_over:
+                    return Ingested((), gap=False, refused=())
                 fresh, gap, refused = await self._disk.run(self._ingest, envelopes)
                 for record, head in fresh:
                     self._heads[record.value.author, record.value.epoch] = head
@@ -235,7 +275,8 @@ class Journal:
                     self._check_slot(record, self._id_at(log, value.seq, heads, batch))
                     self._settle(record.id)
                     continue
-                if value.author == self._own:
+                self._check_cut(record)
+                if log == (self._own, self._epoch):
                     raise OwnLogAheadError(value.seq)
                 if value.seq > next_seq or not self._causes_known(value, heads, batch):
                     continue
@@ -258,12 +299,18 @@ class Journal:
             if waiting[record.value.author] > share:
                 del self._pending[record.id]
 
+    def _check_cut(self, record: Verified[Record]) -> None:
+        """Refuse what lies behind the cut of its log. E_AFTER_CUT."""
+        cut = self._roster.cut(record.value.author, record.value.epoch)
+        if cut is not None:
+            check_cut(cut, record)
+
     def _check_slot(self, record: Verified[Record], stored: bytes | None) -> None:
         """Refuse a second record for a slot; of our own log it means that two copies of us sign."""
         if record.id == stored:
             return
         value = record.value
-        if value.author == self._own:
+        if (value.author, value.epoch) == (self._own, self._epoch):
             raise OwnLogAheadError(value.seq)
         raise _refusal("E_FORK", "another record is stored for this slot", value)
 
@@ -299,6 +346,10 @@ class Journal:
         causes: list[Ack | Input] = [*record.acks, *inputs]
         for cause in causes:
             stored = self._id_at((cause.author, cause.epoch), cause.seq, heads, batch)
+            if stored is None and self._roster.is_void(
+                cause.author, cause.epoch, cause.seq, by_version=record.roster
+            ):
+                continue
             if stored is None:
                 return False
             if cause.id != stored:

@@ -9,13 +9,14 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any, Final
 
 from ledger.charter import Charter
-from ledger.errors import ConfigError, PeerError, UnavailableError
+from ledger.errors import ConfigError, PeerError, StoreError, UnavailableError
 from ledger.record import MetricId, MetricValue, Rule, open_record
-from ledger.roster import Roster
+from ledger.roster_store import load_roster
 from ledger.store import Store
 from node.config import SiteConfig, load_site_charter
 from node.software import software_version
@@ -187,8 +188,8 @@ def read_book(config: SiteConfig, charter: Charter) -> RoundBook:
     """Verify every stored record and fold it into what the rounds agreed on."""
     if not config.paths.ledger.exists():
         raise ConfigError(f"{config.paths.ledger} does not exist: this site has not run yet")
-    book = RoundBook(Roster.from_charter(charter))
     with Store.open(config.paths.ledger, read_only=True) as store:
+        book = RoundBook(load_roster(store, charter))
         for signed in store.records():
             book.learn(open_record(signed, roster=book.roster))
     return book
@@ -238,13 +239,18 @@ def _metadata(charter: Charter, book: RoundBook, agreed: Agreed) -> ModelMetadat
 
 def _write(file: Path, data: bytes) -> None:
     """Write all or nothing."""
+    if file.is_dir():
+        raise ConfigError(
+            f"{file} is a folder: name a file in it, like {file / 'model.safetensors'}"
+        )
     partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         partial.write_bytes(data)
         partial.replace(file)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+        problem = f"{file} cannot be written: {error.strerror}"
+        raise (StoreError if error.errno == ENOSPC else ConfigError)(problem) from error
 
 
 def _read(file: Path, charter: Charter) -> tuple[dict[str, Any], dict[str, str]]:

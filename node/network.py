@@ -18,7 +18,14 @@ FETCH_PROTOCOL: Final = "/swarm/fetch/1"
 """Requests for a piece of a payload."""
 CHECKPOINT_PROTOCOL: Final = "/swarm/checkpoint/1"
 """Requests to cosign a log's head, and to share heads that a quorum has cosigned."""
-REQUEST_PROTOCOLS: Final = (SYNC_PROTOCOL, FETCH_PROTOCOL, CHECKPOINT_PROTOCOL)
+ROSTER_PROTOCOL: Final = "/swarm/roster/1"
+"""Roster updates, asked for by name of the roster before them."""
+REQUEST_PROTOCOLS: Final = (
+    SYNC_PROTOCOL,
+    FETCH_PROTOCOL,
+    CHECKPOINT_PROTOCOL,
+    ROSTER_PROTOCOL,
+)
 
 GOSSIP_BYTES_MAX: Final = 64 * 1024
 """Longest gossip message. A record fits; a payload is fetched instead."""

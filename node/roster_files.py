@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ledger.bundle import read_bundle
+from ledger.bundle import ROSTERS_NAME, read_bundle
 from ledger.charter import CHARTER_BYTES_MAX, Charter, load_charter, load_members
 from ledger.errors import ConfigError, StoreError, VerificationError
 from ledger.fork import Cut
@@ -257,9 +257,15 @@ def sign_file(path: Path, known: Known, admin_seed: Path) -> tuple[SignedUpdate,
 def submit_file(path: Path, config: "SiteConfig") -> tuple[Roster, bool]:
     """Hand an update to this site's node; return the roster after it, and whether it is stored.
 
+    ``path`` may be a bundle: a newcomer takes its updates one after the other.
     A node that runs has the store; it takes the update from the site's inbox within seconds.
     Raises ConfigError, one line, if the update would be refused.
     """
+    if path.is_dir():
+        for file in sorted((path / ROSTERS_NAME).glob("*.update")):
+            submit_file(file, config)
+        roster = known_to_site(config).roster
+        return roster, True
     signed, _ = read_update(path)
     known = known_to_site(config)
     if signed.digest in {one.digest for one in known.updates}:

@@ -4,19 +4,22 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ledger.charter import Charter
+from ledger.roster import Roster
+from ledger.roster_store import load_roster
 from ledger.store import Store
 from node.blobs import BlobStore
 from node.causes import cause_of
 from node.compute import ThreadCompute
 from node.config import SiteConfig, load_site_charter
-from node.identity import Identity, load_identity, own_index
+from node.identity import Identity, OwnPlace, load_identity, own_place
+from node.journal import RosterChangedError
 from node.network import EventLog, Peer
 from node.one_copy import only_copy
 from node.service import Hospital, Service
@@ -37,22 +40,32 @@ STOPPED: Final = 130
 def run_site(config: SiteConfig) -> int:
     """Run one hospital until the charter's rounds are done or it is asked to stop; return 0.
 
+    After a change of the roster the node starts anew from its store, in this process.
     First Ctrl-C (or SIGTERM): finish the write, leave cleanly. Second: at once, with status 130.
-    Raises ConfigError, StoreError in one line.
+    Raises ConfigError (also when this hospital was removed), StoreError in one line.
     """
     for folder in config.python_path:
         sys.path.append(os.fspath(folder))
+    while True:
+        with suppress(RosterChangedError):
+            _run_under_one_roster(config)
+            return 0
+
+
+def _run_under_one_roster(config: SiteConfig) -> None:
     charter = load_site_charter(config)
     identity = load_identity(config.paths)
-    own = own_index(charter, identity)
     with ExitStack() as stack:
         stack.enter_context(logging_to(config.paths.log, config.run.log_level, sys.stderr))
         store = stack.enter_context(Store.open(config.paths.ledger))
         stack.enter_context(only_copy(identity.ledger().public_key))
         log = get_log(site=config.name)
-        hospital = _hospital(config, charter, identity, own)
+        roster = load_roster(store, charter)
+        place = own_place(roster, identity)
+        own = place.author
+        hospital = _hospital(config, charter, identity, place)
         world = World(
-            network=_network(config, charter, identity, own, log),
+            network=_network(config, roster, identity, own, log),
             compute=ThreadCompute(),
             disk=ThreadCompute(),
             time_ms=lambda: time.time_ns() // 1_000_000,
@@ -63,10 +76,11 @@ def run_site(config: SiteConfig) -> int:
             trio.run(_live, config, hospital, world, store)
         except BaseExceptionGroup as group:
             raise cause_of(group) from group
-    return 0
 
 
-def _hospital(config: SiteConfig, charter: Charter, identity: Identity, own: int) -> Hospital:
+def _hospital(
+    config: SiteConfig, charter: Charter, identity: Identity, place: OwnPlace
+) -> Hospital:
     """Read the data and build the model: what takes long and can be wrong, before anything runs."""
     from node.commitment import data_commitment
     from node.data import load_site_data
@@ -76,32 +90,33 @@ def _hospital(config: SiteConfig, charter: Charter, identity: Identity, own: int
     )
     return Hospital(
         charter=charter,
-        own=own,
-        signer=identity.ledger(),
+        own=place.author,
+        signer=place.signer,
         witness=identity.witness(),
-        learner=_learner(config, charter, own, data),
+        learner=_learner(config, charter, place.author, data),
         software_digest=software_digest(),
         data_commitment=data_commitment(identity.seed, data),
         sync_interval_s=config.run.sync_interval_s,
         linger_s=config.run.linger_s,
+        inbox=config.paths.inbox,
     )
 
 
 def _network(
-    config: SiteConfig, charter: Charter, identity: Identity, own: int, log: EventLog
+    config: SiteConfig, roster: Roster, identity: Identity, own: int, log: EventLog
 ) -> "Libp2pNetwork":
     from node.network_libp2p import Libp2pNetwork
 
     peers = [
         Peer(index=m.index, name=m.name, network_key=m.network_key, addresses=m.addresses)
-        for m in charter.members
+        for m in roster.active
     ]
     return Libp2pNetwork(
         own_index=own,
         network_seed=identity.network_seed,
         listen=config.listen,
         peers=peers,
-        net=charter.net,
+        net=roster.net,
         log=log,
     )
 

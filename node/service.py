@@ -7,6 +7,7 @@ is on the disk first (law 5), so a node that is killed at any instant starts aga
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import trio
@@ -15,7 +16,6 @@ from ledger.charter import Charter
 from ledger.errors import PeerError, StoreError
 from ledger.keys import Signer
 from ledger.record import (
-    NO_ID,
     Aggregation,
     Body,
     Close,
@@ -35,15 +35,16 @@ from ledger.record import (
     Rule,
     Verified,
 )
-from ledger.roster import Roster
+from ledger.roster_store import load_roster
 from ledger.store import Store
 from ledger.weights import weights_micro
 from node.blobs import BlobStore
 from node.causes import cause_of
 from node.exchange import Exchange
 from node.journal import Journal
-from node.network import CHECKPOINT_PROTOCOL, TASK_STATUS_IGNORED, TaskStatus
+from node.network import CHECKPOINT_PROTOCOL, ROSTER_PROTOCOL, TASK_STATUS_IGNORED, TaskStatus
 from node.privacy import published_count
+from node.roster_watch import RosterWatch
 from node.witness import Signers, Witness
 from node.world import World
 from swarm.protocol.book import Offer, RoundBook
@@ -90,6 +91,8 @@ class Hospital:
     data_commitment: bytes
     sync_interval_s: float
     linger_s: float
+    inbox: Path | None = None
+    """Where `roster submit` leaves updates for a node that runs; None: nowhere."""
 
     @property
     def has_moments(self) -> bool:
@@ -109,7 +112,7 @@ class Service:
         self._log = world.log
         self._learner = hospital.learner
         self._policy = hospital.charter.rounds
-        roster = Roster.from_charter(hospital.charter)
+        roster = load_roster(store, hospital.charter)
         starting_model = hospital.learner.initial()
         initial = blobs.put(Codec.FLOAT32, starting_model)
         self.book = RoundBook(roster)
@@ -141,13 +144,19 @@ class Service:
             signers=Signers(hospital.signer, hospital.witness),
             failed=self.failed,
         )
+        self.rosters = RosterWatch(
+            world=world, journal=self.journal, inbox=hospital.inbox, changed=self.failed
+        )
         self.exchange = Exchange(
             world=world,
             journal=self.journal,
             blobs=blobs,
             book=self.book,
             listener=self,
-            answers={CHECKPOINT_PROTOCOL: self.witness.on_request},
+            answers={
+                CHECKPOINT_PROTOCOL: self.witness.on_request,
+                ROSTER_PROTOCOL: self.rosters.on_request,
+            },
         )
         self.charter = hospital.charter
         self.own = hospital.own
@@ -182,6 +191,7 @@ class Service:
             await nursery.start(self._serve)
             nursery.start_soon(self.exchange.sync_forever, self._hospital.sync_interval_s)
             nursery.start_soon(self.witness.run, self._hospital.sync_interval_s)
+            nursery.start_soon(self.rosters.run, self._hospital.sync_interval_s)
             nursery.start_soon(self._explain_stalls)
             task_status.started()
             await self._rounds()
@@ -283,9 +293,10 @@ class Service:
     # The way of the data
 
     async def _open(self) -> None:
+        roster, own = self.journal.roster, self._hospital.own
         body = Open(
             public_key=self._hospital.signer.public_key,
-            previous_head=NO_ID,
+            previous_head=roster.previous_head(own, roster.epoch(own)),
             software_digest=self._hospital.software_digest,
             charter_digest=self._hospital.charter.net,
         )

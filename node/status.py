@@ -92,7 +92,7 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
             "connected": peer in network.connected(),
             "last_seen_s": round(now_s - seen_s[peer], 1) if peer in seen_s else None,
         }
-        for peer in range(service.book.roster.n)
+        for peer in range(len(service.book.roster.members))
     }
     status = _describe(config.name, service.charter, service.book, service.own, live)
     status.update(_metrics(service.metrics))
@@ -112,17 +112,20 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
 
 def stored_status(config: "SiteConfig") -> Status:
     """Describe a node that does not run from its store alone."""
+    from ledger.roster_store import load_roster
     from ledger.store import Store
     from node.config import load_site_charter
-    from node.identity import load_identity, own_index
+    from node.identity import load_identity, own_place
 
     charter = load_site_charter(config)
-    own = own_index(charter, load_identity(config.paths))
+    identity = load_identity(config.paths)
     book = RoundBook(Roster.from_charter(charter))
     metrics: tuple[MetricValue, ...] = ()
     last: Verified[Record] | None = None
     if config.paths.ledger.exists():
         with Store.open(config.paths.ledger, read_only=True) as store:
+            book = RoundBook(load_roster(store, charter))
+            own = own_place(book.roster, identity).author
             for signed in store.records():
                 record = open_record(signed, roster=book.roster)
                 book.learn(record)
@@ -130,6 +133,8 @@ def stored_status(config: "SiteConfig") -> Status:
                     last = record
                     body = record.value.body
                     metrics = body.values if isinstance(body, Metrics) else metrics
+    else:
+        own = own_place(book.roster, identity).author
     status = _describe(config.name, charter, book, own, {})
     status.update(_metrics(metrics))
     model = book.latest_model(own)
@@ -182,7 +187,7 @@ def _describe(
         "rounds_agreed": len([r for r in book.agreed_rounds() if r > 0]),
         "agreed_round": agreed.round if agreed else None,
         "result_digest": agreed.proposal.result.hex() if agreed else None,
-        "members": [member(m.index) for m in book.roster.members],
+        "members": [member(m.index) for m in book.roster.active],
     }
 
 

@@ -20,10 +20,12 @@ from trio._core import _run as trio_run
 
 from ledger.charter import Charter
 from ledger.errors import SwarmError
+from ledger.roster_store import load_roster
 from ledger.store import Store
 from node.blobs import BlobStore
 from node.compute import InlineCompute
-from node.identity import Identity
+from node.identity import Identity, own_place
+from node.journal import RosterChangedError
 from node.network_memory import Conditions, MemoryHub
 from node.service import Hospital, Learner, Service
 from node.world import World
@@ -88,7 +90,7 @@ class Swarm:
         if self._nursery is None:
             raise RuntimeError("the swarm does not run")
         self.ended[index] = trio.Event()
-        self._nursery.start_soon(self._live, index)
+        self._nursery.start_soon(self._live, index, self.ended[index])
 
     async def kill(self, index: int) -> None:
         """Take a member away at once: nothing is flushed, nobody is told."""
@@ -96,7 +98,7 @@ class Swarm:
         self._scopes[index].cancel()
         await self.ended[index].wait()
 
-    async def _live(self, index: int) -> None:
+    async def _live(self, index: int, ended: trio.Event) -> None:
         site = self.sites[index]
         log = structlog.wrap_logger(_Silent())
         # A seed of its own for every start, or a restarted node would repeat its back-offs.
@@ -114,10 +116,11 @@ class Swarm:
                     random=starts,
                     log=log,
                 )
+                place = own_place(load_roster(store, self.charter), site.identity)
                 hospital = Hospital(
                     charter=self.charter,
-                    own=index,
-                    signer=site.identity.ledger(),
+                    own=place.author,
+                    signer=place.signer,
                     witness=site.identity.witness(),
                     learner=site.learner(),
                     software_digest=bytes(32),
@@ -128,10 +131,17 @@ class Swarm:
                 blobs = BlobStore(self.directory / f"{index}.blobs")
                 self.services[index] = Service(hospital, world, store, blobs)
                 await self.services[index].run()
+        except RosterChangedError:
+            self.start(index)  # anew from its store, as `swarm-node run` does
+            return
         except SwarmError as error:
-            self.failures.append(f"{self.charter.members[index].name}: {error}")
+            self.failures.append(f"{self._name(index)}: {error}")
         finally:
-            self.ended[index].set()
+            ended.set()
+
+    def _name(self, index: int) -> str:
+        members = self.charter.members
+        return members[index].name if index < len(members) else f"site {index}"
 
     async def run(self, faults: Faults | None) -> None:
         """Run everybody to the end, with ``faults`` happening meanwhile."""

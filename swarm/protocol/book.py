@@ -20,7 +20,7 @@ from ledger.record import (
     Rejection,
     Verified,
 )
-from ledger.roster import Roster
+from ledger.roster import Roster, quorum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,8 @@ class RoundBook:
         """author of the REJECTION → {record id that it refuses: reason}"""
         self._offers: dict[int, dict[int, Offer]] = defaultdict(dict)
         self._votes: dict[int, dict[int, Proposal]] = defaultdict(dict)
+        self._vote_rosters: dict[int, dict[int, int]] = defaultdict(dict)
+        """round → author → roster version that its vote names"""
         self._models: dict[int, dict[int, bytes]] = defaultdict(dict)
         self._results: dict[bytes, set[int]] = defaultdict(set)
         """result of an AGGREGATION → who published it"""
@@ -84,10 +86,11 @@ class RoundBook:
         author, round_ = record.author, record.round
         self._reached[author] = max(round_, self._reached.get(author, 0))
         match record.body:
-            case Open():
-                self.opened.add(author)
-            case Close():
-                self.closed.add(author)
+            case Open() | Close():
+                # Who was removed is not here any more; who was rotated opens anew.
+                if self.roster.is_active(author) and record.epoch == self.roster.epoch(author):
+                    here = self.opened if isinstance(record.body, Open) else self.closed
+                    here.add(author)
             case Contribution() as body:
                 offer = Offer(
                     round=round_,
@@ -106,9 +109,11 @@ class RoundBook:
                 self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
             case Aggregation() as body:
                 proposal = Proposal(body.rule, body.inputs, body.result_digest)
-                self._votes[round_].setdefault(author, proposal)
+                if author not in self._votes[round_]:
+                    self._votes[round_][author] = proposal
+                    self._vote_rosters[round_][author] = record.roster
                 self._results[body.result_digest].add(author)
-                self._count(round_, proposal)
+                self._count(round_, proposal, record.roster)
             case Metrics() as body:
                 self._models[round_].setdefault(author, body.model_digest)
             case Rejection() as body:
@@ -116,10 +121,13 @@ class RoundBook:
             case _:
                 pass
 
-    def _count(self, round_: int, proposal: Proposal) -> None:
-        """A quorum of equal votes agrees a round; later equal votes only add voters."""
+    def _count(self, round_: int, proposal: Proposal, version: int) -> None:
+        """A quorum of equal votes under one roster agrees a round; later ones only add voters."""
+        rosters = self._vote_rosters[round_]
         voters = tuple(sorted(a for a, vote in self._votes[round_].items() if vote == proposal))
-        if len(voters) >= self.roster.q:
+        members = self.roster.active_at(version)
+        under = [a for a in voters if rosters[a] == version and a in members]
+        if len(under) >= quorum(len(members)):
             self._agreed[round_] = Agreed(round_, proposal, voters)
 
     def offers(self, round_: int) -> Mapping[int, Offer]:
@@ -188,7 +196,7 @@ class RoundBook:
     def round_ahead(self, own: int) -> int:
         """The highest round that more than f others have reached, so at least one honest member."""
         rounds = sorted(
-            (self.last_offer_round(m.index) for m in self.roster.members if m.index != own),
+            (self.last_offer_round(m.index) for m in self.roster.active if m.index != own),
             reverse=True,
         )
         return rounds[self.roster.f] if len(rounds) > self.roster.f else -1

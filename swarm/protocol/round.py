@@ -397,7 +397,7 @@ class RoundMachine:
         # Who evaluated another model went on without a quorum: he may still come for this one.
         served = all(
             m.index in self.book.closed and models.get(m.index) == self._model
-            for m in self.book.roster.members
+            for m in self.book.roster.active
         )
         if over or (served and not wanted):
             return Event.LEFT, ()
@@ -475,14 +475,14 @@ class RoundMachine:
                 return Reason.TOO_LARGE
             return Reason.NOT_RECEIVED if self.base_is_known(offer) else Reason.WRONG_BASE
 
-        members = (member.index for member in self.book.roster.members)
+        members = (member.index for member in self.book.roster.active)
         return tuple((author, reason(author)) for author in members if author not in inside)
 
     def missing_required(self, have: set[int]) -> tuple[str, ...]:
         """Members without whom the charter lets no round close."""
         return tuple(
             m.name
-            for m in self.book.roster.members
+            for m in self.book.roster.active
             if m.name in self._policy.required and m.index not in have
         )
 

@@ -8,7 +8,7 @@ from swarm.protocol.round import Phase, RoundMachine
 def why_waiting(machine: RoundMachine, *, connected: int) -> str:
     """Return what the machine needs to go on, or an empty string while it works by itself."""
     book, roster = machine.book, machine.book.roster
-    everyone = {member.index for member in roster.members}
+    everyone = {member.index for member in roster.active}
 
     def names(authors: Iterable[int]) -> str:
         return ", ".join(roster.member(author).name for author in sorted(authors))
