@@ -5,6 +5,7 @@ or error holds a cell's content, except the words that the charter itself lists.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ledger.charter import Schema
@@ -68,6 +69,8 @@ def load_all_rows(config: DataConfig, schema: Schema, *, directory: Path) -> Tab
     """Read rows that nobody splits, such as an external test set; ConfigError as above."""
     findings = Findings()
     with open_rows(config, directory) as rows:
+        if config.group not in rows.columns:  # nobody splits them, so nobody asks whose they are
+            config = replace(config, group=None)
         table, _ = read_table(rows, config, schema, findings)
     errors = [problem.message for problem in findings.sorted() if problem.severity == "error"]
     if errors:

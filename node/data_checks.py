@@ -51,6 +51,10 @@ class Findings:
         """Note what the operator should know."""
         self.problems.append(DataProblem("warning", message))
 
+    def mentions(self, start: str) -> bool:
+        """Whether an error about this has been noted."""
+        return any(p.severity == "error" and p.message.startswith(start) for p in self.problems)
+
     def sorted(self) -> list[DataProblem]:
         """Errors first, else in the order found."""
         return sorted(self.problems, key=lambda problem: problem.severity)
@@ -85,7 +89,9 @@ def read_table(
     columns = _own_columns(rows, config, schema, findings)
     label_column = config.label or schema.label
     if rows.count < ROWS_MIN:
-        findings.error(f"{rows.source}: {rows.count} rows are too few; at least {ROWS_MIN}")
+        findings.error(
+            f"{rows.source}: has {rows_text(rows.count)}; at least {ROWS_MIN} are needed"
+        )
     failed = [problem.message for problem in findings.sorted() if problem.severity == "error"]
     if failed:
         findings.problems = [p for p in findings.problems if p.message != failed[0]]
@@ -97,8 +103,10 @@ def read_table(
         for feature in schema.features
     }
     for feature in schema.features:
+        column = f'{rows.source}: column "{columns[feature.name]}"'
+        if findings.mentions(column):
+            continue  # it holds values, all of them wrong, and that has been said
         if np.isnan(values[feature.name]).all() or feature.name in config.absent:
-            column = f'{rows.source}: column "{columns[feature.name]}"'
             _check_absent(column, feature.name, values[feature.name], config, schema, findings)
     labels = _labels(rows, label_column, schema, findings)
     return Table(columns=values, labels=labels), _groups(rows, config, findings)
@@ -155,7 +163,7 @@ def _own_columns(
 ) -> dict[str, str]:
     """Charter's feature name → own column name; every column that is missing is an error."""
     label, group = config.label or schema.label, config.group
-    _present(rows, label, "label", findings)
+    _present(rows, label, "label", findings, advice="if it has another name here, set data.label")
     if group is not None:
         _present(rows, group, "group", findings)
     wanted = [feature.name for feature in schema.features]
@@ -202,13 +210,19 @@ def _columns_by_name(
 
 
 def _present(
-    rows: Rows, name: str, what: str, findings: Findings, beside: Iterable[str | None] = ()
+    rows: Rows,
+    name: str,
+    what: str,
+    findings: Findings,
+    beside: Iterable[str | None] = (),
+    *,
+    advice: str = "",
 ) -> None:
     if name in rows.columns and name not in beside:
         return
     near = difflib.get_close_matches(name, rows.columns, n=NEAR_MATCHES, cutoff=0.6)
     near = near or [column for column in rows.columns if column.lower() == name.lower()]
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else advice and f"; {advice}"
     findings.error(f'{rows.source}: {what} column "{name}" is missing{hint}')
 
 

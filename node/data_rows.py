@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
+from os import SEEK_END
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,8 @@ TABLE, DATA = "site_rows", "data"
 CSV_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 SUFFIXES: Final = (*CSV_SUFFIXES, ".parquet", ".pq")
 DELIMITERS: Final = (",", ";", "\t", "|")
+PARQUET_MAGIC: Final = b"PAR1"
+"""First and last four bytes; the index stands at the end, so a copy cut short has no end."""
 HEADER_BYTES_MAX: Final = 1 << 20
 CONNECTION: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoinstall_known_extensions": False,
@@ -124,7 +127,7 @@ def open_rows(config: DataConfig, directory: Path) -> Iterator[Rows]:
             raise ConfigError(_explain(error, config)) from None
         rows = Rows(connection, config.described)
         if rows.count == 0:
-            raise ConfigError(f"{config.described}: no rows")
+            raise ConfigError(f"{config.described}: no rows, so there is nothing to learn from")
         yield rows
     finally:
         connection.close()
@@ -138,15 +141,31 @@ def _files(source: str, directory: Path) -> list[Path]:
     """Expand one name or glob, sorted, so that every machine reads the files in one order."""
     paths = _expand(source, directory)
     if not paths:
-        raise ConfigError(f"data.source: no file {source} in {directory}")
+        where = "" if Path(source).expanduser().is_absolute() else f" in {directory}"
+        raise ConfigError(f"data.source: no file {source}{where}")
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"data.source: {path.name} is not a file; write {path.name}/*.csv")
         if not path.name.lower().endswith(SUFFIXES):
-            raise ConfigError(f"data.source: {path.name} is none of {', '.join(SUFFIXES)}")
+            raise ConfigError(
+                f"data.source: {path.name} is none of {', '.join(SUFFIXES)}; export it as one"
+            )
         if path.stat().st_size == 0:
             raise ConfigError(f"{path.name}: the file is empty")
+        if not path.name.lower().endswith(CSV_SUFFIXES):
+            _check_parquet(path)
     return paths
+
+
+def _check_parquet(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(PARQUET_MAGIC))
+        file.seek(-min(len(PARQUET_MAGIC), path.stat().st_size), SEEK_END)
+        end = file.read()
+    if start != PARQUET_MAGIC or end != PARQUET_MAGIC:
+        raise ConfigError(
+            f"{path.name}: not a Parquet file, or only a part of one; export it again"
+        )
 
 
 def _expand(name: str, directory: Path) -> list[Path]:

@@ -118,6 +118,34 @@ def test_evaluate_refuses_what_does_not_fit(
         assert_one_line_error(capsys.readouterr().err, *words)
 
 
+def test_evaluate_asks_for_no_patient_column_since_nothing_is_split(
+    trained: Site, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = trained.config.read_text()
+    new = write_patients(tmp_path / "new.csv", rows=80, seed=99)
+    own = trained.patients.read_text()
+    try:
+        trained.edit("# group =", "group =")
+        lines = own.splitlines()
+        numbered = [f"{'patient_id' if at == 0 else at},{line}" for at, line in enumerate(lines)]
+        trained.patients.write_text("\n".join(numbered))
+        arguments = ["model", "evaluate", str(exported), "--data", str(new)]
+        assert call([*arguments, "--config", str(trained.config)]) == 0
+        assert "80 rows" in capsys.readouterr().out
+    finally:
+        trained.config.write_text(before)
+        trained.patients.write_text(own)
+
+
+def test_a_model_goes_into_a_file_not_into_a_folder(
+    trained: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (".", str(tmp_path)):
+        capsys.readouterr()
+        assert call(["model", "export", folder, "--config", str(trained.config)]) == 2
+        assert_one_line_error(capsys.readouterr().err, "is a folder")
+
+
 def test_a_model_whose_payload_is_gone_is_said_so(
     trained: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -263,7 +263,10 @@ def test_a_wrong_cell_is_counted_and_never_quoted(
     [
         ("Age,sex,ill", 'feature column "age" is missing; did you mean Age?'),
         ("agee,sex,ill", "did you mean agee?"),
-        ("age,sex,outcome", 'label column "ill" is missing'),
+        (
+            "age,sex,outcome",
+            'label column "ill" is missing; if it has another name here, set data.label',
+        ),
         ("age,sex,ill,visit", 'column "visit" is not in the charter'),
         ("age,sex,ill,visit,note", 'columns "visit", "note" are not in the charter'),
     ],
@@ -273,6 +276,31 @@ def test_a_column_that_does_not_match_is_named_with_its_near_matches(
 ) -> None:
     write(tmp_path, header=header)
     assert any(says in message for message in errors(tmp_path))
+
+
+def test_a_column_whose_every_value_is_wrong_is_not_called_absent_too(tmp_path: Path) -> None:
+    rows = "".join(f"old,{sex},{ill}\n" for sex, ill in (("F", 0), ("M", 1)) * 10)
+    (tmp_path / "patients.csv").write_text("age,sex,ill\n" + rows)
+    (found,) = errors(tmp_path)
+    assert "20 rows whose value is not a number" in found
+
+
+def test_a_file_that_is_not_parquet_or_cut_short_is_called_so(tmp_path: Path) -> None:
+    for content in (b"age,sex,ill\n1,F,0\n", b"PAR1 and half of a table", b"PA"):
+        (tmp_path / "patients.parquet").write_bytes(content)
+        (found,) = errors(tmp_path, source="patients.parquet")
+        assert (
+            found == "patients.parquet: not a Parquet file, or only a part of one; export it again"
+        )
+
+
+def test_a_file_that_is_not_there_is_said_with_the_folder_it_was_looked_for_in(
+    tmp_path: Path,
+) -> None:
+    (found,) = errors(tmp_path, source="none.csv")
+    assert found == f"data.source: no file none.csv in {tmp_path.resolve()}"
+    (found,) = errors(tmp_path, source=str(tmp_path / "none.csv"))
+    assert found == f"data.source: no file {tmp_path / 'none.csv'}"
 
 
 def test_every_finding_is_told_and_the_first_stops_the_node(tmp_path: Path) -> None:
@@ -288,7 +316,8 @@ def test_every_finding_is_told_and_the_first_stops_the_node(tmp_path: Path) -> N
     [
         (b"", "patients.csv: the file is empty"),
         (b"age,sex,ill\n", "patients.csv: no rows"),
-        (b"age,sex,ill\n1,F,0\n2,M,1\n", "2 rows are too few"),
+        (b"age,sex,ill\n1,F,0\n2,M,1\n", "has 2 rows; at least 10 are needed"),
+        (b"age,sex,ill\n1,F,0\n", "has 1 row; at least 10 are needed"),
         ("age,sex,ill\n1,Zürich,0\n".encode("latin-1") * 30, "not UTF-8"),
     ],
 )
