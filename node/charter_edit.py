@@ -119,6 +119,30 @@ def assemble(draft: CharterDraft) -> str:
     return text
 
 
+def check_model(text: str) -> None:
+    """Raise ConfigError unless the charter's model can be built: its name, its arguments.
+
+    A hospital's own class is only looked at: it loads where a site allows it.
+    """
+    from swarm.learning.own_code import PYTHON, split_reference
+
+    charter = load_charter(text.encode(), complete=False, file=DRAFT)
+    if charter.model.name.startswith(PYTHON):
+        split_reference(charter.model.name, key="model.name")
+        return
+    from swarm.learning.models import build_model
+    from swarm.learning.preprocessing import feature_names
+    from swarm.learning.task import outputs
+
+    build_model(
+        charter.model,
+        inputs=len(feature_names(charter.schema)),
+        outputs=outputs(charter.schema),
+        seed=charter.seed,
+        allow=(),
+    )
+
+
 def append_members(
     before: bytes, blocks: Sequence[tuple[Path, bytes]], *, file: str
 ) -> tuple[str, Charter]:

@@ -42,10 +42,9 @@ def infer_schema(
         raise ConfigError("data.label: name the column to predict")
     with open_rows(replace(config, features="*"), directory) as rows:
         if label not in rows.columns:
-            raise ConfigError(
-                f'{rows.source}: label column "{label}" is missing; there are '
-                f"{', '.join(rows.columns[:CATEGORIES_MAX])}"
-            )
+            raise ConfigError(f'{rows.source}: label column "{label}" {_missing(rows)}')
+        if config.group is not None and config.group not in rows.columns:
+            raise ConfigError(f'{rows.source}: group column "{config.group}" {_missing(rows)}')
         head, classes = _label(rows, label, head)
         features: list[Feature] = []
         comments: list[str] = []
@@ -98,6 +97,10 @@ def schema_toml(schema: Schema, comments: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _missing(rows: Rows) -> str:
+    return f"is missing; there are {', '.join(rows.columns[:CATEGORIES_MAX])}"
+
+
 def _label(rows: Rows, label: str, head: str | None) -> tuple[str, tuple[str, ...]]:
     distinct = _distinct(rows, label)
     numeric = all(map(_is_number, distinct))
@@ -115,7 +118,13 @@ def _label(rows: Rows, label: str, head: str | None) -> tuple[str, tuple[str, ..
                 f'{rows.source}: label column "{label}" has {len(distinct)} different texts; '
                 f"at most {CATEGORIES_MAX} can be classes"
             )
+    if head not in METRICS_OF_HEAD:
+        raise ConfigError(f'head: "{head}" is unknown; use {", ".join(METRICS_OF_HEAD)}')
     if head == "regression":
+        if not numeric:
+            raise ConfigError(
+                f'{rows.source}: label column "{label}" holds words; head = "regression" needs numbers'
+            )
         return head, ()
     wanted = "2" if head == "binary" else "3 or more"
     if len(distinct) < 2 or (len(distinct) == 2) != (head == "binary"):

@@ -69,7 +69,7 @@ def new(  # noqa: PLR0913 - one parameter an option
       swarm-node charter new charter.toml --federation skin --label lesion --head binary \\
           --set 'data.classes=["benign","malignant"]' --model python:our_models:Net --rounds 10
     """  # noqa: D301
-    from node.charter_edit import CharterDraft, assemble, parse_assignment
+    from node.charter_edit import CharterDraft, assemble, check_model, parse_assignment
 
     refuse_existing(file)
     table, comments = _data_table(data, label=label, head=head, group=group)
@@ -84,6 +84,7 @@ def new(  # noqa: PLR0913 - one parameter an option
             settings=dict(parse_assignment("--set", one) for one in set_ or ()),
         )
     )
+    check_model(text)
     write_text(file, text)
     note(f"wrote {file}")
     for comment in comments:
@@ -110,6 +111,7 @@ def add(
     """  # noqa: D301
     from ledger.charter import CHARTER_BYTES_MAX
     from node.charter_edit import append_members
+    from node.charter_words import plural
     from node.config import read_file
 
     def read(path: Path, what: str) -> bytes:
@@ -120,7 +122,7 @@ def add(
     text, charter = append_members(before, blocks, file=file.name)
     write_text(file, text)
     names = ", ".join(member.name for member in charter.members)
-    note(f"{file} now has {len(charter.members)} members: {names}")
+    note(f"{file} now has {plural(len(charter.members), 'member')}: {names}")
     note(
         "Any change makes another federation: send the file to all once it is complete, then "
         f"compare `swarm-node charter digest {file}` by phone"

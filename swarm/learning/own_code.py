@@ -14,14 +14,20 @@ from ledger.errors import ConfigError
 PYTHON = "python:"
 
 
+def split_reference(reference: str, *, key: str) -> tuple[str, str]:
+    """Return module and name of a reference. Raises ConfigError if it does not look like one."""
+    module_name, _, attribute = reference.removeprefix(PYTHON).partition(":")
+    if not reference.startswith(PYTHON) or not module_name or not attribute.isidentifier():
+        raise ConfigError(f'{key}: "{reference}" must look like "python:package.module:name"')
+    return module_name, attribute
+
+
 def load_own(reference: str, *, allow: Sequence[str], key: str) -> Any:
     """Import what `python:package.module:name` names, if its top package is allowed.
 
     key: the configuration key, for the message. Raises ConfigError otherwise.
     """
-    module_name, _, attribute = reference.removeprefix(PYTHON).partition(":")
-    if not reference.startswith(PYTHON) or not module_name or not attribute.isidentifier():
-        raise ConfigError(f'{key}: "{reference}" must look like "python:package.module:name"')
+    module_name, attribute = split_reference(reference, key=key)
     top = module_name.partition(".")[0]
     if top not in allow:
         raise ConfigError(

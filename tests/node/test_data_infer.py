@@ -84,6 +84,8 @@ def test_classes_of_numbers_are_in_order_of_size(tmp_path: Path) -> None:
         ("ward", "binary", "needs 2"),
         ("ill", "multiclass", "needs 3 or more"),
         ("ct", None, "0 different"),
+        ("ill", "binry", 'head: "binry" is unknown; use binary, multiclass, regression'),
+        ("ward", "regression", 'holds words; head = "regression" needs numbers'),
         (None, None, "name the column to predict"),
     ],
 )
@@ -93,3 +95,9 @@ def test_a_label_that_cannot_be_learned_is_one_line(
     write(tmp_path / "a.csv")
     with pytest.raises(ConfigError, match=says):
         infer_schema(DataConfig(source="a.csv"), label, head, directory=tmp_path)
+
+
+def test_a_group_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match='group column "nobody" is missing; there are '):
+        infer_schema(DataConfig(source="a.csv", group="nobody"), "ill", directory=tmp_path)
