@@ -54,8 +54,10 @@ class Knob:
 
 def text(value: object) -> str:
     """Take a string that is not empty and has no line break."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    if not isinstance(value, str):
         raise BadValueError('need text in quotes, like "…"')
+    if not value.strip() or not value.isprintable():
+        raise BadValueError("need text that is not empty and has no line break")
     return value
 
 

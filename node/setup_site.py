@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.errors import ConfigError
+from node.addresses import parse_address
 from node.charter_edit import member_block
 from node.config import SITE_FILE, SitePaths, template
 from node.identity import create_identity
@@ -45,7 +46,7 @@ def create_site(
     if sources:
         settings["data.source"] = sources[0] if len(sources) == 1 else tuple(sources)
     dialled = tuple(
-        str(_checked("--address", address, one))
+        str(_checked("--address", _dialled, one))
         for one in (_reachable(listen or ()) if addresses is None else addresses)
     )
     directory = directory.absolute()
@@ -75,8 +76,22 @@ def create_site(
 
 def _reachable(listen: Sequence[str]) -> list[str]:
     """Take the listen addresses that mean one machine and one port, so others could dial them."""
-    everywhere = ("/ip4/0.0.0.0/", "/ip6/::/")
-    return [one for one in listen if not one.startswith(everywhere) and "/tcp/0" not in one]
+    return [one for one in listen if _names_one_machine(one)]
+
+
+def _names_one_machine(multiaddr: str) -> bool:
+    parsed = parse_address(multiaddr)
+    return parsed.port > 0 and parsed.host not in ("0.0.0.0", "::")  # noqa: S104 - not bound to
+
+
+def _dialled(value: object) -> str:
+    text = address(value)
+    if not _names_one_machine(text):
+        raise BadValueError(
+            f"address {text!r} leads nowhere from another machine: give the name or number that the "
+            "others dial, like /dns4/swarm.hospital.example/tcp/4001"
+        )
+    return text
 
 
 def _checked(option: str, check: Callable[[object], Value], value: object) -> Value:

@@ -48,15 +48,10 @@ def init(
     """  # noqa: D301
     from node.setup_site import create_site
 
-    site = create_site(
-        directory,
-        name=name,
-        listen=listen,
-        addresses=address,
-        sources=[
-            str(Path(source).resolve()) if ":" not in source else source for source in data or ()
-        ],
-    )
+    sources = [
+        str(Path(source).resolve()) if ":" not in source else source for source in data or ()
+    ]
+    site = create_site(directory, name=name, listen=listen, addresses=address, sources=sources)
     if as_json:
         say_json(
             {
@@ -81,6 +76,13 @@ def init(
             "No address was given, so others cannot dial this site; it will dial them. "
             "If it can be reached, add addresses to member.toml before sending it."
         )
+    for source in sources:
+        if (
+            ":" not in source
+            and not any(mark in source for mark in "*?[")
+            and not Path(source).exists()
+        ):
+            note(f"There is no {source} yet: put the table there, or correct data.source.")
     note(
         f"Next: set [data] in {site.site_file}, put the charter beside it, then "
         f"`swarm-node doctor --config {site.site_file}`"

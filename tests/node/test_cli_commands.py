@@ -116,10 +116,23 @@ def test_a_bad_name_or_address_leaves_nothing_behind(
         (["--name", " "], "--name"),
         (["--name", "A", "--listen", "4001"], "--listen"),
         (["--name", "A", "--address", "anna.example:4001"], "--address"),
+        (["--name", "A", "--address", "/ip4/0.0.0.0/tcp/4001"], "leads nowhere"),
+        (["--name", "A", "--address", "/ip4/192.0.2.7/tcp/0"], "leads nowhere"),
     ):
         assert call(["init", directory, *arguments]) == 2
         assert_one_line_error(capsys.readouterr().err, word)
     assert not (tmp_path / "a").exists()
+
+
+def test_init_says_that_the_table_is_not_there_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "patients.csv"
+    assert call(["init", str(tmp_path / "a"), "--name", "A", "--data", str(table)]) == 0
+    assert f"There is no {table.resolve()} yet" in capsys.readouterr().err
+    write_patients(table)
+    assert call(["init", str(tmp_path / "b"), "--name", "B", "--data", str(table)]) == 0
+    assert "There is no" not in capsys.readouterr().err
 
 
 def test_init_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +195,12 @@ def test_charter_new_works_without_a_table(tmp_path: Path) -> None:
         (["--label", "died", "--model-arg", "hidden"], ("--model-arg", "key=value")),
         (["--label", "died", "--set", "training.optimizer=sgd"], ("optimizer",)),
         (["--label", "died", "--data", "nowhere.csv"], ("nowhere.csv",)),
+        (["--label", "died", "--group", "nobody"], ('group column "nobody"',)),
+        (["--label", "died", "--head", "binry"], ("binry", "multiclass")),
+        (["--label", "died", "--model", "forest"], ("forest", "logistic")),
+        (["--label", "died", "--model", "python:ours"], ("python:package.module:name",)),
+        (["--label", "died", "--model", "mlp", "--model-arg", "hiden=[3]"], ("hiden", "hidden")),
+        (["--label", "died", "--model", "mlp", "--model-arg", "dropout=2"], ("dropout", "below 1")),
     ],
 )
 def test_a_charter_that_cannot_be_is_one_line_and_no_file(
