@@ -151,7 +151,10 @@ def load_site_charter(config: SiteConfig) -> "Charter":
 
     Raises ConfigError in one line: missing, unreadable, malformed, another charter than agreed.
     """
-    charter = load_charter_file(config.charter_path)
+    charter = load_charter_file(
+        config.charter_path,
+        advice="copy the federation's charter there, or set charter in site.toml",
+    )
     pinned = config.charter_digest
     if pinned is not None and charter.digest_hex != pinned:
         raise ConfigError(
@@ -161,24 +164,24 @@ def load_site_charter(config: SiteConfig) -> "Charter":
     return charter
 
 
-def load_charter_file(path: Path, *, complete: bool = True) -> "Charter":
+def load_charter_file(path: Path, *, complete: bool = True, advice: str = "") -> "Charter":
     """Read any charter file; with ``complete`` false, also one without members.
 
     Raises ConfigError in one line that starts with the file's name.
     """
     from ledger.charter import CHARTER_BYTES_MAX, load_charter
 
-    data = read_file(path, bytes_max=CHARTER_BYTES_MAX, what="charter")
+    data = read_file(path, bytes_max=CHARTER_BYTES_MAX, what="charter", advice=advice)
     return load_charter(data, complete=complete, file=path.name)
 
 
-def read_file(path: Path, *, bytes_max: int, what: str) -> bytes:
+def read_file(path: Path, *, bytes_max: int, what: str, advice: str = "") -> bytes:
     """Read a whole file of the operator's, with one line for everything that can go wrong."""
     try:
         with path.open("rb") as file:
             data = file.read(bytes_max + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{what} {path} does not exist") from None
+        raise ConfigError(f"{what} {path} does not exist{advice and ': ' + advice}") from None
     except OSError as error:
         raise ConfigError(f"{what} {path} cannot be read: {error.strerror}") from error
     if len(data) > bytes_max:
@@ -246,7 +249,8 @@ def _site(directory: Path, settings: dict[str, Value], origins: dict[str, str]) 
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    data = read_file(path, bytes_max=SITE_BYTES_MAX, what="configuration")
+    advice = "name a site's folder with --config, or make one with `swarm-node init`"
+    data = read_file(path, bytes_max=SITE_BYTES_MAX, what="configuration", advice=advice)
     return parse_toml(data, path)
 
 

@@ -85,7 +85,7 @@ def test_a_file_that_is_not_text_or_not_there_is_said_so(tmp_path: Path) -> None
     (tmp_path / "site.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):
         load_site(tmp_path)
-    with pytest.raises(ConfigError, match="does not exist"):
+    with pytest.raises(ConfigError, match="does not exist: name a site's folder with --config"):
         load_site(tmp_path / "other.toml")
 
 
