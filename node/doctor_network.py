@@ -161,7 +161,7 @@ class _Visit:
                 )
                 continue
             skew_s = self.skews_s[peer.index]
-            said = f"{peer.name}'s is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}"
+            said = f"{peer.name}'s is {spelt(abs(skew_s))} {'ahead' if skew_s > 0 else 'behind'}"
             if abs(skew_s) > SKEW_FAIL_S:
                 yield fail(
                     "clock", said, "set this machine's clock by NTP, or tell the other site to"
@@ -181,6 +181,14 @@ class _Silent:
     async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:  # noqa: ARG002
         """Answer nobody."""
         raise PeerError("only a doctor is here; the node does not run yet")
+
+
+def spelt(skew_s: float) -> str:
+    """Return ``45 s``, ``12 min``, ``9 h``, ``10 days``."""
+    for unit, size_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if skew_s >= 2 * size_s:
+            return f"{skew_s / size_s:.0f} {unit}"
+    return f"{skew_s:.0f} s"
 
 
 def _now_ms() -> int:

@@ -23,6 +23,7 @@ from test_cli_commands import (
 )
 
 from node.cli import call
+from node.doctor_network import spelt
 
 
 def examine(
@@ -53,6 +54,25 @@ def test_a_healthy_site_passes_with_advice(
         "listen": "ok", "charter": "warn", "membership": "ok", "disk": "ok", "data": "ok",
         "classes": "ok", "model": "ok",
     }  # fmt: skip
+
+
+def test_another_hospitals_keys_are_told_by_the_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anna, berta = make_federation(tmp_path, ["Anna", "Berta"])
+    anna.seed.write_bytes(berta.seed.read_bytes())
+    _, findings = examine(anna, capsys)
+    (found,) = (one for one in findings if (one["check"], one["level"]) == ("membership", "warn"))
+    assert found["what"] == 'site.toml says "Anna", the charter "Berta"'
+    assert "put this site's own back" in found["change"]
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "words"),
+    [(31.4, "31 s"), (720.0, "12 min"), (9 * 3600.0, "9 h"), (864_000.0, "10 days")],
+)
+def test_a_clock_that_is_off_is_told_in_the_unit_people_use(skew_s: float, words: str) -> None:
+    assert spelt(skew_s) == words
 
 
 def test_advice_that_is_followed_is_not_repeated(
