@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from . import cli_prove, cli_read
 from .errors import SwarmError
@@ -36,17 +38,45 @@ The charter and its digest must come from outside the bundles, or they vouch for
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        status: int = options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_CANNOT_CHECK
-    except (SwarmError, OSError) as error:
-        text = " ".join(str(error).split())
-        print(f"swarm-audit: could not check: {text}", file=sys.stderr)  # noqa: T201
-        return EXIT_CANNOT_CHECK
+    output = _UntilClosed(sys.stdout)
+    with redirect_stdout(output), redirect_stderr(_UntilClosed(sys.stderr)):
+        try:
+            status: int = options.run(options)
+            output.flush()
+        except (SwarmError, OSError) as error:
+            print(f"swarm-audit: could not check: {_one_line(error)}", file=sys.stderr)  # noqa: T201
+            return EXIT_CANNOT_CHECK
     return status
+
+
+class _UntilClosed(io.TextIOBase):
+    """A stream whose reader may have seen enough (`| head`): the verdict is the same without him."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def _one_line(error: SwarmError | OSError) -> str:
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,9 +125,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _digest(text: str) -> str:
-    text = text.strip().lower()
+    text = "".join(text.split()).lower()
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise argparse.ArgumentTypeError("a digest has 64 hex digits")
+        raise argparse.ArgumentTypeError("a digest has 64 hex digits; quotes around its groups")
     return text
 
 

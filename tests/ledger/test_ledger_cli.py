@@ -137,3 +137,39 @@ def test_an_auditor_starts_without_the_science() -> None:
     )
     assert "swarm-audit" in shown.stdout
     assert time.perf_counter() - start_s < 30  # the 0.3 s are measured in benchmarks
+
+
+def test_a_digest_may_be_pasted_as_it_was_read_over_the_phone(
+    good: tuple[Federation, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation, bundle, charter = good
+    digest = federation.charter.digest_hex
+    groups = [digest[at : at + 4] for at in range(0, 64, 4)]
+    spoken = "\n".join(" ".join(groups[at : at + 4]) for at in range(0, 16, 4))
+    assert run(capsys, bundle, "--charter", charter, "--charter-digest", spoken)[0] == 0
+    assert run(capsys, bundle, "--charter", charter, "--charter-digest", spoken[:-1])[0] == 2
+
+
+def test_a_file_that_is_not_there_is_named_without_an_errno(
+    good: tuple[Federation, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, good[1], "--charter", "nowhere.toml")
+    said = "swarm-audit: could not check: nowhere.toml: No such file or directory\n"
+    assert (status, err) == (2, said)
+
+
+@pytest.mark.parametrize("extra", [(), ("--json",)])
+def test_the_exit_status_is_the_verdict_though_nobody_reads_on(
+    good: tuple[Federation, str, str], extra: tuple[str, ...]
+) -> None:
+    federation, bundle, charter = good
+    command = [sys.executable, "-m", "ledger.cli", "verify", bundle, "--charter", charter, *extra]
+    for stderr in (subprocess.PIPE, subprocess.STDOUT):
+        for digest, status in ((federation.charter.digest_hex, 0), ("0" * 64, 1)):
+            with subprocess.Popen(
+                [*command, "--charter-digest", digest], stdout=subprocess.PIPE, stderr=stderr
+            ) as audit:
+                assert audit.stdout is not None
+                audit.stdout.close()
+                said = audit.stderr.read() if audit.stderr is not None else b""
+                assert (audit.wait(30), said) == (status, b"")
