@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from ledger.store import Store
 from ledger.verify import verify_bundles
 
 HERE = Path(__file__).parent
-KILLS = 20
 
 
 def start_writer(path: Path, file_bytes_max: int = 0) -> subprocess.Popen[str]:
@@ -171,29 +169,6 @@ def test_readers_read_while_another_process_writes(tmp_path: Path) -> None:
                 with pytest.raises(StoreError, match="reading only"):
                     reader.append([])
         writer.kill()
-
-
-def test_what_was_committed_survives_kill_9_at_any_instant(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    federation = Federation(1)
-    promised = 0
-    for kill in range(KILLS):
-        with start_writer(path) as writer:
-            assert writer.stdout is not None
-            for _ in range(1 + kill % 7):
-                promised = max(promised, int(writer.stdout.readline()))
-            os.kill(writer.pid, signal.SIGKILL)
-            promised = max([promised, *map(int, writer.stdout.read().splitlines())])
-        with Store.open(path) as store:
-            count = store.heads()[0, 0].next_seq
-            assert count >= promised, f"kill {kill}"
-            assert count % 3 == 0, "a group is stored whole or not at all"
-            assert store.state_get("phase") == str(count).encode()
-            promised = count
-    with Store.open(path) as store:
-        bundle = export_bundle(store, federation.charter_bytes, tmp_path / "bundle")
-    report = verify_bundles([bundle], federation.charter_bytes, federation.charter.digest_hex)
-    assert (report.exit_status, report.records) == (0, promised)
 
 
 def test_a_full_disk_is_a_store_error_and_loses_nothing(tmp_path: Path) -> None:
