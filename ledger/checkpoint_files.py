@@ -1,6 +1,6 @@
 """Where checkpoints are kept: the store's keys, and the names in a bundle. Room: ledger.
 
-Spec: docs/ledger.md §9, docs/checkpoints.md §4 and §12.
+Spec: docs/ledger.md §9, docs/checkpoints.md §4 and §11.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checkpoints while the node runs: signs its own log's head, cosigns others', keeps the finished ones.
 
 Room: node. Law: a witness's state is on the disk before its line leaves; nothing but the node's own copy
-of a log is ever cosigned; rounds wait for none of it. Spec: docs/checkpoints.md §4 and §12, wire.md §4.3.
+of a log is ever cosigned; rounds wait for none of it. Spec: docs/checkpoints.md §4, docs/wire.md §4.5.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Messages about checkpoints: canonical bytes, nothing believed. Spec: docs/wire.md §3.5 and §4.3.
+"""Messages about checkpoints: canonical bytes, nothing believed. Spec: docs/wire.md §3 and §4.5.
 
 A note is a signed checkpoint as it stands in a file (docs/checkpoints.md §3). This module does not
 look inside one. Whatever breaks a limit or a shape is a PeerError.

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from ledger.canonical import ITEMS_MAX
+from node import witness
 from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
 from node.journal import PENDING_MAX
 from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, SERVING_MAX
@@ -46,6 +47,9 @@ LIMITS = {
     "seconds for one reply": int(REQUEST_TIMEOUT_S),
     "peers compared with at a time": SYNC_FANOUT,
     "graces of patience": PATIENCE_GRACES,
+    "seconds for one answer about checkpoints": int(witness.REQUEST_TIMEOUT_S),
+    "seconds that an author asks for cosignatures": int(witness.GATHER_S),
+    "seconds that a node stays for the last checkpoints": int(witness.SETTLE_S),
 }
 
 
