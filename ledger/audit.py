@@ -19,7 +19,6 @@ from .audit_jobs import LogFiles, confirms, signature_jobs
 from .audit_log import BodyMemo, LogAudit, Signatures
 from .audit_refs import AckAudit, AggregationAudit, acks_by_version
 from .audit_roster import CutAudit, check_cut_of
-from .audit_steps import STEPS
 from .bodies import EXTENSION_MIN, Kind
 from .charter import Charter
 from .errors import VerificationError
@@ -284,5 +283,3 @@ class Audit:
         void = self._acks.void + self._aggregations.void
         if void:
             yield f"{void} references to what a later cut took away were not judged"
-        reserved = [str(step.number) for step in STEPS if not step.place]
-        yield f"reserved in this version, so not checked: steps {', '.join(reserved)}"

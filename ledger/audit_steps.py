@@ -114,6 +114,6 @@ STEPS: Final = (
         "audit_checkpoints.step_17_pin, audit_checkpoints.step_17_others",
     ),
     Step(18, "timestamps", ("E_TIMESTAMP",), "audit_checkpoints.step_18_token"),
-    Step(19, "reputation", ()),
+    Step(19, "reputation", ("E_REPUTATION",), "audit_reputation.step_19_reputation"),
     Step(20, "payloads and merges", ("E_PAYLOAD", "E_AGG_RESULT"), "recompute.recompute"),
 )

@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Final, TextIO
 
-from . import cli_prove, cli_read
+from . import cli_prove, cli_read, cli_reputation
 from .errors import SwarmError
 
 EXIT_CANNOT_CHECK: Final = 2
@@ -117,9 +117,14 @@ def _parser() -> argparse.ArgumentParser:
         "--recompute", metavar="DIR", type=Path,
         help="payload files: recompute every merge bit for bit (needs the learning extra)",
     )  # fmt: skip
+    verify.add_argument(
+        "--reputation", metavar="FILE", type=Path,
+        help="a claimed reputation (swarm-audit reputation --json): replay and compare",
+    )  # fmt: skip
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
     verify.set_defaults(run=_verify)
     cli_read.add_commands(commands, _digest, _jobs)
+    cli_reputation.add_command(commands, _digest, _jobs)
     cli_prove.add_commands(commands, _digest)
     return parser
 
@@ -138,13 +143,17 @@ def _jobs(text: str) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from .verify import verify_bundles
+    from .audit_reputation import read_claim
+    from .verify import Brought, verify_bundles
 
     charter_bytes = None if options.charter is None else options.charter.read_bytes()
+    claimed = None if options.reputation is None else read_claim(options.reputation)
+    brought = Brought(
+        pins=options.pin, tokens=options.token, payloads=options.recompute, reputation=claimed
+    )
     report = verify_bundles(
         options.bundles, charter_bytes, options.charter_digest,
-        jobs=options.jobs, quick=options.quick, pins=options.pin, tokens=options.token,
-        payloads=options.recompute,
+        jobs=options.jobs, quick=options.quick, brought=brought,
     )  # fmt: skip
     if options.json:
         print(json.dumps(report.to_json(), indent=2))  # noqa: T201

@@ -85,7 +85,8 @@ def _kind(text: str) -> int:
     return int(kind)
 
 
-def _trusted(options: argparse.Namespace) -> tuple[bytes | None, str | None]:
+def trusted(options: argparse.Namespace) -> tuple[bytes | None, str | None]:
+    """Return what the auditor brought: the charter's bytes and its digest."""
     data = None if options.charter is None else options.charter.read_bytes()
     return data, options.charter_digest
 
@@ -94,7 +95,8 @@ def _print(text: str) -> None:
     print(text)  # noqa: T201
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """Say something beside the result."""
     print(f"swarm-audit: {text}", file=sys.stderr)  # noqa: T201
 
 
@@ -102,7 +104,7 @@ def _show(options: argparse.Namespace) -> int:
     from .reading import find, first_covers, opened_ledger, record_at
     from .verify import audit_bundles
 
-    audited = audit_bundles(options.bundles, *_trusted(options), jobs=options.jobs)
+    audited = audit_bundles(options.bundles, *trusted(options), jobs=options.jobs)
     roster = opened_ledger(audited.opened)
     paths = audited.audit.readable() if audited.audit is not None else {}
     place = find(paths, options.record)
@@ -176,7 +178,7 @@ def _log(options: argparse.Namespace) -> int:
     from .verify import open_bundles
     from .words import as_json
 
-    opened = open_bundles(options.bundles, *_trusted(options))
+    opened = open_bundles(options.bundles, *trusted(options))
     roster = opened_ledger(opened)
     names = {one.index: one.name for one in roster.members}
     status = 0
@@ -190,10 +192,10 @@ def _log(options: argparse.Namespace) -> int:
                     continue
                 _print(json.dumps(as_json(record)) if options.json else _line(record, names))
         except VerificationError as error:
-            _warn(f"REFUTED: {error}; the rest of this log is not shown")
+            warn(f"REFUTED: {error}; the rest of this log is not shown")
             status = 1
     for finding in opened.findings:
-        _warn(f"REFUTED: step {finding.step}: {finding.error}")
+        warn(f"REFUTED: step {finding.step}: {finding.error}")
         status = 1
     return status
 
@@ -229,12 +231,12 @@ def _report(options: argparse.Namespace) -> int:
     from .report_html import page
     from .verify import audit_bundles
 
-    audited = audit_bundles(options.bundles, *_trusted(options), jobs=options.jobs)
+    audited = audit_bundles(options.bundles, *trusted(options), jobs=options.jobs)
     dossier = compile_dossier(audited)
     options.output.write_text(page(dossier), encoding="utf-8")
     if options.json is not None:
         text = json.dumps(dossier.to_json(), indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")
     _print(audited.report.first_line())
-    _warn(f"wrote {options.output}" + (f" and {options.json}" if options.json else ""))
+    warn(f"wrote {options.output}" + (f" and {options.json}" if options.json else ""))
     return audited.report.exit_status

@@ -6,13 +6,14 @@ are those that look at the bundles as a whole; the logs are :mod:`ledger.audit`'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .audit import Audit, run_audit
 from .audit_checkpoints import rosters_of, steps_16_to_18
+from .audit_reputation import step_19_reputation
 from .audit_roster import step_2_3_updates
 from .audit_steps import STEPS, Step
 from .bundle import CHARTER_NAME, Bundle, read_bundle
@@ -22,9 +23,37 @@ from .recompute import Recomputed, load_recomputation, recompute
 from .report import Finding, Report
 from .roster import Roster
 
-__all__ = ["STEPS", "Audited", "Opened", "Step", "audit_bundles", "open_bundles", "verify_bundles"]
+__all__ = [
+    "STEPS",
+    "Audited",
+    "Brought",
+    "Opened",
+    "Step",
+    "audit_bundles",
+    "open_bundles",
+    "verify_bundles",
+]
 
 Log: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """What the auditor brings besides bundles and charter; each makes a step possible."""
+
+    pins: Sequence[Path] = ()  # step 17: checkpoints kept from before
+    tokens: Sequence[Path] = ()  # step 18: RFC 3161 time stamps
+    reputation: Mapping[int, int] | None = None  # step 19: member → what is claimed of it
+    payloads: Path | None = None  # step 20: a folder of payload files (the learning extra)
+
+    def names(self) -> list[str]:
+        """Return what is there, in words."""
+        named = [*_named(len(self.pins), "pin"), *_named(len(self.tokens), "token")]
+        named += ["payloads"] if self.payloads is not None else []
+        return named + (["reputation"] if self.reputation is not None else [])
+
+
+NOTHING: Final = Brought()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +86,7 @@ def verify_bundles(
     *,
     jobs: int = 1,
     quick: bool = False,
-    pins: Sequence[Path] = (),
-    tokens: Sequence[Path] = (),
-    payloads: Path | None = None,
+    brought: Brought = NOTHING,
 ) -> Report:
     """Check bundles together and say what was found.
 
@@ -67,14 +94,12 @@ def verify_bundles(
     the first the bundles' own charter is used. Every file's first failure becomes a finding.
     ``jobs``: processes; the answer is the same for any number. ``quick``: of the signatures only
     the newest of each log is checked, and the report says so.
-    ``pins``: files of checkpoints kept from before; ``tokens``: of RFC 3161 time stamps.
-    ``payloads``: a folder of payload files, to recompute every merge (the learning extra).
+    ``brought``: whatever else the auditor has.
     Raises ConfigError if something cannot be read: that is no verdict.
     """
     return audit_bundles(
-        bundles, charter_bytes, charter_digest_hex,
-        jobs=jobs, quick=quick, pins=pins, tokens=tokens, payloads=payloads,
-    ).report  # fmt: skip
+        bundles, charter_bytes, charter_digest_hex, jobs=jobs, quick=quick, brought=brought
+    ).report
 
 
 def audit_bundles(
@@ -84,15 +109,12 @@ def audit_bundles(
     *,
     jobs: int = 1,
     quick: bool = False,
-    pins: Sequence[Path] = (),
-    tokens: Sequence[Path] = (),
-    payloads: Path | None = None,
+    brought: Brought = NOTHING,
 ) -> Audited:
     """Do the same for those who go on to read the logs."""
-    recomputation = None if payloads is None else load_recomputation()
+    recomputation = None if brought.payloads is None else load_recomputation()
     opened = open_bundles(bundles, charter_bytes, charter_digest_hex)
-    supplied = (*opened.supplied, *_named(len(pins), "pin"), *_named(len(tokens), "token"))
-    supplied += ("payloads",) if payloads is not None else ()
+    supplied = (*opened.supplied, *brought.names())
     if opened.charter is None or opened.roster is None:
         report = Report(
             charter_digest=opened.charter_digest, members=0, tolerated=0, quorum=0, counts={},
@@ -102,17 +124,27 @@ def audit_bundles(
         return Audited(opened=opened, report=report)
     audit = run_audit(opened.charter, opened.roster, opened.paths, jobs=jobs, quick=quick)
     recomputed = Recomputed()
-    if payloads is not None and recomputation is not None:
-        recomputed = recompute(audit, payloads, recomputation)
-        notes = recomputed.notes
-    else:
-        notes = ("payloads (--recompute) were not supplied, so no merge was recomputed (step 20)",)
+    if brought.payloads is not None and recomputation is not None:
+        recomputed = recompute(audit, brought.payloads, recomputation)
     rosters = rosters_of(opened.bundles, opened.charter, opened.roster)
-    anchors = steps_16_to_18(opened.bundles, rosters, audit.audited(), pins=pins, tokens=tokens)
-    missing = (*opened.missing, *recomputed.missing)
-    findings = (*opened.findings, *recomputed.findings)
-    report = audit.report(missing, supplied, findings, anchors, notes)
+    anchors = steps_16_to_18(
+        opened.bundles, rosters, audit.audited(), pins=brought.pins, tokens=brought.tokens
+    )
+    findings = [*opened.findings, *recomputed.findings]
+    if brought.reputation is not None:
+        findings += step_19_reputation(audit, opened.roster, brought.reputation)
+    notes = (*(recomputed.notes if recomputation is not None else ()), *_not_brought(brought))
+    report = audit.report(
+        (*opened.missing, *recomputed.missing), supplied, findings, anchors, notes
+    )
     return Audited(opened=opened, report=report, audit=audit)
+
+
+def _not_brought(brought: Brought) -> Iterator[str]:
+    if brought.reputation is None:
+        yield "no reputation was claimed (--reputation), so none was compared (step 19)"
+    if brought.payloads is None:
+        yield "payloads (--recompute) were not supplied, so no merge was recomputed (step 20)"
 
 
 def open_bundles(

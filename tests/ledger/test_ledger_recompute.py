@@ -14,7 +14,7 @@ from ledger import cli, recompute
 from ledger.errors import ConfigError, PeerError
 from ledger.recompute import MergeInput, load_recomputation
 from ledger.record import Aggregation, Codec, Kind, Record, Rule, Verified
-from ledger.verify import verify_bundles
+from ledger.verify import Brought, verify_bundles
 from swarm.audit_recompute import LearningRecomputation
 from swarm.learning.aggregation import weighted_mean
 from swarm.learning.moments import local_moments, merge_moments
@@ -78,7 +78,7 @@ class Learned(Federation):
 def found(federation: Learned, bundle: Path) -> list[tuple[int, str, int | None]]:
     report = verify_bundles(
         [federation.bundle(bundle)], federation.charter_bytes, federation.charter.digest_hex,
-        payloads=federation.payloads,
+        brought=Brought(payloads=federation.payloads),
     )  # fmt: skip
     return [(one.step, one.error.code, one.error.author) for one in report.findings]
 
@@ -130,7 +130,7 @@ def test_absent_payloads_are_missing_evidence_and_no_refusal(tmp_path: Path) -> 
     min(federation.payloads.glob("*.1")).unlink()
     report = verify_bundles(
         [federation.bundle(tmp_path / "bundle")], None, federation.charter.digest_hex,
-        payloads=federation.payloads,
+        brought=Brought(payloads=federation.payloads),
     )  # fmt: skip
     assert report.exit_status == 3
     assert report.missing == ("payloads of 1 contributions, so 1 merges were not recomputed",)
@@ -195,11 +195,11 @@ def test_a_payload_folder_that_cannot_be_read_is_no_verdict(tmp_path: Path) -> N
     federation.play_both()
     bundle = federation.bundle(tmp_path / "bundle")
     with pytest.raises(ConfigError, match="nowhere"):
-        verify_bundles([bundle], payloads=tmp_path / "nowhere")
+        verify_bundles([bundle], brought=Brought(payloads=tmp_path / "nowhere"))
     path = min(federation.payloads.glob("*.1"))
     good = path.read_bytes()
     path.unlink()
     (tmp_path / "real").write_bytes(good)
     path.symlink_to(tmp_path / "real")
     with pytest.raises(ConfigError, match="Too many levels of symbolic links"):
-        verify_bundles([bundle], payloads=federation.payloads)
+        verify_bundles([bundle], brought=Brought(payloads=federation.payloads))

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger_cases import CASES, Case, small
@@ -9,7 +10,7 @@ from ledger_factory import Federation
 
 from ledger.audit_log import LogAudit
 from ledger.report import Report
-from ledger.verify import STEPS, verify_bundles
+from ledger.verify import STEPS, Brought, verify_bundles
 
 
 def write(case: Case, directory: Path) -> list[Path]:
@@ -24,14 +25,14 @@ def write(case: Case, directory: Path) -> list[Path]:
     return bundles
 
 
-def brought(case: Case, directory: Path) -> dict[str, list[Path]]:
-    """Write what the auditor brings besides bundles, as arguments of verify_bundles."""
-    arguments = {}
+def brought(case: Case, directory: Path) -> Brought:
+    """Write what the auditor brings besides bundles."""
+    arguments: dict[str, Any] = {}
     for name, files in (("pins", case.pins), ("tokens", case.tokens)):
         arguments[name] = [directory / f"{name}{number}" for number in range(len(files))]
         for path, data in zip(arguments[name], files, strict=True):
             path.write_bytes(data)
-    return arguments
+    return Brought(**arguments)
 
 
 def found(report: Report) -> list[tuple[int, str]]:
@@ -42,7 +43,7 @@ def found(report: Report) -> list[tuple[int, str]]:
 def test_each_case_gets_its_own_verdict_and_code(name: str, tmp_path: Path) -> None:
     case = CASES[name]()
     bundles = write(case, tmp_path)
-    report = verify_bundles(bundles, case.charter, case.digest, **brought(case, tmp_path))
+    report = verify_bundles(bundles, case.charter, case.digest, brought=brought(case, tmp_path))
     assert found(report) == sorted(case.expected), report.to_text()
     assert report.verdict == ("REFUTED" if case.expected else "VERIFIED")
     assert case.expected or len(report.missing) == case.missing
@@ -57,9 +58,9 @@ def test_the_quick_look_and_the_steps_agree(
     case = CASES[name]()
     bundles = write(case, tmp_path)
     more = brought(case, tmp_path)
-    quick = verify_bundles(bundles, case.charter, case.digest, **more)
+    quick = verify_bundles(bundles, case.charter, case.digest, brought=more)
     monkeypatch.setattr(LogAudit, "_accepts", lambda *_: False)
-    slow = verify_bundles(bundles, case.charter, case.digest, **more)
+    slow = verify_bundles(bundles, case.charter, case.digest, brought=more)
     assert slow.to_json() == quick.to_json()
 
 

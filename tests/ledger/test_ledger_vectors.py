@@ -13,7 +13,7 @@ from ledger.charter import charter_net
 from ledger.errors import VerificationError
 from ledger.keys import Signer, derive
 from ledger.record import open_record, parse_envelope
-from ledger.verify import verify_bundles
+from ledger.verify import Brought, verify_bundles
 from ledger.weights import weights_micro
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -89,12 +89,14 @@ def test_bundles(row: dict[str, Any], tmp_path: Path) -> None:
             path = paths[-1] / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes.fromhex(data))
-    more: dict[str, list[Path]] = {"pins": [], "tokens": []}
+    more: dict[str, Any] = {"pins": [], "tokens": []}
     for kind, brought in more.items():
         for number, data in enumerate(row.get(kind, ())):
             brought.append(tmp_path / f"{kind}{number}")
             brought[-1].write_bytes(bytes.fromhex(data))
-    report = verify_bundles(paths, bytes.fromhex(row["charter"]), row["charter_digest"], **more)
+    report = verify_bundles(
+        paths, bytes.fromhex(row["charter"]), row["charter_digest"], brought=Brought(**more)
+    )
     assert (report.anchored, report.timestamped) == (
         row.get("anchored", 0),
         row.get("timestamped", 0),
