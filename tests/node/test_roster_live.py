@@ -8,7 +8,7 @@ import trio
 
 from ledger.bundle import export_bundle
 from ledger.charter import Charter
-from ledger.errors import VerificationError
+from ledger.errors import PeerError
 from ledger.fork import Cut
 from ledger.keys import Signer, derive
 from ledger.record import NO_ID
@@ -94,7 +94,6 @@ def agreed(swarm: Swarm, at: int) -> int:
 
 def test_a_new_hospital_joins_a_running_swarm_and_is_merged(tmp_path: Path) -> None:
     charter, sites = swarm_of(4, rounds=6)
-    _, five = swarm_of(5, rounds=6)
     identity = identity_of(1, 4)
     seen = {}
 
@@ -124,7 +123,6 @@ def test_a_new_hospital_joins_a_running_swarm_and_is_merged(tmp_path: Path) -> N
         await until(lambda: versions(swarm, range(5)) == {1})
         await swarm.ended[4].wait()
 
-    _ = five
     outcome = simulate(charter=charter, sites=sites, directory=tmp_path, seed=SEED, faults=faults)
     assert not outcome.failures, outcome.failures
     swarm = seen["swarm"]
@@ -219,6 +217,5 @@ def test_messages_about_the_roster_are_read_strictly() -> None:
     assert decode_roster_request(encode_roster_request(bytes(32))) == bytes(32)
     assert decode_roster_reply(encode_roster_reply([b"a", b"b"])) == (b"a", b"b")
     for data in (b"", b"\x93\x01\x01\x01", b"\x92\x02\xc4\x01a", encode_roster_reply([b"a"])):
-        with pytest.raises(Exception, match=r"."):
+        with pytest.raises(PeerError):
             decode_roster_request(data)
-    assert VerificationError
