@@ -1,4 +1,4 @@
-"""Messages about the roster: canonical bytes, nothing believed. Spec: docs/wire.md §3.6.
+"""Messages about the roster: canonical bytes, nothing believed. Spec: docs/wire.md §4.4.
 
 Whoever asks names the roster that it has; the answer is the updates after it, oldest first.
 """
