@@ -47,6 +47,7 @@ def ledger_outcome(
         exit_status=exit_status,
         records=int(report.get("records", 0)),
         final=int(report.get("final", 0)),
+        anchored=int(report.get("anchored", 0)),
         kinds=_kinds(report),
         missing=tuple(map(str, report.get("missing", ()))),
         findings=tuple(map(_finding, report.get("findings", ()))),

@@ -88,12 +88,13 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerOutcome:
-    """What the auditor says. kinds: kind → (records, final)."""
+    """What the auditor says. kinds: kind → (records, final). anchored: under a quorum's checkpoint."""
 
     verdict: str
     exit_status: int
     records: int
     final: int
+    anchored: int
     kinds: dict[str, tuple[int, int]]
     missing: tuple[str, ...]
     findings: tuple[str, ...]

@@ -194,6 +194,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             "verdict": outcome.ledger.verdict,
             "records": outcome.ledger.records,
             "final": outcome.ledger.final,
+            "anchored": outcome.ledger.anchored,
             "bundles": list(outcome.ledger.bundles),
             "charter": outcome.ledger.charter,
             "charter_digest": outcome.ledger.charter_digest,

@@ -22,7 +22,11 @@ def print_summary(console: Console, outcome: Outcome, *, report: Path) -> None:
     ledger = outcome.ledger
     facts = [
         ("rounds agreed", f"{outcome.rounds_agreed} of {outcome.rounds}, {_digests(outcome)}"),
-        ("audit", f"{ledger.verdict}: {ledger.records} records, {ledger.final} final"),
+        (
+            "audit",
+            f"{ledger.verdict}: {ledger.records} records, {ledger.final} FINAL, "
+            f"{ledger.anchored} ANCHORED",
+        ),
         ("charter", ledger.charter_digest),
         ("report", str(report)),
         ("time", f"{outcome.wall_s:.0f} s"),

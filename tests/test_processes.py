@@ -116,6 +116,7 @@ def test_each_hospital_dies_in_turn_and_no_completed_round_is_lost(hospitals: Ho
         charter_digest=hospitals.digest,
     )
     assert ledger.verdict == "VERIFIED"
+    assert ledger.anchored == ledger.records
 
 
 def test_the_others_finish_without_the_dead_one_which_catches_up_from_those_who_linger(

@@ -54,6 +54,7 @@ def test_the_auditor_counts_kinds_and_finality(run: Finished) -> None:
     assert ledger.final == sum(final for _, final in ledger.kinds.values())
     assert ledger.kinds["OPEN"] == (MEMBERS, MEMBERS)
     assert 0 < ledger.final < ledger.records
+    assert ledger.anchored == 0, "these bundles bring no checkpoint"
 
 
 def test_who_was_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
