@@ -111,10 +111,7 @@ def _show(options: argparse.Namespace) -> int:
     record = record_at(paths, place, roster)
     accepted = {(one.author, one.epoch): one for one in audited.report.logs}
     log = accepted[place.author, place.epoch]
-    if place.seq >= log.records:
-        state = "REFUSED by the audit"
-    else:
-        state = "FINAL" if place.seq <= log.final_seq else "SIGNED"
+    state = log.state_of(place.seq)
     covers = first_covers(paths, place, roster)
     names = {one.index: one.name for one in roster.members}
     if options.json:

@@ -25,6 +25,7 @@ from .verify import Audited
 Log: TypeAlias = tuple[int, int]
 Series: TypeAlias = dict[int, dict[int, list[tuple[int, MetricValue]]]]  # metric → member → rounds
 
+STATES: Final = ("SIGNED", "FINAL", "ANCHORED", "TIMESTAMPED")
 REPLAYED_MAX: Final = 100_000  # records; the replay holds all of them at once
 
 
@@ -52,12 +53,10 @@ class Dossier:
         return final
 
     def state_of(self, result: Result) -> str:
-        """Return the state of a result: FINAL once one record that states it is."""
-        final = {(log.author, log.epoch): log.final_seq for log in self.report.logs}
-        is_final = any(
-            place.seq <= final.get((place.author, place.epoch), -1) for place in result.records
-        )
-        return "FINAL" if is_final else "SIGNED"
+        """Return the highest state of a record that states this result."""
+        logs = {(log.author, log.epoch): log for log in self.report.logs}
+        states = (logs[one.author, one.epoch].state_of(one.seq) for one in result.records)
+        return max(states, key=STATES.index)
 
     def state_names(self) -> list[str]:
         """Return the states that the report counts."""
@@ -65,10 +64,19 @@ class Dossier:
 
     @property
     def anchored_note(self) -> str:
-        """Return what is said about states that this report does not count."""
-        known = self.state_names()
-        missing = [one.upper() for one in ("anchored", "timestamped") if one not in known]
-        return f"No record was checked for {' or '.join(missing)}." if missing else ""
+        """Return what is said about the two states that need files beside the logs."""
+        report = self.report
+        if not report.anchored:
+            return "No record lies under a checkpoint that a quorum has cosigned (ANCHORED)."
+        text = (
+            f"{report.anchored:,} records are ANCHORED: they lie under a checkpoint of their log that "
+            f"{report.quorum} members cosigned. "
+        )
+        if report.timestamped:
+            return (
+                f"{text}For {report.timestamped:,} of them a time stamp of an authority says when."
+            )
+        return f"{text}None is TIMESTAMPED."
 
     def metric_series(self) -> Series:
         """Return every metric of every member, round by round."""
@@ -95,8 +103,8 @@ class Dossier:
             "measured its own and signed it."
         )
         yield (
-            "When anything happened: clocks are claims. The order is proved only where one record "
-            "acknowledges another."
+            "When anything happened: clocks are claims, except for the latest time that a time stamp "
+            "gives (TIMESTAMPED). The order is proved only where one record acknowledges another."
         )
         yield (
             "That nothing was left out that nobody else ever saw: a record shown to no one, and the end "

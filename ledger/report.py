@@ -49,6 +49,16 @@ class LogSummary:
     timestamped: int = 0
     head_id: bytes
 
+    def state_of(self, seq: int) -> str:
+        """Return the highest state of one of its records."""
+        if seq >= self.records:
+            return "REFUSED by the audit"
+        if seq < self.timestamped:
+            return "TIMESTAMPED"
+        if seq < self.anchored:
+            return "ANCHORED"
+        return "FINAL" if seq <= self.final_seq else "SIGNED"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:

@@ -365,17 +365,20 @@ def _sources(dossier: Dossier) -> Iterator[str]:
     rule = f"{charter.aggregation.rule}, weights by {charter.aggregation.weighting}"
     cap = charter.aggregation.share_cap
     yield f"Model {escape(charter.model.name)}; merged by {escape(rule)}, share cap {cap:g}</p>"
+    head = ("Log", "Hospital", "Records", "Final up to", "Anchored", "Timestamped", "Head")
     rows = [
         (
             f"{log.author}/{log.epoch}",
             _name(dossier, log.author),
             f"{log.records:,}",
             f"{log.final_seq}" if log.final_seq >= 0 else "none",
+            f"{log.anchored:,}",
+            f"{log.timestamped:,}",
             f"<code>{log.head_id.hex()}</code>",
         )
         for log in report.logs
     ]
-    yield from _table(("Log", "Hospital", "Records", "Final up to", "Head"), rows, "text2 heads")
+    yield from _table(head, rows, "text2 heads")
     codecs = sorted({one.codec for told in _told(dossier) for one in told.offers})
     if codecs:
         yield f'<p class="small">Codecs: {", ".join(Codec(one).name for one in codecs)}.</p>'
