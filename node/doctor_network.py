@@ -17,7 +17,7 @@ from ledger.store import Store
 from node.config import SiteConfig
 from node.findings import Finding, fail, ok, warn
 from node.identity import Identity
-from node.network import REQUEST_BYTES_MAX, SYNC_PROTOCOL, Peer
+from node.network import REQUEST_BYTES_MAX, SYNC_PROTOCOL, OtherFederationError, Peer
 from node.telemetry import get_log
 from swarm.protocol.messages import Heads, Hello, decode_sync_reply, encode_sync_request
 
@@ -100,6 +100,7 @@ class _Visit:
     own: int
     peers: list[Peer]
     skews_s: dict[int, float] = field(default_factory=dict)
+    foreign: set[int] = field(default_factory=set)
 
     async def compare(self) -> None:
         """Fill ``skews_s``; whoever does not answer in time is missing there."""
@@ -139,6 +140,9 @@ class _Visit:
                 timeout_s=DIAL_TIMEOUT_S,
             )
             theirs_ms = decode_sync_reply(reply).hello.time_ms
+        except OtherFederationError:
+            self.foreign.add(peer)
+            return
         except (UnavailableError, PeerError):
             return
         half_way_ms = (trio.current_time() - asked_s) * 500
@@ -155,10 +159,17 @@ class _Visit:
     def findings(self) -> Iterator[Finding]:
         """One line for each member that was asked."""
         for peer in self.peers:
-            if peer.index not in self.skews_s:
+            if peer.index in self.foreign:
+                yield fail(
+                    "charter",
+                    f"{peer.name} holds another one",
+                    "compare `swarm-node charter digest` at both sites",
+                )
+            elif peer.index not in self.skews_s:
                 yield warn(
                     "clock", f"{peer.name} did not tell the time", "run the doctor again later"
                 )
+            if peer.index not in self.skews_s:
                 continue
             skew_s = self.skews_s[peer.index]
             said = f"{peer.name}'s is {spelt(abs(skew_s))} {'ahead' if skew_s > 0 else 'behind'}"

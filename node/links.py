@@ -16,6 +16,7 @@ from node.network import EventLog, Peer
 
 _SETTLED_S: Final = 5.0
 """A connection that lasted so long starts the back-off anew."""
+_REFUSALS_TOLD: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +49,25 @@ class Link:
     log: EventLog
     last_seen_s: float | None = None
     _was_up: bool = False
+    _refusals: int = 0
     _changed: trio.Event = field(default_factory=trio.Event)
 
     def heard(self) -> None:
         """Note that the peer gave a sign of life."""
         self.last_seen_s = trio.current_time()
+
+    def understood(self) -> None:
+        """Note that the peer speaks for this federation."""
+        self._refusals = 0
+
+    def refused(self) -> None:
+        """Note that the peer speaks for another; said once, and not for one that still starts."""
+        self._refusals += 1
+        if self._refusals == _REFUSALS_TOLD:
+            self.log.warning(
+                "other_charter", peer=self.peer.index, name=self.peer.name,
+                hint="compare `swarm-node charter digest` at both sites",
+            )  # fmt: skip
 
     def changed(self) -> None:
         """Note that a connection came or went: log, and wake who waits."""

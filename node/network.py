@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from ledger.errors import UnavailableError
+
 RECORDS_PROTOCOL: Final = "/swarm/records/1"
 """The gossip topic: signed records, small and many."""
 SYNC_PROTOCOL: Final = "/swarm/sync/1"
@@ -37,6 +39,10 @@ GOSSIP_QUEUE_MAX: Final = 256
 """Gossip messages that wait for the handler; what comes on top is dropped."""
 SERVING_MAX: Final = 16
 """Requests of one peer that are handled at once; one more gets UnavailableError."""
+
+
+class OtherFederationError(UnavailableError):
+    """A member answers, but speaks for another charter: one of the two holds the wrong file."""
 
 
 class TaskStatus(Protocol):

@@ -80,9 +80,11 @@ from node.network import (
     REQUEST_BYTES_MAX,
     REQUEST_PROTOCOLS,
     SERVING_MAX,
+    SYNC_PROTOCOL,
     TASK_STATUS_IGNORED,
     EventLog,
     Handlers,
+    OtherFederationError,
     Peer,
     TaskStatus,
     Traffic,
@@ -748,7 +750,13 @@ class Libp2pNetwork:
             if opening.stream is not None:
                 await _reset(opening.stream)
             raise
+        if protocol == SYNC_PROTOCOL and opening.stream is not None:
+            self._links[peer].understood()
         if opening.stream is None:
+            # Protocol names hold the charter's digest, and every version knows this one.
+            if protocol == SYNC_PROTOCOL and opening.error and _is_unknown_there(opening.error):
+                self._links[peer].refused()
+                raise OtherFederationError(f"{self._peers[peer].name} holds another charter")
             reason = _short(opening.error) if opening.error else "no answer"
             raise UnavailableError(f"{self._peers[peer].name}: no stream ({reason})")
         return opening.stream
@@ -916,6 +924,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _is_unknown_there(error: BaseException) -> bool:
+    return any("protocols not supported" in str(cause) for cause in _causes(error))
 
 
 def _short(error: BaseException) -> str:

@@ -240,6 +240,22 @@ def test_the_doctor_of_another_site_dials_a_running_node_and_compares_clocks(
     assert not (berta.parent / "ledger.db").exists()
 
 
+def test_the_doctor_tells_that_a_running_node_holds_another_charter(
+    waiting: tuple[Site, subprocess.Popen[str]],
+) -> None:
+    site, _ = waiting
+    berta = Site(site.directory.parent / "berta", 0)
+    before = berta.charter.read_text()
+    try:
+        berta.charter.write_text(before + "# one byte is enough\n")
+        done = run_command("doctor", "--config", berta.config)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "ok    dial: Anna answers" in done.stdout
+        assert "FAIL  charter: Anna holds another one — compare" in done.stdout
+    finally:
+        berta.charter.write_text(before)
+
+
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     import socket
 

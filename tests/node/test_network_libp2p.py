@@ -43,7 +43,13 @@ from test_network_contract import gossip_works
 
 from ledger.errors import ConfigError, UnavailableError
 from node.links import Timing
-from node.network import FETCH_PROTOCOL, RECORDS_PROTOCOL, Peer
+from node.network import (
+    FETCH_PROTOCOL,
+    RECORDS_PROTOCOL,
+    SYNC_PROTOCOL,
+    OtherFederationError,
+    Peer,
+)
 from node.network_libp2p import Libp2pNetwork, peer_id_text, probe_member
 
 TOPIC = f"{RECORDS_PROTOCOL}/{NET.hex()}"
@@ -103,14 +109,14 @@ async def test_a_member_of_another_federation_with_the_same_keys_hears_nothing()
         await members[1].stop()
         port = free_port()
         peers = peers_on([int(members[0].network.listening()[0].split("/")[-1]), port])
-        other = Service()
+        other, log = Service(), Log()
         network = Libp2pNetwork(
             own_index=1,
             network_seed=seeds(2)[1],
             listen=peers[1].addresses,
             peers=peers,
             net=bytes(32),
-            log=Log(),
+            log=log,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(network.run, other)
@@ -121,6 +127,11 @@ async def test_a_member_of_another_federation_with_the_same_keys_hears_nothing()
             with pytest.raises(UnavailableError, match="no stream"):
                 await network.request(0, FETCH_PROTOCOL, b"x", reply_bytes_max=9, timeout_s=5)
             assert not other.gossip
+            for asked in range(4):
+                with pytest.raises(OtherFederationError, match="holds another charter"):
+                    await network.request(0, SYNC_PROTOCOL, b"x", reply_bytes_max=9, timeout_s=5)
+                # A peer that still starts may refuse once; one that goes on is told once.
+                assert len(log.named("other_charter")) == (asked >= 1)
             nursery.cancel_scope.cancel()
 
 
