@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ledger.bundle import ROSTERS_NAME, read_bundle
 from ledger.charter import CHARTER_BYTES_MAX, Charter, load_charter, load_members
@@ -41,9 +41,6 @@ from node.identity import admin_signer, load_identity, read_seed
 
 if TYPE_CHECKING:
     from node.config import SiteConfig
-
-INBOX_MAX: Final = 64
-"""Files that a node looks at in its inbox; more than one at a time is unusual."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
