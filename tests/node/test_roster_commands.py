@@ -205,3 +205,30 @@ def test_what_is_no_update_or_impossible_is_one_line(
 def test_the_roster_commands_start_without_torch() -> None:
     done = run_command("roster", "propose", "--help")
     assert done.returncode == 0
+
+
+def test_a_newcomer_learns_every_update_from_a_bundle(
+    sites: list[Site], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anna, berta, carla, _ = sites
+    config = ["--config", str(anna.config)]
+    block = init(tmp_path / "emma", "Emma")
+    for number, change in enumerate((["remove", "Dora"], ["add", "--member", str(block)])):
+        file = tmp_path / f"{number}.update"
+        assert call(["roster", "propose", *change, "--out", str(file), *config]) == 0
+        for site in (anna, berta, carla):
+            command = ["roster", "sign", str(file), "--admin-seed", str(admin(site))]
+            assert call([*command, *config]) == 0
+        assert call(["roster", "submit", str(file), *config]) == 0
+    assert call(["export", str(tmp_path / "bundle"), *config]) == 0
+    emma = tmp_path / "emma"
+    (emma / "charter.toml").write_bytes(anna.charter.read_bytes())
+    site = (emma / "site.toml").read_text()
+    (emma / "site.toml").write_text(site.replace("# source =", "source ="))
+    capsys.readouterr()
+    submit = ["roster", "submit", str(tmp_path / "bundle"), "--config", str(emma / "site.toml")]
+    assert call(submit) == 0, capsys.readouterr().err
+    assert "roster 2: Anna, Berta, Carla, Emma" in capsys.readouterr().out
+    with Store.open(emma / "ledger.db", read_only=True) as store:
+        roster = load_roster(store, load_charter(anna.charter.read_bytes()))
+    assert own_place(roster, load_identity(SitePaths(emma))).author == 4
