@@ -143,7 +143,7 @@ def stored_status(config: "SiteConfig") -> Status:
         pid=None,
         phase="done" if own in book.closed else "stopped",
         round=min(last.value.round, charter.rounds.rounds) if last else 0,
-        waiting_for="the node does not run: swarm-node run",
+        waiting_for="" if own in book.closed else "the node does not run: swarm-node run",
         model_digest=model[1].hex() if model else None,
         bytes_sent=None,
         bytes_received=None,

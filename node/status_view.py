@@ -18,13 +18,15 @@ Status = Mapping[str, Any]
 
 WORDS: Final = ("registered", "configured", "training", "merged")
 NONE: Final = "–"
+_UNBOUNDED: Final = Console(width=10_000)
 PLAIN_WIDTH: Final = 132
 """Columns where nobody looks at a terminal: no line is broken for want of room."""
 
 
 def show(status: Status) -> None:
     """Print one status."""
-    _console().print(render(status))
+    console = _console()
+    console.print(render(status, width=console.width))
 
 
 def show_forever(
@@ -46,10 +48,10 @@ def show_forever(
                 sys.stdout.flush()
             last = line
             sleep(interval_s)
-    with Live(render(read()), console=console, auto_refresh=False) as live:
+    with Live(render(read(), width=console.width), console=console, auto_refresh=False) as live:
         while True:
             sleep(interval_s)
-            live.update(render(read()), refresh=True)
+            live.update(render(read(), width=console.width), refresh=True)
 
 
 def headline(status: Status) -> str:
@@ -66,8 +68,8 @@ def headline(status: Status) -> str:
     return ", ".join(parts)
 
 
-def render(status: Status) -> Group:
-    """Lay a status out: headline, members, traffic."""
+def render(status: Status, *, width: int = PLAIN_WIDTH) -> Group:
+    """Lay a status out for so many columns: headline, members, traffic."""
     running = f"running, process {status['pid']}" if status["running"] else "not running"
     heading = Text(f"{status['site']} in {status['federation']} ({running})", style="bold")
     lines = [heading, Text(headline(status))]
@@ -75,17 +77,37 @@ def render(status: Status) -> Group:
         lines.append(
             Text(f"agreed model of round {status['agreed_round']}: {status['result_digest']}")
         )
+    footer = (
+        f"sent {size(status['bytes_sent'])}, received {size(status['bytes_received'])}, "
+        f"memory {_number(status['peak_memory_mb'], 'MB')}"
+    )
+    table = _table(status)
+    # A table that does not fit would cut names and headings off.
+    fits = _UNBOUNDED.measure(table).maximum <= width
+    members = table if fits else _lines(status)
+    return Group(*lines, Text(), members, Text(), *([Text(footer)] if status["running"] else []))
+
+
+def _lines(status: Status) -> Text:
+    lines = []
+    for member in status["members"]:
+        index, name, *_, seen, round_, patients, weight = _row(member)
+        words = [word if member[word] else f"not {word}" for word in WORDS]
+        if not member["self"] and member["connected"] is not None:
+            words.append("connected" if member["connected"] else "not connected")
+        lines.append(f"{index}  {name}: {', '.join(words)}")
+        lines.append(f"   seen {seen}, round {round_}, patients {patients}, weight {weight}")
+    return Text("\n".join(lines))
+
+
+def _table(status: Status) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "member", *WORDS, "connected", "seen", "round", "patients", "weight"):
         right = column in ("seen", "round", "patients", "weight")
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for member in status["members"]:
         table.add_row(*_row(member))
-    footer = (
-        f"sent {size(status['bytes_sent'])}, received {size(status['bytes_received'])}, "
-        f"memory {_number(status['peak_memory_mb'], 'MB')}"
-    )
-    return Group(*lines, Text(), table, Text(), *([Text(footer)] if status["running"] else []))
+    return table
 
 
 def size(bytes_count: int | None) -> str:

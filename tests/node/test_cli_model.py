@@ -56,6 +56,7 @@ def test_the_model_says_where_it_comes_from(
         names = set(opened.keys())
     assert metadata["round"] == "3"
     assert metadata["digest"] == status["result_digest"]
+    assert (status["phase"], status["waiting_for"]) == ("done", "")
     assert metadata["federation"] == "test"
     assert metadata["charter_digest"] == status["charter_digest"]
     (participant,) = json.loads(metadata["participants"])

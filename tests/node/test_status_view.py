@@ -1,9 +1,11 @@
 """A status reads at a glance, running or not."""
 
 import json
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from node.status_view import ago, headline, render, show, show_forever, size
 
@@ -40,6 +42,16 @@ def test_the_four_words_the_wait_and_the_traffic_are_shown(
         "sent 1.2 MB, received 999 B, memory 301 MB",
     ):  # fmt: skip
         assert expected in shown
+
+
+def test_a_narrow_terminal_cuts_nothing_off() -> None:
+    console = Console(width=80, record=True, markup=False, highlight=False, file=StringIO())
+    console.print(render(status(), width=console.width))
+    shown = console.export_text()
+    assert "…" not in shown
+    assert "0  [red]Anna (this site): registered, configured, not training, merged" in shown
+    assert "1  Berta: registered, not configured, not training, not merged, not connected" in shown
+    assert "seen –, round 6, patients 1,400, weight 62.5 %" in shown
 
 
 def test_what_is_not_known_is_a_dash_not_a_zero(capsys: pytest.CaptureFixture[str]) -> None:
