@@ -171,6 +171,23 @@ def test_readers_read_while_another_process_writes(tmp_path: Path) -> None:
         writer.kill()
 
 
+def test_what_a_roster_update_cuts_is_not_missed_at_the_next_start(
+    tmp_path: Path, federation: Federation
+) -> None:
+    path = tmp_path / "ledger.db"
+    with Store.open(path) as store:
+        store.append(federation.records())
+        store.cut({(1, 0): 2}, state={"roster": b"1"})
+        before = store.heads()
+        assert before[1, 0].next_seq == 2
+    for read_only in (True, False):
+        with Store.open(path, read_only=read_only) as store:
+            assert store.heads() == before
+            assert store.state_get("roster") == b"1"
+    with Store.open(path) as store:
+        assert len(store.append(federation.logs[1])) == 5
+
+
 def test_a_full_disk_is_a_store_error_and_loses_nothing(tmp_path: Path) -> None:
     with start_writer(tmp_path / "ledger.db", file_bytes_max=300_000) as writer:
         output = writer.communicate()[0].splitlines()

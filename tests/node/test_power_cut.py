@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from storage_program import SIGNED
-from strace_harness import Laboratory, laboratory
+from strace_harness import Laboratory, laboratory, quick_directory
 from trace_replay import ARGUMENTS, Call, Disk, calls
 
 from ledger.errors import StoreError
@@ -30,12 +30,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
         yield lab
 
 
-def cuts(
-    lab: Laboratory, tmp_path: Path, level: str
-) -> Iterator[tuple[Path, dict[int, bytes], str]]:
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Path]:
+    with quick_directory(tmp_path) as directory:
+        yield directory
+
+
+def cuts(lab: Laboratory, quick: Path, level: str) -> Iterator[tuple[Path, dict[int, bytes], str]]:
     """Yield what each power cut leaves, and which records had been sent by then."""
     print(f"seed {SEED}")  # noqa: T201
-    live, left = tmp_path / "live", tmp_path / "left"
+    live, left = quick / "live", quick / "left"
     live.mkdir()
     run = lab.run(live, ARGUMENTS, what=level)
     assert run.end == "done", run.end
@@ -74,9 +78,9 @@ def start(directory: Path) -> None:
         HighWater.checked(store, net=net, author=0, epoch=0)
 
 
-def test_what_was_sent_survives_a_power_cut_after_any_call(lab: Laboratory, tmp_path: Path) -> None:
+def test_what_was_sent_survives_a_power_cut_after_any_call(lab: Laboratory, quick: Path) -> None:
     count = 0
-    for directory, sent, where in cuts(lab, tmp_path, "FULL"):
+    for directory, sent, where in cuts(lab, quick, "FULL"):
         mark = HighWater(directory / "ledger.mark", bytes(32)).read()
         assert (mark.next_seq if mark else 0) >= len(sent), f"{where}: sent before it was marked"
         assert lost(directory, sent) == set(), where
@@ -89,11 +93,11 @@ def test_what_was_sent_survives_a_power_cut_after_any_call(lab: Laboratory, tmp_
 
 
 def test_with_less_than_full_synchronisation_records_are_lost_and_the_mark_says_so(
-    lab: Laboratory, tmp_path: Path
+    lab: Laboratory, quick: Path
 ) -> None:
     """Why the store insists on FULL; and that nobody signs again even if the disk itself cheats."""
     losses = 0
-    for directory, sent, where in cuts(lab, tmp_path, "NORMAL"):
+    for directory, sent, where in cuts(lab, quick, "NORMAL"):
         try:
             missing = lost(directory, sent)
         except StoreError:
