@@ -91,29 +91,45 @@ def export(
         Path, typer.Argument(metavar="DIR", help="A new directory for the bundle.")
     ],
     config: ConfigPath = SITE_DEFAULT,
+    payloads: Annotated[
+        bool,
+        typer.Option("--payloads", help="Also copy the models that it names, to DIR.payloads."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the ledger bundle for auditors; works while the node runs.
 
     The bundle holds the charter and everybody's signed records: no key, no model, no patient.
+    Payloads are models, which may reveal more: they go to a directory of their own.
 
     \b
-    Example:
+    Examples:
       swarm-node export bundle --config site.toml && swarm-audit verify bundle --charter charter.toml
+      swarm-node export bundle --payloads && swarm-audit verify bundle --recompute bundle.payloads
     """  # noqa: D301
     from ledger.bundle import export_bundle
     from ledger.store import Store
     from node.config import load_site_charter
+    from node.payload_export import export_payloads, payloads_beside
 
     site = open_site(config)
     charter = load_site_charter(site)
     _require_ledger(site.paths.ledger)
+    copied = None
     with Store.open(site.paths.ledger, read_only=True) as store:
         path = export_bundle(store, charter.source_bytes, directory)
+        if payloads:
+            copied = export_payloads(store, site.paths.blobs, payloads_beside(path))
     if as_json:
-        say_json({"bundle": str(path), "charter_digest": charter.digest_hex})
+        shown = {"bundle": str(path), "charter_digest": charter.digest_hex}
+        say_json(shown if copied is None else {**shown, "payloads": copied.to_json()})
     else:
         say(str(path))
+        if copied is not None:
+            say(str(copied.directory))
+            note(
+                f"{copied.copied} payloads copied; {copied.absent} that are named are not kept here"
+            )
         note(f"Auditors need the charter's digest from someone they trust: {charter.digest_hex}")
 
 
