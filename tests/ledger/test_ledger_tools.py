@@ -32,6 +32,7 @@ from ledger.note import key_id
 from ledger.prove import prove_inclusion
 from ledger.timestamp import build_request, check_token
 from ledger.tlog_proof import parse_inclusion
+from ledger.verify import Brought, verify_bundles
 
 Ask: TypeAlias = Callable[..., dict[str, Any]]
 
@@ -353,6 +354,22 @@ def test_openssl_stamps_and_verifies_a_checkpoint_file(
     with pytest.raises(VerificationError) as caught:
         check_token(reply, hashlib.sha256(other).digest())
     assert caught.value.code == "E_TIMESTAMP"
+
+
+def test_records_under_a_real_token_are_timestamped(
+    authority: Path, federation: Federation, tmp_path: Path
+) -> None:
+    data = cosigned(federation, 0, [0, 1, 2])
+    bundle = federation.bundle(tmp_path / "bundle")
+    (bundle / "checkpoints").mkdir()
+    (bundle / "checkpoints" / "0000-0000.txt").write_bytes(data)
+    reply = stamp(authority, build_request(hashlib.sha256(data).digest()), "bundle")
+    (tmp_path / "token.tsr").write_bytes(reply)
+    brought = Brought(tokens=[tmp_path / "token.tsr"])
+    report = verify_bundles([bundle], federation.charter_bytes, brought=brought)
+    assert report.verdict == "VERIFIED"
+    assert report.anchored == report.timestamped == len(federation.logs[0])
+    assert "openssl ts -verify" in report.missing[-1]
 
 
 def test_a_refusal_by_a_real_authority_is_no_token(authority: Path) -> None:

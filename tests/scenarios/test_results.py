@@ -30,7 +30,7 @@ def test_the_json_has_exactly_the_promised_keys(run: Finished) -> None:
             "samples", "weight_micro", "bytes_sent", "bytes_received",
         ]  # fmt: skip
     assert list(value["ledger"]) == [
-        "verdict", "records", "final", "bundles", "charter", "charter_digest",
+        "verdict", "records", "final", "anchored", "bundles", "charter", "charter_digest",
     ]  # fmt: skip
     assert len(value["ledger"]["bundles"]) == len(value["result_digests"]) == MEMBERS
 
