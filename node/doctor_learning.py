@@ -19,6 +19,8 @@ from swarm.learning.dataset import SiteData, Table, count_rows
 
 MICRO: Final = 1_000_000
 FEW_OF_A_CLASS: Final = 5
+TARGET_LARGE: Final = 3.0
+"""Root mean square of a regression's label from which plain gradient steps tend to diverge."""
 
 
 def check_learning(config: SiteConfig, charter: Charter) -> Iterator[Finding]:
@@ -37,6 +39,7 @@ def check_learning(config: SiteConfig, charter: Charter) -> Iterator[Finding]:
         f"{count_rows(data.validation)} to be measured on",
     )
     yield from _classes(charter.schema, data)
+    yield from _target(charter.schema, data)
     yield _one_step(config, charter, data)
 
 
@@ -54,6 +57,18 @@ def _classes(schema: Schema, data: SiteData) -> Iterator[Finding]:
         )
     else:
         yield ok("classes", f"{counts} training rows")
+
+
+def _target(schema: Schema, data: SiteData) -> Iterator[Finding]:
+    """Columns are standardised, a regression's label is not: euros or grams make steps explode."""
+    if schema.head != "regression" or not isinstance(data.train, Table):
+        return
+    if float(np.sqrt(np.mean(np.square(data.train.labels)))) > TARGET_LARGE:
+        yield warn(
+            "label",
+            f'"{schema.label}" is far from 1 here, and training on squared errors may diverge',
+            "agree on a larger unit (each site in data.query), or on a lower training.learning_rate",
+        )
 
 
 def _one_step(config: SiteConfig, charter: Charter, data: SiteData) -> Finding:

@@ -13,6 +13,7 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import Any, Final
 
+from ledger.canonical import UINT_MAX
 from ledger.charter import Charter
 from ledger.errors import ConfigError, PeerError, StoreError, UnavailableError
 from ledger.record import MetricId, MetricValue, Rule, open_record
@@ -72,6 +73,11 @@ class Measured:
     value: float
     low: float
     high: float
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the value stands for everything above what a record's integers hold."""
+        return self.value >= UINT_MAX / MICRO
 
     @classmethod
     def of(cls, metric: MetricValue) -> "Measured":

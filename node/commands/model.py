@@ -64,6 +64,7 @@ def evaluate(
         return
     say(f"{result.rows} rows, model of round {result.round}, digest {result.digest}")
     for metric in result.metrics:
-        say(
-            f"{metric.name:<10} {metric.value:8.4f}   95 % interval {metric.low:.4f} to {metric.high:.4f}"
-        )
+        interval = f"95 % interval {metric.low:.4f} to {metric.high:.4f}"
+        if metric.is_bound:
+            interval = "or more: larger than a ledger can say; the model has diverged, or the unit is small"
+        say(f"{metric.name:<10} {metric.value:8.4f}   {interval}")

@@ -62,9 +62,10 @@ def train(
             steps += 1
     parameters = flatten(module)
     if not np.isfinite(parameters).all():
+        unit = ", or the label's unit too small" if head == "regression" else ""
         raise ConfigError(
             "training.learning_rate: training diverged (parameters are no longer finite); "
-            f"{training.learning_rate} is too high for this site's data"
+            f"{training.learning_rate} is too high for this site's data{unit}"
         )
     return TrainResult(
         parameters=parameters,

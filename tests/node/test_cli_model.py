@@ -20,7 +20,10 @@ from site_factory import (
     write_patients,
 )
 
+from ledger.canonical import UINT_MAX
+from ledger.record import MetricId, MetricValue
 from node.cli import call
+from node.model_files import Measured
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,16 @@ def test_evaluate_refuses_what_does_not_fit(
         arguments = ["model", "evaluate", str(file), "--data", str(table), "--config", str(config)]
         assert call(arguments) == 2
         assert_one_line_error(capsys.readouterr().err, *words)
+
+
+def test_a_metric_beyond_what_a_ledger_holds_is_shown_as_a_bound() -> None:
+    most = UINT_MAX
+    at_most = MetricValue(metric=MetricId.MSE, micro=most, low_micro=most, high_micro=most, count=9)
+    assert Measured.of(at_most).is_bound
+    below = MetricValue(
+        metric=MetricId.MSE, micro=most - 1_000, low_micro=0, high_micro=most, count=9
+    )
+    assert not Measured.of(below).is_bound
 
 
 def test_evaluate_asks_for_no_patient_column_since_nothing_is_split(

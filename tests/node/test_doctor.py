@@ -159,6 +159,26 @@ def test_a_column_without_values_is_a_finding_until_the_site_says_that_it_never_
     assert any(one["level"] == "warn" and '"crp"' in one["what"] for one in findings)
 
 
+def test_a_regressions_label_in_a_small_unit_is_told_before_training_diverges(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "costs.csv"
+    rows = [f"{age},{100 * age}" for age in range(40, 90)]
+    table.write_text("age,cost\n" + "\n".join(rows) + "\n")
+    site = Site(tmp_path / "anna", 0)
+    init = ["init", str(site.directory), "--name", "Anna", "--data", str(table)]
+    assert call([*init, "--listen", "/ip4/127.0.0.1/tcp/4001"]) == 0
+    new = ["charter", "new", str(site.charter), "--federation", "costs", "--data", str(table)]
+    assert call([*new, "--label", "cost", "--rounds", "1", "--set=rounds.members_min=1"]) == 0
+    assert call(["charter", "add", str(site.charter), str(site.directory / "member.toml")]) == 0
+    status, findings = examine(site, capsys)
+    assert (status, levels(findings)["label"]) == (0, "warn")
+    site.edit("# query =", 'query = "SELECT * REPLACE (cost / 10000 AS cost) FROM data" #')
+    status, findings = examine(site, capsys)
+    assert status == 0
+    assert "label" not in levels(findings)
+
+
 def test_everything_that_is_wrong_is_told_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
