@@ -156,10 +156,13 @@ def closed_counts(store: Store, roster: Roster | None = None) -> dict[Log, int]:
         for signed in store.records():
             value: Any = unpack(signed.record_bytes)
             log, seq = (value[2], value[3]), value[4]
-            if seq < counts.get(log, 0) and any(
-                ref_seq >= counts.get((author, epoch), 0)
-                and not (roster and roster.is_void(author, epoch, ref_seq, by_version=value[6]))
-                for author, epoch, ref_seq in _references(value)
+            if seq < counts.get(log, 0) and (
+                any(
+                    ref_seq >= counts.get((author, epoch), 0)
+                    and not (roster and roster.is_void(author, epoch, ref_seq, by_version=value[6]))
+                    for author, epoch, ref_seq in _references(value)
+                )
+                or not _has_targets(store, value, counts)
             ):
                 counts[log] = seq
         if counts == before:
@@ -172,6 +175,19 @@ def _references(value: Any) -> Iterator[tuple[int, int, int]]:
     if value[7] == Kind.AGGREGATION:
         for author, epoch, seq, *_ in value[12][2]:
             yield author, epoch, seq
+
+
+def _has_targets(store: Store, value: Any, counts: Mapping[Log, int]) -> bool:
+    """Tell whether everything that a REVEAL scores is exported as well."""
+    if value[7] == Kind.EVALUATION_REVEAL:
+        for target_id, *_ in value[12][2]:
+            target = store.get(target_id)
+            if target is None:
+                return False
+            held: Any = unpack(target.record_bytes)
+            if held[4] >= counts.get((held[2], held[3]), 0):
+                return False
+    return True
 
 
 def _frames(store: Store, log: Log, count: int) -> Iterator[bytes]:

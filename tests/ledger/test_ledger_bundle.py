@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from ledger_cases import close, small
 from ledger_factory import Federation, frames, sign_bytes, write_bundle
+from reputation_records import opened
 
-from ledger.bundle import CHUNK_BYTES, FrameReader, log_name, read_bundle
+from ledger.bundle import CHUNK_BYTES, FrameReader, closed_counts, log_name, read_bundle
 from ledger.errors import ConfigError, VerificationError
 from ledger.record import SignedRecord, open_record, parse_envelope
+from ledger.store import Store
 from ledger.verify import verify_bundles
 
 
@@ -192,3 +194,17 @@ def test_many_aggregations_wait_for_their_inputs_without_being_looked_at_twice(
     bundle = federation.bundle(tmp_path / "bundle")
     report = verify_bundles([bundle], federation.charter_bytes, federation.charter.digest_hex)
     assert report.exit_status == 0
+
+
+def test_a_reveal_waits_for_an_export_that_has_what_it_scores(tmp_path: Path) -> None:
+    federation = opened(3)
+    offered = {i: federation.contribute(i, 1) for i in (1, 2)}
+    rows = federation.scores(offered, {1: 5, 2: 6})
+    federation.reveal(0, 1, rows, federation.commit(0, 1, rows).value.seq)
+    with Store.open(tmp_path / "ledger.db") as store:
+        store.append([*federation.logs[0], *federation.logs[1][:1], federation.logs[2][0]])
+        assert closed_counts(store) == {(0, 0): 2, (1, 0): 1, (2, 0): 1}
+        store.append(federation.logs[1][1:])
+        assert closed_counts(store)[0, 0] == 2
+        store.append(federation.logs[2][1:])
+        assert closed_counts(store)[0, 0] == 3
