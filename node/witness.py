@@ -52,6 +52,8 @@ SETTLE_S: Final = 15.0
 """How long a node that is done stays for the last checkpoints, at most."""
 REFUSALS_MAX: Final = 4
 """Finished checkpoints of one message that are refused before the rest of it is not looked at."""
+REFUSED_KEPT: Final = 64
+"""Refused ones that are remembered, so that a peer that brings them again costs nothing."""
 RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 2.0
 
@@ -109,6 +111,7 @@ class Witness:
         self._failed = failed
         self._kept: dict[Log, _Kept] = {}
         self._contradicted: set[Log] = set()
+        self._refused: set[bytes] = set()
         self._pen = trio.Lock()
         self._due = trio.Event()
         self._at_work = False
@@ -157,7 +160,7 @@ class Witness:
         return all(
             self.sizes().get(log, 0) >= count
             for log, count in self._journal.counts().items()
-            if log[0] in self._book.closed
+            if log[0] in self._book.closed and log[1] == self._roster.epoch(log[0])
         )
 
     # Serving
@@ -406,7 +409,11 @@ class Witness:
         fresh: dict[Log, tuple[bytes, Tree]] = {}
         refusal: VerificationError | None = None
         patience = REFUSALS_MAX
+        if len(self._refused) > REFUSED_KEPT:
+            self._refused.clear()
         for note in notes:
+            if note in self._refused:
+                continue
             try:
                 claimed = read_unchecked(note)
                 log = (claimed.author, claimed.epoch)
@@ -416,6 +423,7 @@ class Witness:
                     fresh[log] = note, self._check_finished(log, note, claimed)
             except VerificationError as error:
                 refusal, patience = error, patience - 1
+                self._refused.add(note)
                 if patience == 0:
                     break
         if fresh:
