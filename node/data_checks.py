@@ -202,9 +202,11 @@ def _columns_by_name(
             _present(rows, name, "feature", findings, beside)
     extra = [name for name in rows.columns if name not in {*wanted, *beside}]
     if extra:
+        unasked = config.group is None
+        group = "; if one names the patient, set data.group" if unasked else ""
         findings.error(
             f"{rows.source}: {_columns(extra)} not in the charter; list the features in "
-            "data.features, or select them with data.query"
+            f"data.features, or select them with data.query{group}"
         )
     return {name: name for name in wanted}
 

@@ -303,6 +303,16 @@ def test_a_file_that_is_not_there_is_said_with_the_folder_it_was_looked_for_in(
     assert found == f"data.source: no file {tmp_path / 'none.csv'}"
 
 
+def test_a_patients_number_is_said_to_belong_in_group(tmp_path: Path) -> None:
+    write(tmp_path, header="age,sex,ill,patient_id")
+    (found,) = errors(tmp_path)
+    assert "set data.group" in found
+    write(tmp_path, header="age,sex,ill,patient_id,note")
+    (found,) = errors(tmp_path, group="patient_id")
+    assert 'column "note" is not in the charter' in found
+    assert "data.group" not in found
+
+
 def test_every_finding_is_told_and_the_first_stops_the_node(tmp_path: Path) -> None:
     write(tmp_path, "-1,X,5")
     found = errors(tmp_path)
