@@ -76,7 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--groups", type=int, default=40)
     parser.add_argument("--size", type=int, default=250, help="records in a group")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=7)
     options = parser.parse_args()
     federation = Federation(1)
     count = options.groups * options.size

@@ -30,6 +30,8 @@ from .store_files import (
 APPLICATION_ID: Final = 0x53574C47  # "SWLG": another program's database is not taken for ours
 PAGE_RECORDS: Final = 512
 RECORD_FIELDS: Final = 13
+CHECKPOINT_PAGES: Final = 4_000
+"""The log may grow to 16 MB: each time that it is folded into the database costs two more fsyncs."""
 
 _SCHEMA: Final = f"""
 CREATE TABLE records (
@@ -102,18 +104,21 @@ class Store:
         heads = self._writer_heads()
         after = dict(heads)
         fresh: list[Verified[Record]] = []
+        rows: list[tuple[object, ...]] = []
         with self._transaction():
             for record in records:
                 value = record.value
                 log = (value.author, value.epoch)
                 head = after.get(log)
                 if head is not None and value.seq < head.next_seq:
+                    self._insert(rows)  # the same record may stand twice in this group
                     self._check_stored(record)
                     continue
                 check_next(head, record)
-                self._insert(record)
+                rows.append(_row(record))
                 after[log] = head_after(value, record.id)
                 fresh.append(record)
+            self._insert(rows)
             for key, blob in (state or {}).items():
                 self._put(key, blob)
         heads.update(after)
@@ -122,13 +127,9 @@ class Store:
             self._lock.remember(self._committed)
         return fresh
 
-    def _insert(self, record: Verified[Record]) -> None:
-        value, signed = record.value, record.signed
-        self._connection.execute(
-            "INSERT INTO records VALUES (?,?,?,?,?,?,?,?)",
-            (value.author, value.epoch, value.seq, record.id, int(value.kind), value.round,
-             signed.record_bytes, signed.signature),
-        )  # fmt: skip
+    def _insert(self, rows: list[tuple[object, ...]]) -> None:
+        self._connection.executemany("INSERT INTO records VALUES (?,?,?,?,?,?,?,?)", rows)
+        rows.clear()
 
     def _check_stored(self, record: Verified[Record]) -> None:
         value = record.value
@@ -287,6 +288,14 @@ class Store:
             yield
 
 
+def _row(record: Verified[Record]) -> tuple[object, ...]:
+    value, signed = record.value, record.signed
+    return (
+        value.author, value.epoch, value.seq, record.id, int(value.kind), value.round,
+        signed.record_bytes, signed.signature,
+    )  # fmt: skip
+
+
 def _prepare(
     path: Path,
     connection: sqlite3.Connection,
@@ -339,6 +348,7 @@ def _make_durable(path: Path, connection: sqlite3.Connection) -> None:
     if mode != b"wal":
         raise StoreError(f"{path}: no write-ahead log can be kept beside it")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
 
 
 @contextlib.contextmanager

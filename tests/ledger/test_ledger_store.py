@@ -90,6 +90,12 @@ def test_appending_again_changes_nothing(store: Store, federation: Federation) -
     assert store.append(records) == []
 
 
+def test_a_record_twice_in_one_group_is_stored_once(store: Store, federation: Federation) -> None:
+    log = federation.logs[0]
+    assert store.append([log[0], log[1], log[0], log[1], log[2]]) == log[:3]
+    assert list(store.records()) == [record.signed for record in log[:3]]
+
+
 @pytest.mark.parametrize(("code", "drop"), [("E_GAP", 1), ("E_GAP", 0)])
 def test_a_group_with_a_gap_is_refused_whole(
     store: Store, federation: Federation, code: str, drop: int
