@@ -28,7 +28,7 @@ from .roster import Roster
 from .words import kind_name
 
 Log: TypeAlias = tuple[int, int]
-_EVALUATIONS: Final = frozenset({Kind.EVALUATION_COMMIT, Kind.EVALUATION_REVEAL})
+_STEP_OF_KIND: Final = {3: 12, 4: 13, 5: 13, 8: 14}  # AGGREGATION, COMMIT, REVEAL, FORK_PROOF
 
 
 @contextmanager
@@ -183,16 +183,15 @@ class Audit:
         try:
             if value[11]:
                 self._acks.check(log, value)
-            step = 12
-            if value[7] == 3:  # AGGREGATION
+            step = _STEP_OF_KIND.get(value[7], 14)
+            if step == 12:
                 self._aggregations.check(log, value)
-            if value[7] in _EVALUATIONS:
-                step = 13
+            elif step == 13:
                 self._evaluations.step_13(log, value)
-            step = 14
-            if value[7] == Kind.FORK_PROOF:
+            elif value[7] == 8:  # FORK_PROOF
                 self._evaluations.step_14(value)
             if log.cut is not None:
+                step = 14
                 check_cut_of(log, value, log.entry.id)
         except VerificationError as error:
             log.refuse(Finding(step, error), value[4])

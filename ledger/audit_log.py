@@ -13,7 +13,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, final
 
-from .bodies import Kind
 from .bundle import FrameReader
 from .canonical import pack, unpack
 from .chain import LAMPORT_STEP_MAX, check_links, check_monotone
@@ -52,10 +51,11 @@ class Signatures(Enum):
 class Link:
     """How far one log has acked another, and under which roster."""
 
-    __slots__ = ("before", "roster", "seq", "target")
+    __slots__ = ("before", "ids", "roster", "seq", "target")
 
     def __init__(self, target: LogAudit) -> None:
         self.target = target
+        self.ids = target.ids
         self.seq = -1
         self.roster = 0
         self.before: dict[int, int] = {}  # roster version before → how far then
@@ -395,12 +395,15 @@ class LogAudit:
         """Let records of other logs refer to this one."""
         self.ids += id_
         self.times.append(value[10])
-        kind = value[7]
-        self.kinds.append(kind)
+        self.kinds.append(value[7])
         self.rounds.append(value[8])
-        offers = kind == Kind.CONTRIBUTION
-        self.samples.append(value[12][4] if offers else 0)
-        self.codecs.append(value[12][2] if offers else 0)
+        if value[7] == 2:  # CONTRIBUTION
+            body = value[12]
+            self.samples.append(body[4])
+            self.codecs.append(body[2])
+        else:
+            self.samples.append(0)
+            self.codecs.append(0)
 
 
 def step_5_6_decode(_: LogAudit, entry: Entry) -> None:

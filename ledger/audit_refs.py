@@ -32,41 +32,57 @@ class AckAudit:
         self._logs = logs
         self._roster = roster
         for log in logs.values():
-            log.links = {key: Link(target) for key, target in logs.items()}
+            others = {key: one for key, one in logs.items() if key[0] != log.author}
+            log.links = {key: Link(target) for key, target in others.items()}
         self.void = 0  # acks of what a later cut took away: not judged
         self.latest_ms = 0  # highest clock of all logs so far: most records need no closer look
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
         """E_DEP_SELF, E_DEP_UNKNOWN, E_TIME_CAUSAL, E_ACK_BACKWARD; doubts are kept."""
-        links, own = log.links, log.author
+        links, version = log.links, value[6]
         in_time = value[10] + TIME_AHEAD_MAX_MS >= self.latest_ms
         for ack in value[11]:
             author, epoch, seq, id_ = ack
-            if author == own:
-                raise VerificationError("E_DEP_SELF", "a record acks its own author's log")
             link = links.get((author, epoch))
-            if link is None:
-                self._doubt(log, value, ack)
-                continue
-            target = link.target
-            if seq < link.seq:
-                raise VerificationError(
-                    "E_ACK_BACKWARD",
-                    f"ack of {author}/{epoch}/{seq}",
-                    expected=f"at least seq {link.seq}",
-                )
-            if not target.ids.startswith(id_, seq << 5):
-                self._doubt(log, value, ack)
-                continue
-            if not in_time and target.times[seq] > value[10] + TIME_AHEAD_MAX_MS:
-                raise VerificationError(
-                    "E_TIME_CAUSAL",
-                    f"acks {author}/{epoch}/{seq}, whose clock is more than a day ahead",
-                    expected=f"time_ms {target.times[seq] - TIME_AHEAD_MAX_MS} or later",
-                )
-            if value[6] != link.roster:
-                link.turn_to(value[6])
-            link.seq = seq
+            if (  # the quick look; whatever it does not accept is looked at closely
+                link is not None
+                and in_time
+                and seq >= link.seq
+                and link.roster == version
+                and link.ids.startswith(id_, seq << 5)
+            ):
+                link.seq = seq
+            else:
+                self._check_closely(log, value, ack, link)
+
+    def _check_closely(
+        self, log: LogAudit, value: list[Any], ack: list[Any], link: Link | None
+    ) -> None:
+        author, epoch, seq, id_ = ack
+        if author == log.author:
+            raise VerificationError("E_DEP_SELF", "a record acks its own author's log")
+        if link is None:
+            self._doubt(log, value, ack)
+            return
+        if seq < link.seq:
+            raise VerificationError(
+                "E_ACK_BACKWARD",
+                f"ack of {author}/{epoch}/{seq}",
+                expected=f"at least seq {link.seq}",
+            )
+        target = link.target
+        if not target.ids.startswith(id_, seq << 5):
+            self._doubt(log, value, ack)
+            return
+        if target.times[seq] > value[10] + TIME_AHEAD_MAX_MS:
+            raise VerificationError(
+                "E_TIME_CAUSAL",
+                f"acks {author}/{epoch}/{seq}, whose clock is more than a day ahead",
+                expected=f"time_ms {target.times[seq] - TIME_AHEAD_MAX_MS} or later",
+            )
+        if value[6] != link.roster:
+            link.turn_to(value[6])
+        link.seq = seq
 
     def _doubt(self, log: LogAudit, value: list[Any], ack: list[Any]) -> None:
         """An ack that nothing answers (yet): refuse what is certain, keep the first other one."""
