@@ -24,8 +24,10 @@ def print_summary(console: Console, outcome: Outcome, *, report: Path) -> None:
         ("rounds agreed", f"{outcome.rounds_agreed} of {outcome.rounds}, {_digests(outcome)}"),
         (
             "audit",
-            f"{ledger.verdict}: {ledger.records} records, {ledger.final} FINAL, "
-            f"{ledger.anchored} ANCHORED",
+            (
+                f"{ledger.verdict}: {ledger.records} records, {ledger.final} FINAL, "
+                f"{ledger.anchored} ANCHORED"
+            ),
         ),
         ("charter", ledger.charter_digest),
         ("report", str(report)),
