@@ -34,7 +34,7 @@ from .record import (
 from .report import Finding
 from .roster import Roster
 
-AHEAD_BYTES: Final = 1 << 15
+AHEAD_BYTES: Final = 1 << 16
 _TAIL_TYPES: Final = [int, int, int, int, list, list]
 _SCHEMA_CODES: Final = frozenset({"E_VERSION", "E_SCHEMA", "E_KIND", "E_ORDER"})
 
