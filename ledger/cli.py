@@ -105,22 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--quick", action="store_true", help="of the signatures only the newest of each log"
     )
-    verify.add_argument(
-        "--pin", metavar="FILE", type=Path, action="append", default=[],
-        help="a checkpoint that you kept from before; repeatable",
-    )  # fmt: skip
-    verify.add_argument(
-        "--token", metavar="FILE", type=Path, action="append", default=[],
-        help="an RFC 3161 time stamp of a checkpoint; repeatable",
-    )  # fmt: skip
-    verify.add_argument(
-        "--recompute", metavar="DIR", type=Path,
-        help="payload files: recompute every merge bit for bit (needs the learning extra)",
-    )  # fmt: skip
-    verify.add_argument(
-        "--reputation", metavar="FILE", type=Path,
-        help="a claimed reputation (swarm-audit reputation --json): replay and compare",
-    )  # fmt: skip
+    cli_read.add_brought(verify)
     verify.add_argument("--json", action="store_true", help="print the report as JSON")
     verify.set_defaults(run=_verify)
     cli_read.add_commands(commands, _digest, _jobs)
@@ -143,17 +128,12 @@ def _jobs(text: str) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from .audit_reputation import read_claim
-    from .verify import Brought, verify_bundles
+    from .verify import verify_bundles
 
     charter_bytes = None if options.charter is None else options.charter.read_bytes()
-    claimed = None if options.reputation is None else read_claim(options.reputation)
-    brought = Brought(
-        pins=options.pin, tokens=options.token, payloads=options.recompute, reputation=claimed
-    )
     report = verify_bundles(
         options.bundles, charter_bytes, options.charter_digest,
-        jobs=options.jobs, quick=options.quick, brought=brought,
+        jobs=options.jobs, quick=options.quick, brought=cli_read.brought(options),
     )  # fmt: skip
     if options.json:
         print(json.dumps(report.to_json(), indent=2))  # noqa: T201

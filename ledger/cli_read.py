@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .reading import Log, Paths
     from .record import Record, Verified
     from .roster import Roster
-    from .verify import Opened
+    from .verify import Brought, Opened
 
 _EXAMPLES: Final = """\
 examples:
@@ -64,11 +64,43 @@ def add_commands(commands: Any, digest: Callable[[str], str], jobs: Callable[[st
         )
     for parser in (show, report):
         parser.add_argument("--jobs", metavar="N", type=jobs, default=1, help="processes")
+        add_brought(parser)
     diff = command("diff", "say what one bundle has and the other lacks", _diff)
     diff.add_argument("bundles", metavar="BUNDLE", nargs=2, type=Path, help="two directories")
     for parser in (show, log, diff):
         parser.add_argument("--json", action="store_true", help="print JSON (log: one line each)")
     report.add_argument("--json", metavar="FILE", type=Path, help="write the same as JSON too")
+
+
+def add_brought(parser: argparse.ArgumentParser) -> None:
+    """Add what an auditor may bring besides bundles and charter."""
+    parser.add_argument(
+        "--pin", metavar="FILE", type=Path, action="append", default=[],
+        help="a checkpoint that you kept from before; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--token", metavar="FILE", type=Path, action="append", default=[],
+        help="an RFC 3161 time stamp of a checkpoint; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recompute", metavar="DIR", type=Path,
+        help="payload files: recompute every merge bit for bit (needs the learning extra)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reputation", metavar="FILE", type=Path,
+        help="a claimed reputation (swarm-audit reputation --json): replay and compare",
+    )  # fmt: skip
+
+
+def brought(options: argparse.Namespace) -> Brought:
+    """Return what was brought. Raises ConfigError if a claim is none."""
+    from .audit_reputation import read_claim
+    from .verify import Brought
+
+    claimed = None if options.reputation is None else read_claim(options.reputation)
+    return Brought(
+        pins=options.pin, tokens=options.token, payloads=options.recompute, reputation=claimed
+    )
 
 
 def _kind(text: str) -> int:
@@ -104,7 +136,9 @@ def _show(options: argparse.Namespace) -> int:
     from .reading import find, first_covers, opened_ledger, record_at
     from .verify import audit_bundles
 
-    audited = audit_bundles(options.bundles, *trusted(options), jobs=options.jobs)
+    audited = audit_bundles(
+        options.bundles, *trusted(options), jobs=options.jobs, brought=brought(options)
+    )
     roster = opened_ledger(audited.opened)
     paths = audited.audit.readable() if audited.audit is not None else {}
     place = find(paths, options.record)
@@ -228,7 +262,9 @@ def _report(options: argparse.Namespace) -> int:
     from .report_html import page
     from .verify import audit_bundles
 
-    audited = audit_bundles(options.bundles, *trusted(options), jobs=options.jobs)
+    audited = audit_bundles(
+        options.bundles, *trusted(options), jobs=options.jobs, brought=brought(options)
+    )
     dossier = compile_dossier(audited)
     options.output.write_text(page(dossier), encoding="utf-8")
     if options.json is not None:

@@ -110,10 +110,11 @@ class Dossier:
             "That nothing was left out that nobody else ever saw: a record shown to no one, and the end "
             "of a log that no one acknowledged, leave no trace. More hospitals' bundles show more."
         )
-        yield (
-            "That the merged models are what their inputs give, unless the payloads were recomputed "
-            "(swarm-audit verify --recompute): here the members agree on digests."
-        )
+        if "payloads" not in self.report.supplied:
+            yield (
+                "That the merged models are what their inputs give: the members agree on digests, and "
+                "no payload was supplied to do the merges again (--recompute)."
+            )
         if self.report.tolerated == 0:
             yield (
                 f"Anything against a lying member: with {self.report.members} members no liar is "

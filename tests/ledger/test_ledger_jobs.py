@@ -10,7 +10,7 @@ from ledger_cases import CASES, close, small
 from ledger_factory import Federation
 from test_ledger_tamper import write
 
-from ledger import audit, audit_jobs
+from ledger import audit, audit_evaluations, audit_jobs
 from ledger.audit_jobs import BLOCK_RECORDS, LogFiles, check_blocks, confirms, signature_jobs
 from ledger.report import QUICK
 from ledger.verify import verify_bundles
@@ -194,3 +194,16 @@ def test_quick_sees_every_changed_byte_that_is_not_in_a_signature(tmp_path: Path
         report = verify_bundles([bundle], federation.charter_bytes, quick=True)
         if position not in skipped:
             assert report.exit_status == 1, f"byte {position}"
+
+
+def test_reveals_that_wait_are_looked_at_again_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_evaluations, "_SWEEP_MIN", 1)
+    for name in (
+        "good_evaluations", "good_reveal_before_its_targets_by_lamport",
+        "score_of_what_nobody_contributed", "score_of_another_round",
+    ):  # fmt: skip
+        case = CASES[name]()
+        report = verify_bundles(write(case, tmp_path / name), case.charter, case.digest)
+        assert sorted((one.step, one.error.code) for one in report.findings) == case.expected

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_cases import CASES
 from ledger_factory import CHARTER_HEAD, Federation, charter_of, digest_of, member_block
 from reputation_records import opened
+from test_ledger_tamper import write
 
-from ledger import cli
+from ledger import cli, dossier, report_html, svg
 from ledger.bodies import (
     Anchor,
     Close,
@@ -452,3 +454,67 @@ def test_a_report_on_what_cannot_be_read_is_no_report(
     out = tmp_path / "report.html"
     assert run(capsys, "report", str(bundle), "--charter-digest", "00" * 32, "-o", str(out))[0] == 2
     assert not out.exists()
+
+
+def test_anchored_and_timestamped_records_are_told_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = CASES["token_of_a_checkpoint_leaves_its_own_signature_to_openssl"]()
+    (bundle,) = write(case, tmp_path)
+    brought = []
+    for number, data in enumerate(case.tokens):
+        (tmp_path / f"token{number}").write_bytes(data)
+        brought += ["--token", str(tmp_path / f"token{number}")]
+    out = tmp_path / "report.html"
+    assert run(capsys, "report", str(bundle), *brought, "-o", str(out))[0] == 3
+    text = Page(out.read_text()).text
+    assert "3 records are ANCHORED" in text
+    assert "For 3 of them a time stamp" in text
+    shown = run(capsys, "show", "2/0/0", str(bundle), *brought)[1]
+    assert shown.splitlines()[0].endswith("TIMESTAMPED")
+    run(capsys, "report", str(bundle), "-o", str(out))
+    assert "None is TIMESTAMPED." in Page(out.read_text()).text
+    assert run(capsys, "show", "2/0/0", str(bundle))[1].splitlines()[0].endswith("ANCHORED")
+
+
+def test_a_damaged_bundle_beside_a_good_one_hides_nothing(
+    played: tuple[Federation, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation, good = played
+    bad = federation.bundle(tmp_path / "bad")
+    path = bad / "logs" / "0001-0000.log"
+    envelope = federation.logs[1][3].signed.envelope()
+    path.write_bytes(path.read_bytes().replace(envelope, envelope[:-1] + b"!"))
+    out, as_json = tmp_path / "r.html", tmp_path / "r.json"
+    status, _, _ = run(capsys, "report", str(bad), good, "-o", str(out), "--json", str(as_json))
+    assert status == 1
+    assert [one["records"] for one in json.loads(as_json.read_text())["members"]] == [7] * 4
+    status, shown, _ = run(capsys, "show", "1/0/4", str(bad), good)
+    assert (status, shown.splitlines()[0].rpartition(": ")[2]) == (1, "FINAL")
+
+
+def test_many_rounds_are_cut_on_the_page_and_whole_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_html, "ROUNDS_SHOWN_MAX", 2)
+    monkeypatch.setattr(report_html, "ANOMALIES_SHOWN_MAX", 1)
+    monkeypatch.setattr(svg, "_POINTS_MAX", 3)
+    monkeypatch.setattr(dossier, "REPLAYED_MAX", 10)
+    federation = Federation(4)
+    federation.play(6)
+    for target in (NO_ID, digest_of("x")):
+        federation.write(1, Kind.REJECTION, 6, Rejection(target_id=target, reason=Reason.LATE))
+    _, page, document = reported(federation, tmp_path, capsys)
+    assert "The 4 rounds before stand in the JSON file." in page.text
+    assert "1 more stand in the JSON file." in page.text
+    assert "Not replayed: more than 10 records." in page.text
+    assert len(document["rounds"]) == 6
+
+
+@pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--jobs", "x"], ["--jobs", "999"]])
+def test_jobs_that_cannot_be_are_status_2(
+    arguments: list[str], played: tuple[Federation, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, "verify", played[1], *arguments)
+    assert (status, out) == (2, "")
+    assert "jobs are 1 to 256" in err
