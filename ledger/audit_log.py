@@ -35,7 +35,8 @@ from .report import Finding
 from .roster import Roster
 
 AHEAD_BYTES: Final = 1 << 16
-_TAIL_TYPES: Final = [int, int, int, int, list, list]
+_TAIL_TYPES: Final[list[type]] = [int, int, int, int, list, list]
+_KNOWN_TYPES: Final = _TAIL_TYPES[:-1]
 _SCHEMA_CODES: Final = frozenset({"E_VERSION", "E_SCHEMA", "E_KIND", "E_ORDER"})
 
 
@@ -320,16 +321,25 @@ class LogAudit:
         head = b"".join(
             (self.net_to_epoch, pack(self.next_seq), b"\xc4\x20", self.prev_id, self.version)
         )
-        tail_bytes = b"\x96" + record_bytes[len(head) :]
-        tail: Any = None
-        if record_bytes.startswith(head) and len(record_bytes) <= ORDINARY_BYTES_MAX:
-            try:
-                tail = unpack(tail_bytes)
-            except VerificationError:
-                return False
-        if type(tail) is not list or list(map(type, tail)) != _TAIL_TYPES:
+        if not record_bytes.startswith(head) or len(record_bytes) > ORDINARY_BYTES_MAX:
             return False
-        kind, round_, lamport, time_ms, acks, body = tail
+        memo = self.memo
+        known = memo.body_bytes
+        if known and record_bytes.endswith(known):  # so only what stands before it is decoded
+            tail = self._tail(b"\x95" + record_bytes[len(head) : -len(known)], _KNOWN_TYPES)
+            if tail is None or tail[0] != 3:
+                return False
+            kind, round_, lamport, time_ms, acks = tail
+            body = memo.body
+        else:
+            tail = self._tail(b"\x96" + record_bytes[len(head) :], _TAIL_TYPES)
+            if tail is None:
+                return False
+            kind, round_, lamport, time_ms, acks, body = tail
+            if not accepts_body(kind, body):
+                return False
+            if kind == 3:  # AGGREGATION
+                memo.body_bytes, memo.body = pack(body), body
         if not (
             kind != 1  # OPEN is looked at closely
             and self.next_seq
@@ -340,12 +350,6 @@ class LogAudit:
             and accepts_acks(acks)
         ):
             return False
-        if kind == 3:  # AGGREGATION
-            body = self._known_body(tail, tail_bytes)
-            if body is None:
-                return False
-        elif not accepts_body(kind, body) or pack(tail) != tail_bytes:
-            return False
         entry.value = [
             VERSION, self.members.net, self.author, self.epoch, self.next_seq, self.prev_id,
             self.roster, kind, round_, lamport, time_ms, acks, body,
@@ -353,19 +357,15 @@ class LogAudit:
         entry.id = record_id(record_bytes)
         return True
 
-    def _known_body(self, tail: list[Any], tail_bytes: bytes) -> list[Any] | None:
-        """Return the AGGREGATION's body, as the memo's object where it has the memo's bytes."""
-        memo = self.memo
-        before = pack(tail[:5])[1:]
-        body_bytes = tail_bytes[1 + len(before) :]
-        if not tail_bytes.startswith(before, 1):
+    @staticmethod
+    def _tail(tail_bytes: bytes, types: list[type]) -> list[Any] | None:
+        """Return the array of these types whose one spelling this is."""
+        try:
+            tail: Any = unpack(tail_bytes)
+        except VerificationError:
             return None
-        if body_bytes != memo.body_bytes:
-            body = tail[5]
-            if not accepts_body(3, body) or pack(body) != body_bytes:
-                return None
-            memo.body_bytes, memo.body = body_bytes, body
-        return memo.body
+        is_right = type(tail) is list and list(map(type, tail)) == types
+        return tail if is_right and pack(tail) == tail_bytes else None
 
     def _frame_at(self, source: Source, seq: int) -> bytes:
         reader = FrameReader(source.path)

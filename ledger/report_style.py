@@ -62,6 +62,9 @@ li { margin-bottom: 5px; max-width: 80ch; }
   @page { margin: 14mm 12mm; }
   body { padding: 0; max-width: none; font-size: 11.5px; }
   table { font-size: 10.5px; }
+  thead th, .small, .facts dt, .facts small, figcaption { font-size: 10px; }
+  td span { font-size: 9.5px; }
+  .facts dd { font-size: 18px; }
   thead { display: table-header-group; }
   tr, figure, .verdict { break-inside: avoid; }
   h2 { break-after: avoid; margin-top: 22px; }
