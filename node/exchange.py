@@ -1,7 +1,7 @@
-"""Records and payloads between this node and its peers: gossip, anti-entropy, fetch, and serving them.
+"""Records between this node and its peers: gossip, anti-entropy, and serving them.
 
 Announce small, pull large: records go to everybody by gossip, and a regular comparison of heads brings
-whatever gossip lost; payloads are pulled by digest from whoever holds them. Spec: docs/wire.md §3–4.
+whatever gossip lost. Payloads: node/transfer.py. Spec: docs/wire.md §3–4.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,37 +13,26 @@ import trio
 
 from ledger.errors import ConfigError, PeerError, StoreError, UnavailableError
 from ledger.record import Record, Verified
-from node.blobs import BlobStore
 from node.journal import Journal
-from node.network import FETCH_PROTOCOL, REQUEST_BYTES_MAX, SYNC_PROTOCOL
+from node.network import REQUEST_BYTES_MAX, SYNC_PROTOCOL
 from node.world import World
 from swarm.protocol.book import RoundBook
-from swarm.protocol.fetch import Download
 from swarm.protocol.messages import (
-    FetchRequest,
-    FetchStatus,
     Hello,
-    Part,
     SyncReply,
-    decode_fetch_reply,
-    decode_fetch_request,
     decode_gossip,
     decode_sync_reply,
     decode_sync_request,
-    encode_fetch_reply,
-    encode_fetch_request,
     encode_gossip,
     encode_sync_reply,
     encode_sync_request,
 )
-from swarm.protocol.payload import OversizedError
 from swarm.protocol.sync import gaps
 
 SYNC_FANOUT: Final = 3
 """Peers compared with per sync interval: every record reaches everybody in O(log n) intervals."""
 REQUEST_TIMEOUT_S: Final = 20.0
 RETRY_MIN_S: Final = 0.1
-RETRY_MAX_S: Final = 5.0
 
 
 Answer: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
@@ -84,7 +73,6 @@ class Exchange:
         *,
         world: World,
         journal: Journal,
-        blobs: BlobStore,
         book: RoundBook,
         listener: Listener,
         answers: Mapping[str, Answer] = MappingProxyType({}),
@@ -95,7 +83,6 @@ class Exchange:
         self._log = world.log
         self._random = world.random
         self._journal = journal
-        self._blobs = blobs
         self._book = book
         self._listener = listener
         self._answers = answers
@@ -126,6 +113,10 @@ class Exchange:
         if result.gap:
             self._sync_soon.set()
         return len(result.stored)
+
+    def compare_soon(self) -> None:
+        """Compare heads at once: a peer seems to know something that is missing here, or we there."""
+        self._sync_soon.set()
 
     async def sync_forever(self, interval_s: float) -> None:
         """Compare heads with a few peers again and again, at once where something is missing.
@@ -197,8 +188,6 @@ class Exchange:
         """Answer a peer. Raises PeerError when it asks for nonsense."""
         if protocol == SYNC_PROTOCOL:
             return await self._serve_sync(peer, decode_sync_request(body))
-        if protocol == FETCH_PROTOCOL:
-            return await self._serve_fetch(peer, decode_fetch_request(body))
         if protocol in self._answers:
             return await self._answers[protocol](peer, body)
         raise PeerError(f"unknown protocol {protocol}")
@@ -211,71 +200,3 @@ class Exchange:
             self._sync_soon.set()
         reply = SyncReply(hello=self._hello(), envelopes=tuple(envelopes))
         return encode_sync_reply(reply)
-
-    async def _serve_fetch(self, peer: int, request: FetchRequest) -> bytes:
-        """Serve a payload's part, but nobody's contribution to one who has not contributed himself."""
-        if not self._book.may_fetch(peer, request.digest):
-            self._sync_soon.set()
-            return encode_fetch_reply(FetchStatus.WITHHELD)
-        body = await self._world.disk.run(self._part, request)
-        if body is None:
-            return encode_fetch_reply(FetchStatus.NOT_HELD)
-        return encode_fetch_reply(FetchStatus.OK, body)
-
-    def _part(self, request: FetchRequest) -> bytes | None:
-        if request.part is Part.CHUNK:
-            return self._blobs.chunk(request.digest, request.index)
-        manifest = self._blobs.manifest(request.digest)
-        return manifest.to_bytes() if manifest else None
-
-    # Fetching
-
-    async def fetch(
-        self, digest: bytes, *, sources: Sequence[int], payload_bytes_max: int
-    ) -> tuple[int, bytes]:
-        """Pull a payload from whoever holds it; return (codec, payload). Ends only when it has come.
-
-        ``sources`` are asked first. A source that serves a wrong byte is not asked again, unless
-        nobody else is left: then all get another chance after the longest wait.
-        Raises OversizedError when the digest names more than ``payload_bytes_max`` bytes.
-        """
-        download = Download(digest, payload_bytes_max=payload_bytes_max)
-        distrusted: set[int] = set()
-        wait_s = RETRY_MIN_S
-        while True:
-            connected = self._network.connected() - distrusted
-            # In any order, so that one that stalls does not stand before the others every time.
-            first = sorted(connected.intersection(sources))
-            self._random.shuffle(first)
-            for peer in [*first, *sorted(connected - set(first))]:
-                try:
-                    if await self._download_from(peer, download):
-                        return download.codec, download.payload()
-                except UnavailableError as error:
-                    self._log.debug("fetch_unavailable", peer=peer, why=str(error))
-                except OversizedError:
-                    raise
-                except PeerError as error:
-                    distrusted.add(peer)
-                    self._log.warning("fetch_refused", peer=peer, why=str(error))
-            if distrusted >= self._network.connected():
-                wait_s = RETRY_MAX_S
-                distrusted.clear()
-            await trio.sleep(wait_s * self._random.uniform(0.75, 1.25))
-            wait_s = min(wait_s * 1.5, RETRY_MAX_S)
-
-    async def _download_from(self, peer: int, download: Download) -> bool:
-        """Take what ``peer`` has; False when it has (or gives) no more of this payload."""
-        while not download.is_complete:
-            reply = await self._network.request(
-                peer,
-                FETCH_PROTOCOL,
-                encode_fetch_request(download.next_request()),
-                reply_bytes_max=REQUEST_BYTES_MAX,
-                timeout_s=REQUEST_TIMEOUT_S,
-            )
-            status, body = decode_fetch_reply(reply)
-            if status is not FetchStatus.OK:
-                return False
-            download.receive(body)
-        return True

@@ -42,9 +42,16 @@ from node.blobs import BlobStore
 from node.causes import cause_of
 from node.exchange import Exchange
 from node.journal import Journal
-from node.network import CHECKPOINT_PROTOCOL, ROSTER_PROTOCOL, TASK_STATUS_IGNORED, TaskStatus
+from node.network import (
+    CHECKPOINT_PROTOCOL,
+    FETCH_PROTOCOL,
+    ROSTER_PROTOCOL,
+    TASK_STATUS_IGNORED,
+    TaskStatus,
+)
 from node.privacy import published_count
 from node.roster_watch import RosterWatch
+from node.transfer import Transfer
 from node.witness import Signers, Witness
 from node.world import World
 from swarm.protocol.book import Offer, RoundBook
@@ -147,13 +154,14 @@ class Service:
         self.rosters = RosterWatch(
             world=world, journal=self.journal, inbox=hospital.inbox, changed=self.failed
         )
+        self.transfer = Transfer(world=world, blobs=blobs, book=self.book, behind=self.fell_behind)
         self.exchange = Exchange(
             world=world,
             journal=self.journal,
-            blobs=blobs,
             book=self.book,
             listener=self,
             answers={
+                FETCH_PROTOCOL: self.transfer.on_request,
                 CHECKPOINT_PROTOCOL: self.witness.on_request,
                 ROSTER_PROTOCOL: self.rosters.on_request,
             },
@@ -220,6 +228,10 @@ class Service:
         """Something that no node goes on with: the disk, or a second copy of this site."""
         self._failure = error
         self._changed.set()
+
+    def fell_behind(self) -> None:
+        """A peer asks for what its records here do not entitle it to: perhaps some are missing."""
+        self.exchange.compare_soon()
 
     def standing(self) -> tuple[int, int]:
         """Round and phase, as peers hear it."""
@@ -347,7 +359,7 @@ class Service:
         try:
             if offer:
                 self._check_offer(offer)
-            codec, payload = await self.exchange.fetch(
+            codec, payload = await self.transfer.fetch(
                 effect.digest,
                 sources=effect.sources,
                 payload_bytes_max=offer.bytes_count if offer else self._policy.payload_bytes_max,
