@@ -8,7 +8,7 @@ is on the disk first (law 5), so a node that is killed at any instant starts aga
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import trio
 
@@ -54,14 +54,12 @@ from node.roster_watch import RosterWatch
 from node.transfer import Transfer
 from node.witness import Signers, Witness
 from node.world import World
+from swarm.learning.trained import Trained
 from swarm.protocol.book import Offer, RoundBook
 from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
 from swarm.protocol.payload import OversizedError
 from swarm.protocol.round import MOMENTS_ROUND, Phase, Place, RoundMachine
 from swarm.protocol.waiting import why_waiting
-
-if TYPE_CHECKING:
-    from swarm.learning.task import Trained
 
 STALL_LOG_S: Final = 15.0
 """How long a node waits in silence before its log says what for, and again every so often."""
@@ -79,7 +77,7 @@ class Learner(Protocol):
     def local_moments(self) -> bytes: ...  # noqa: D102
     def set_moments(self, merged: bytes) -> None: ...  # noqa: D102
     def merge_moments(self, payloads: Sequence[tuple[bytes, bytes]]) -> bytes: ...  # noqa: D102
-    def train(self, base: bytes, round: int) -> "Trained": ...  # noqa: A002, D102
+    def train(self, base: bytes, round: int) -> Trained: ...  # noqa: A002, D102
     def check(self, payload: bytes, codec: int) -> None: ...  # noqa: D102
     def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes: ...  # noqa: D102
     def evaluate(self, model: bytes) -> tuple[MetricValue, ...]: ...  # noqa: D102

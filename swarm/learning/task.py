@@ -8,7 +8,6 @@ import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -41,20 +40,10 @@ from swarm.learning.payload import (
 )
 from swarm.learning.preprocessing import Preprocessor, feature_names, observed_matrix
 from swarm.learning.seeding import derive_seed, torch_seed, torch_threads
+from swarm.learning.trained import Trained
 from swarm.learning.training import predict, train
 
 PROBE_ROWS = 2  # enough to see whether a model keeps its rows apart
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A round's contribution: full parameters after the local steps, and what the record says."""
-
-    payload: bytes
-    samples: int
-    steps: int
-    norm_micro: int
-    loss_micro: int
 
 
 @final
