@@ -13,8 +13,8 @@ from typing import Final
 import trio
 from nacl.signing import SigningKey
 
+from node.libp2p import Libp2pNetwork
 from node.network import FETCH_PROTOCOL, Peer
-from node.network_libp2p import Libp2pNetwork
 
 REQUEST_MB_S_MIN: Final = 30.0
 GOSSIP_CPU_MS_MAX: Final = 12.0

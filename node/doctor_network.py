@@ -22,7 +22,7 @@ from node.telemetry import get_log
 from swarm.protocol.messages import Heads, Hello, decode_sync_reply, encode_sync_request
 
 if TYPE_CHECKING:
-    from node.network_libp2p import Libp2pNetwork
+    from node.libp2p import Libp2pNetwork
 
 DIAL_TIMEOUT_S: Final = 5.0
 CLOCK_TIMEOUT_S: Final = 8.0
@@ -58,7 +58,7 @@ def check_network(
 
 
 async def _dial_all(network_seed: bytes, peers: Sequence[Peer]) -> dict[int, str | None]:
-    from node.network_libp2p import probe_member
+    from node.libp2p import probe_member
 
     reasons: dict[int, str | None] = {}
 
@@ -104,7 +104,7 @@ class _Visit:
 
     async def compare(self) -> None:
         """Fill ``skews_s``; whoever does not answer in time is missing there."""
-        from node.network_libp2p import Libp2pNetwork
+        from node.libp2p import Libp2pNetwork
 
         network = Libp2pNetwork(
             own_index=self.own,

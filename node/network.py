@@ -1,6 +1,6 @@
 """What a node may expect of a network. Knows no socket, no libp2p, no record.
 
-Two implementations keep these promises: node/network_libp2p.py (hospitals) and
+Two implementations keep these promises: node/libp2p (hospitals) and
 node/network_memory.py (the simulator). tests/node/test_network_contract.py is the exam of both.
 Peers are roster indices: an implementation translates its own addresses and keys, and a
 stranger (not on the roster) never becomes a peer.

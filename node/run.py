@@ -29,7 +29,7 @@ from node.telemetry import get_log, logging_to
 from node.world import World
 
 if TYPE_CHECKING:
-    from node.network_libp2p import Libp2pNetwork
+    from node.libp2p import Libp2pNetwork
     from swarm.learning.dataset import SiteData
     from swarm.learning.task import LearningTask
 
@@ -105,7 +105,7 @@ def _hospital(
 def _network(
     config: SiteConfig, roster: Roster, identity: Identity, own: int, log: EventLog
 ) -> "Libp2pNetwork":
-    from node.network_libp2p import Libp2pNetwork
+    from node.libp2p import Libp2pNetwork
 
     peers = [
         Peer(index=m.index, name=m.name, network_key=m.network_key, addresses=m.addresses)

@@ -145,7 +145,7 @@ async def running_swarm(
                 make = lambda i=index, log=log: hub.network(i, log=log)  # noqa: E731
                 members.append(Member(index, make, nursery, log=log))
         else:
-            from node.network_libp2p import Libp2pNetwork
+            from node.libp2p import Libp2pNetwork
 
             peers = peers_on([free_port() for _ in range(count)])
             for index, seed in enumerate(seeds(count)):

@@ -42,6 +42,7 @@ from network_swarm import (
 from test_network_contract import gossip_works
 
 from ledger.errors import ConfigError, UnavailableError
+from node.libp2p import Libp2pNetwork, peer_id_text, probe_member
 from node.links import Timing
 from node.network import (
     FETCH_PROTOCOL,
@@ -50,7 +51,6 @@ from node.network import (
     OtherFederationError,
     Peer,
 )
-from node.network_libp2p import Libp2pNetwork, peer_id_text, probe_member
 
 TOPIC = f"{RECORDS_PROTOCOL}/{NET.hex()}"
 FETCH = TProtocol(f"{FETCH_PROTOCOL}/{NET.hex()}")
@@ -224,13 +224,13 @@ async def test_two_members_that_dial_each_other_keep_one_connection() -> None:
         await trio.sleep(0.5)
         for member in members:
             for index in member.network.connected():
-                assert len(member.network._open_connections(index)) == 1
+                assert len(member.network._life.connections.open(index)) == 1
 
 
 async def test_a_superfluous_connection_is_closed_and_the_same_at_both_ends() -> None:
     async with running_swarm("libp2p", 2) as members:
         for member in members:
-            assert await member.network._dial(1 - member.index) is None
+            assert await member.network._life.dialler.dial(1 - member.index) is None
         await until(lambda: all(connections(m) == 1 for m in members))
         await trio.sleep(0.3)
         assert [connections(m) for m in members] == [1, 1]
@@ -240,7 +240,7 @@ async def test_a_superfluous_connection_is_closed_and_the_same_at_both_ends() ->
 
 
 def connections(member: Member) -> int:
-    return len(member.network._open_connections(1 - member.index))
+    return len(member.network._life.connections.open(1 - member.index))
 
 
 class Proxy:
@@ -368,7 +368,7 @@ async def test_many_reconnections_leave_nothing_behind() -> None:
                 await host.connect(info)
         await until(lambda: members[0].network.connected() == {1, 2})
         await trio.sleep(0.5)
-        assert members[0].network._handshakes == 0
+        assert members[0].network._life.door.handshakes == 0
         assert count_tasks() < tasks + 5, "a task stays behind with every connection"
         await nothing_happened(members[:2])
 

@@ -1,0 +1,56 @@
+"""Dialling a member: every address, once. When to dial is node.links' business."""
+
+from typing import final
+
+import trio
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.swarm import Swarm
+
+from ledger.errors import UnavailableError
+from node.addresses import Address, connect
+from node.libp2p.members import Members
+from node.libp2p.reasons import handshake_reason
+
+
+@final
+class Dialler:
+    """Dials without libp2p's own dialler.
+
+    It does not read /etc/hosts, blocks a peer for 60 s after a failure, and waits 250 ms for a
+    choice of transports that we do not offer.
+    """
+
+    def __init__(self, swarm: Swarm, members: Members, *, dial_s: float) -> None:
+        self._swarm = swarm
+        self._members = members
+        self._dial_s = dial_s
+
+    async def dial(self, peer: int) -> str | None:
+        """Try every address once. Returns why none worked, or None."""
+        reasons: list[str] = []
+        for address in self._members.addresses[peer]:
+            reason: str | None = f"timeout: {address.text} does not finish the handshake"
+            with trio.move_on_after(self._dial_s):
+                reason = await self._dial_address(peer, address)
+            if reason is None:
+                return None
+            reasons.append(reason)
+        return "; ".join(reasons)
+
+    async def _dial_address(self, peer: int, address: Address) -> str | None:
+        try:
+            stream = await connect(address, timeout_s=self._dial_s)
+        except UnavailableError as error:
+            return str(error)
+        established = False
+        try:
+            raw = RawConnection(TrioTCPStream(stream), initiator=True)
+            await self._swarm.upgrade_outbound_raw_conn(raw, self._members.ids[peer])
+            established = True
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
+            return handshake_reason(error, address)
+        finally:
+            if not established:
+                stream.socket.close()
+        return None

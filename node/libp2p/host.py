@@ -1,0 +1,84 @@
+"""libp2p's host, built from its parts: our gate, our protocols, nothing that we did not choose."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final, final
+
+from libp2p.abc import INetStream
+from libp2p.custom_types import StreamHandlerFn, TProtocol
+from libp2p.host.basic_host import BasicHost
+from libp2p.network.auto_connector import AutoConnector
+from libp2p.network.config import ConnectionConfig
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.transport.upgrader import TransportUpgrader
+
+from node.libp2p.gate import GatedNoise
+from node.libp2p.members import Members
+from node.libp2p.muxer import as_yamux, reset
+from node.libp2p.reasons import short
+from node.network import EventLog
+
+STREAMS_MAX: Final = 64
+"""Streams that one peer has open with us, whatever for."""
+_CONNECTIONS_MAX: Final = 8  # per peer, for the moment until all but one are closed
+
+
+def build_host(
+    members: Members,
+    handlers: Mapping[TProtocol, StreamHandlerFn],
+    *,
+    admits: Callable[[ID], bool],
+    log: EventLog,
+) -> tuple[Swarm, BasicHost]:
+    """Return a host that offers these protocols to those whom admits() knows, and its swarm."""
+    store = PeerStore()
+    store.add_key_pair(members.own_id, members.keys)
+    swarm = Swarm(
+        members.own_id,
+        store,
+        TransportUpgrader({NOISE: GatedNoise(members.keys, admits)}, {TProtocol(YAMUX): Yamux}),
+        connection_config=ConnectionConfig(max_connections_per_peer=_CONNECTIONS_MAX),
+    )
+    swarm.auto_connector = _NoAutoConnector(swarm)
+    # Only our own protocols: no identify, no libp2p ping.
+    host = BasicHost(swarm, default_protocols=OrderedDict(handlers))
+    swarm.set_stream_handler(_StreamGuard(swarm.common_stream_handler, log).handle)
+    return swarm, host
+
+
+@final
+class _NoAutoConnector(AutoConnector):
+    """We dial; libp2p would dial whatever addresses peers told it."""
+
+    async def maybe_connect(self) -> None:
+        """Do nothing."""
+
+
+@final
+class _StreamGuard:
+    """Wraps what handles every inbound stream: an exception there would end the whole host."""
+
+    def __init__(self, inner: StreamHandlerFn, log: EventLog) -> None:
+        self._inner = inner
+        self._log = log
+        self._streams: Counter[ID] = Counter()
+
+    async def handle(self, stream: INetStream) -> None:
+        """Handle a stream, a bounded number per peer at once."""
+        peer_id = as_yamux(stream.muxed_conn).peer_id
+        self._streams[peer_id] += 1
+        try:
+            if self._streams[peer_id] <= STREAMS_MAX:
+                await self._inner(stream)
+                return
+            self._log.debug("too_many_streams", peer_id=str(peer_id))
+        except Exception as error:  # noqa: BLE001 - that is the point
+            self._log.debug("stream_failed", peer_id=str(peer_id), error=short(error))
+        finally:
+            self._streams[peer_id] -= 1
+        await reset(stream)

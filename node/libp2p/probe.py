@@ -1,0 +1,59 @@
+"""One dial for the doctor, that disturbs nobody."""
+
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair as ed25519_key_pair
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.security_multistream import SecurityMultistream
+
+from ledger.errors import UnavailableError
+from node.addresses import Address, connect
+from node.libp2p.gate import GatedNoise
+from node.libp2p.members import addresses, peer_id
+from node.libp2p.quiet import forwarded_log
+from node.libp2p.reasons import LOST, handshake_reason, not_a_member
+from node.network import Peer
+
+
+async def probe_member(*, network_seed: bytes, peer: Peer, timeout_s: float = 5.0) -> str | None:
+    """Dial a member as the node would, and hang up. Returns None, or why it does not work.
+
+    Stops before a connection counts as one, so that a node that runs meanwhile is not disturbed.
+    The reason begins with one of: DNS, refused, unreachable, timeout, wrong key, no swarm node,
+    not a member.
+    """
+    if not peer.addresses:
+        return "no address in the charter: it has to dial us"
+    target = peer_id(peer.network_key)
+    noise = GatedNoise(ed25519_key_pair(network_seed), lambda found: found == target)
+    reasons: list[str] = []
+    for address in addresses(peer):
+        reason: str | None = f"timeout: {address.text} does not finish the handshake"
+        with trio.move_on_after(timeout_s), forwarded_log(None):
+            reason = await _probe_address(noise, target, address, timeout_s=timeout_s)
+        if reason is None:
+            return None
+        reasons.append(reason)
+    return "; ".join(reasons)
+
+
+async def _probe_address(
+    noise: GatedNoise, target: ID, address: Address, *, timeout_s: float
+) -> str | None:
+    try:
+        stream = await connect(address, timeout_s=timeout_s)
+    except UnavailableError as error:
+        return str(error)
+    async with stream:
+        raw = RawConnection(TrioTCPStream(stream), initiator=True)
+        try:
+            session = await SecurityMultistream({NOISE: noise}).secure_outbound(raw, target)
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
+            return handshake_reason(error, address)
+        try:
+            await session.read(1)  # it speaks next, unless it refused us
+        except LOST:
+            return not_a_member(address)
+    return None
