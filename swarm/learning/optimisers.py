@@ -6,15 +6,18 @@ state is a list of tensors that a snapshot can hold.
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from ledger.charter import Training
+from swarm.learning.torch_state import restore_some, set_tensor, to_array
+from swarm.learning.training_state import Arrays
 
 BETAS: Final = (0.9, 0.999)
 EPSILON: Final = 1e-8
@@ -25,6 +28,12 @@ class Optimiser(Protocol):
 
     def step(self) -> None:
         """Update the parameters in place and forget their gradients."""
+
+    def state(self) -> Arrays:
+        """What it remembers between steps, by name (training_state.Stateful)."""
+
+    def restore(self, tensors: Arrays) -> None:
+        """Undo ``state``. Raises StateError."""
 
 
 def make_optimiser(parameters: Sequence[nn.Parameter], training: Training) -> Optimiser:
@@ -75,6 +84,14 @@ class Sgd:
             self._momentum[at] = buffer
         _forget(self._parameters)
 
+    def state(self) -> Arrays:
+        """Momentum of every parameter that a step has reached; none without momentum."""
+        return _named("momentum", self._momentum)
+
+    def restore(self, tensors: Arrays) -> None:
+        """Undo ``state``."""
+        restore_some(self._momentum, list(self._parameters), tensors, "momentum")
+
 
 @final
 class Adam:
@@ -109,3 +126,19 @@ class Adam:
             maximize=False,
         )
         _forget(self._parameters)
+
+    def state(self) -> Arrays:
+        """Running means, squares and step counts of every parameter."""
+        slots = {"mean": self._means, "square": self._squares, "steps": self._steps}
+        return {k: v for name, tensors in slots.items() for k, v in _named(name, tensors).items()}
+
+    def restore(self, tensors: Arrays) -> None:
+        """Undo ``state``."""
+        slots = {"mean": self._means, "square": self._squares, "steps": self._steps}
+        for name, mine in slots.items():
+            for at, tensor in enumerate(mine):
+                set_tensor(tensor, tensors, f"{name}.{at}")
+
+
+def _named(name: str, tensors: Sequence[Tensor | None]) -> dict[str, NDArray[Any]]:
+    return {f"{name}.{at}": to_array(t) for at, t in enumerate(tensors) if t is not None}

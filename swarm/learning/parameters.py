@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ledger.errors import ConfigError
-from swarm.learning.aggregation import Vector
+from swarm.learning.rows import Vector, blocks
 
 DOMAIN = b"swarm/layout/v1\n"
+DISTANCE_ELEMENTS = 1 << 17
 
 
 def shared_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -92,13 +93,26 @@ class Layout:
 
 def flatten(module: nn.Module) -> Vector:
     """Copy a module's shared tensors into one float32 vector (count,)."""
-    parts = [
-        tensor.detach().to("cpu", torch.float32).reshape(-1) for _, tensor in shared_tensors(module)
-    ]
-    if not parts:
-        return np.empty(0, dtype=np.float32)
-    vector: Vector = torch.cat(parts).numpy().copy()
+    tensors = [tensor.detach() for _, tensor in shared_tensors(module)]
+    vector: Vector = np.empty(sum(tensor.numel() for tensor in tensors), dtype=np.float32)
+    start = 0
+    for tensor in tensors:
+        stop = start + tensor.numel()
+        vector[start:stop] = tensor.to("cpu", torch.float32).reshape(-1).numpy()
+        start = stop
     return vector
+
+
+def distance(one: Vector, other: Vector) -> float:
+    """Euclidean distance of two vectors (d,), summed in float64, in blocks to spare memory.
+
+    For claims and logs: what steers a rule takes the folded sums, which are the same everywhere.
+    """
+    squares = 0.0
+    for piece in blocks(len(one), elements=DISTANCE_ELEMENTS):
+        difference = one[piece].astype(np.float64) - other[piece]
+        squares += float(np.square(difference).sum())
+    return math.sqrt(squares)
 
 
 def load(module: nn.Module, vector: Vector) -> None:

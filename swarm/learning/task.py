@@ -6,7 +6,6 @@ seed and the arguments, so a node that restarts asks again and gets the same byt
 
 import copy
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
@@ -30,7 +29,7 @@ from swarm.learning.moments import (
     local_moments,
     merge_moments,
 )
-from swarm.learning.parameters import Layout, flatten, load
+from swarm.learning.parameters import Layout, distance, flatten, load
 from swarm.learning.payload import (
     PayloadError,
     decode_moments,
@@ -41,7 +40,8 @@ from swarm.learning.payload import (
 from swarm.learning.preprocessing import Preprocessor, feature_names, observed_matrix
 from swarm.learning.seeding import derive_seed, torch_seed, torch_threads
 from swarm.learning.trained import Trained
-from swarm.learning.training import predict, train
+from swarm.learning.training import TrainResult, predict, train
+from swarm.learning.training_state import Keeper, StateError
 
 PROBE_ROWS = 2  # enough to see whether a model keeps its rows apart
 
@@ -109,29 +109,45 @@ class LearningTask:
         self._prepared = self._prepare()
         self._probe(self._prepared[0])
 
-    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
-        """Take the charter's local steps from ``base``; the same bytes for the same arguments."""
+    def train(self, base: bytes, round: int, keeper: Keeper | None = None) -> Trained:  # noqa: A002 - the protocol's word
+        """Take the charter's local steps from ``base``; the same bytes for the same arguments.
+
+        keeper: lets training go on where a crash ended it, to the same bytes; a state of another
+        training is discarded.
+        """
         batches, _ = self._ready()
         before = self._decode_vector(base)
-        # A copy, so that nothing a model keeps beside its shared tensors outlives the round.
-        module = copy.deepcopy(self._module)
+        seed = self._round_seed("train", round, base)
         with torch_threads(self._threads):
-            load(module, before)
-            result = train(
-                module,
-                batches,
-                self._charter.training,
-                head=self._schema.head,
-                seed=self._round_seed("train", round, base),
-            )
-        # Folded halves would be needed if this steered a rule; it is only this site's claim.
-        norm = math.sqrt(float(np.square(result.parameters.astype(np.float64) - before).sum()))
+            try:
+                result = self._train(before, batches, seed, keeper)
+            except StateError:
+                if keeper is None:
+                    raise
+                keeper.discard()
+                result = self._train(before, batches, seed, keeper)
+        norm = distance(result.parameters, before)
         return Trained(
             payload=encode_vector(result.parameters, self._layout.digest),
             samples=result.samples,
             steps=result.steps,
             norm_micro=metrics.to_micro(norm),
             loss_micro=metrics.to_micro(result.loss_after),
+        )
+
+    def _train(
+        self, before: Vector, batches: Batches, seed: int, keeper: Keeper | None
+    ) -> TrainResult:
+        # A copy, so that nothing a model keeps beside its shared tensors outlives the round.
+        module = copy.deepcopy(self._module)
+        load(module, before)
+        return train(
+            module,
+            batches,
+            self._charter.training,
+            head=self._schema.head,
+            seed=seed,
+            keeper=keeper,
         )
 
     def check(self, payload: bytes, codec: int) -> None:

@@ -1,13 +1,16 @@
 """Local steps of one round on one site's examples.
 
 Room: learning. Law: the same module, examples and seed give the same bits on the same machine with
-one thread; nothing of the optimiser outlives the round, so a node that restarts loses nothing.
+one thread; nothing of the optimiser outlives the round. Between two steps everything that the next
+one depends on is a TrainingState, so a node that dies goes on from there to the same bits.
 Regression labels are used in the units of the data (no standardisation): scale the target in
 `query` when it is far from 1, or the loss and the learning rate must be read in its square.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -22,7 +25,10 @@ from swarm.learning.batches import Batches
 from swarm.learning.optimisers import make_optimiser
 from swarm.learning.parameters import flatten
 from swarm.learning.seeding import torch_seed
+from swarm.learning.torch_state import GeneratorState, ModuleState
+from swarm.learning.training_state import Keeper, Stateful, capture, restore
 
+STEPS = "steps"  # how many were taken, in a training state
 EVALUATION_ROWS = 4096  # rows a forward pass takes at once when nothing is learned
 
 
@@ -38,20 +44,33 @@ class TrainResult:
 
 
 def train(
-    module: nn.Module, data: Batches, training: Training, *, head: str, seed: int
+    module: nn.Module,
+    data: Batches,
+    training: Training,
+    *,
+    head: str,
+    seed: int,
+    keeper: Keeper | None = None,
 ) -> TrainResult:
     """Take the charter's local steps in place and return the parameters they lead to.
 
-    Raises ConfigError when the parameters stop being finite: the federation's learning rate is too
-    high for this site.
+    keeper: resumes from its state, if it has one, to the same bits as without a break, and is shown
+    the state after every step. Raises ConfigError when the parameters stop being finite (the
+    federation's learning rate is too high for this site), StateError when the keeper's state is not
+    of this training; the module then holds nothing of use.
     """
     class_weights = _class_weights(data.labels, training) if head != "regression" else None
     loss_before = mean_loss(module, data, head)
     optimiser = make_optimiser(list(module.parameters()), training)
     module.zero_grad()
-    steps = 0
+    parts: dict[str, Stateful] = {
+        "module": ModuleState(module),
+        "optimiser": optimiser,
+        "random": GeneratorState(),
+    }
     with torch_seed(seed):
-        for indices in batch_indices(len(data), training, seed):
+        steps = _resumed(keeper, parts)
+        for indices in islice(batch_indices(len(data), training, seed), steps, None):
             _set_training(module, rows=len(indices))
             features, labels = data.batch(indices)
             losses = row_losses(module(features), labels, head)
@@ -60,6 +79,8 @@ def train(
             losses.mean().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             steps += 1
+            if keeper is not None:
+                keeper.after_step(partial(capture, parts, {STEPS: steps}))
     parameters = flatten(module)
     if not np.isfinite(parameters).all():
         unit = ", or the label's unit too small" if head == "regression" else ""
@@ -74,6 +95,15 @@ def train(
         loss_before=loss_before,
         loss_after=mean_loss(module, data, head),
     )
+
+
+def _resumed(keeper: Keeper | None, parts: Mapping[str, Stateful]) -> int:
+    """Put the kept state back and return how many steps it has behind it."""
+    state = keeper.resume() if keeper is not None else None
+    if state is None:
+        return 0
+    restore(parts, state)
+    return state.numbers[STEPS]
 
 
 def batch_indices(rows: int, training: Training, seed: int) -> Iterator[NDArray[np.int64]]:
