@@ -33,6 +33,8 @@ class Address:
     host: str
     port: int
     peer_id: str | None
+    guarded: bool = False
+    """A peer told it: what its name resolves to must be an address that a peer may name."""
 
     @property
     def family(self) -> int:
@@ -64,6 +66,15 @@ def parse_address(text: str) -> Address:
         case _:
             raise ConfigError(f"address {text!r}: only /p2p/ID may follow the port")
     return Address(text=text, kind=kind, host=host, port=int(port), peer_id=peer_id)
+
+
+def is_foreign(ip: str) -> bool:
+    """Return whether an IP address may lie at another site: not this machine, link or a group."""
+    found = ipaddress.ip_address(ip.partition("%")[0])
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    return not (
+        mapped.is_loopback or mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified
+    )
 
 
 def check_listen(text: str) -> str | None:
@@ -100,7 +111,11 @@ async def resolve(address: Address, *, timeout_s: float) -> list[str]:
         except OSError as error:
             text = error.strerror or str(error)
             raise UnavailableError(f"DNS: {address.host}: {text.lower()}") from error
-        return [str(entry[4][0]) for entry in found]
+        ips = [str(entry[4][0]) for entry in found]
+        allowed = [ip for ip in ips if not address.guarded or is_foreign(ip)]
+        if not allowed:
+            raise UnavailableError(f"DNS: {address.host}: {ips[0]} is not for peers to name")
+        return allowed
     raise UnavailableError(f"DNS: {address.host}: no answer in {timeout_s:g} s")
 
 

@@ -58,3 +58,67 @@ class TokenBucket:
             return False
         self._tokens -= 1
         return True
+
+
+@final
+class ByteMeter:
+    """Lets bytes through at a rate in the long run, and ``burst`` of them at once.
+
+    A message passes whole and may leave a debt, which those after it wait for: so one that is longer
+    than the burst still gets through.
+    """
+
+    def __init__(self, *, bytes_per_s: float, burst: float) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._burst = burst
+        self._balance = burst
+        self._counted_s: float | None = None
+
+    def wait_s(self, *, now_s: float) -> float:
+        """Return how long until the next message may pass."""
+        self._earn(now_s)
+        return max(0.0, -self._balance / self._bytes_per_s)
+
+    def charge(self, count: int, *, now_s: float) -> None:
+        """Count a message that passed."""
+        self._earn(now_s)
+        self._balance -= count
+
+    def _earn(self, now_s: float) -> None:
+        if self._counted_s is not None:
+            earned = (now_s - self._counted_s) * self._bytes_per_s
+            self._balance = min(self._burst, self._balance + earned)
+        self._counted_s = now_s
+
+
+@final
+class ReplayWindow:
+    """Takes each sequence number once, in almost any order; what is far behind counts as taken.
+
+    The sliding window of RFC 6479, for numbers from 1.
+    """
+
+    def __init__(self, *, size: int = 1024) -> None:
+        self.highest = 0
+        self._size = size
+        self._taken = 0  # bit i: highest - i
+
+    def is_behind(self, sequence: int) -> bool:
+        """Whether the number is too old for anybody to say if it came before."""
+        return sequence <= self.highest - self._size
+
+    def take(self, sequence: int) -> bool:
+        """Return whether the number is new, and remember it."""
+        if sequence < 1 or self.is_behind(sequence):
+            return False
+        if sequence > self.highest:
+            # Shifted out whole, a leap costs no more than a step.
+            step = min(sequence - self.highest, self._size)
+            self._taken = ((self._taken << step) | 1) & ((1 << self._size) - 1)
+            self.highest = sequence
+            return True
+        bit = 1 << (self.highest - sequence)
+        if self._taken & bit:
+            return False
+        self._taken |= bit
+        return True

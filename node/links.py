@@ -17,6 +17,8 @@ from node.network import EventLog, Peer
 _SETTLED_S: Final = 5.0
 """A connection that lasted so long starts the back-off anew."""
 _REFUSALS_TOLD: Final = 2
+NO_ADDRESS: Final = "no address"
+"""How the reason begins for a member that can only be waited for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +50,8 @@ class Link:
     is_up: Callable[[], bool]
     log: EventLog
     last_seen_s: float | None = None
+    reason: str | None = None
+    """Why the newest dial failed."""
     _was_up: bool = False
     _refusals: int = 0
     _changed: trio.Event = field(default_factory=trio.Event)
@@ -75,6 +79,7 @@ class Link:
         if is_up != self._was_up:
             self._was_up = is_up
             if is_up:
+                self.reason = None
                 self.log.info("peer_connected", peer=self.peer.index, name=self.peer.name)
             else:
                 self.log.warning("peer_lost", peer=self.peer.index, name=self.peer.name)
@@ -106,6 +111,7 @@ async def keep_dialling(
             await link.wait_change(timeout_s=FIRST_S)
         if not link.is_up() and (reason := await dial()) is not None:
             wait_s = backoff.next_s()
+            link.reason = reason
             _log_failure(link, backoff.attempts, wait_s, reason)
             await link.wait_change(timeout_s=wait_s)
             continue
@@ -144,7 +150,8 @@ async def watch_heartbeat(
 
 def _log_failure(link: Link, attempts: int, wait_s: float, reason: str) -> None:
     """Warn at the third attempt and then ever more seldom; the rest is for debugging."""
-    tell = link.log.warning if attempts == 3 or attempts % 20 == 10 else link.log.debug
+    loud = (attempts == 3 or attempts % 20 == 10) and not reason.startswith(NO_ADDRESS)
+    tell = link.log.warning if loud else link.log.debug
     tell(
         "dial_failed",
         peer=link.peer.index,

@@ -6,11 +6,12 @@ Peers are roster indices: an implementation translates its own addresses and key
 stranger (not on the roster) never becomes a peer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ledger.errors import UnavailableError
+from node.addresses import Address
 
 RECORDS_PROTOCOL: Final = "/swarm/records/1"
 """The gossip topic: signed records, small and many."""
@@ -22,12 +23,18 @@ CHECKPOINT_PROTOCOL: Final = "/swarm/checkpoint/1"
 """Requests to cosign a log's head, and to share heads that a quorum has cosigned."""
 ROSTER_PROTOCOL: Final = "/swarm/roster/1"
 """Roster updates, asked for by name of the roster before them."""
-REQUEST_PROTOCOLS: Final = (
+REACH_PROTOCOL: Final = "/swarm/reach/1"
+"""Who is connected to whom, and where members can be dialled (node/reaching.py)."""
+FORWARD_PROTOCOL: Final = "/swarm/forward/1"
+"""Sealed requests that another member carries (node/forwarding.py)."""
+SERVICE_PROTOCOLS: Final = (
     SYNC_PROTOCOL,
     FETCH_PROTOCOL,
     CHECKPOINT_PROTOCOL,
     ROSTER_PROTOCOL,
 )
+"""What a node's service answers, whether asked directly or through another member."""
+REQUEST_PROTOCOLS: Final = (*SERVICE_PROTOCOLS, REACH_PROTOCOL, FORWARD_PROTOCOL)
 
 GOSSIP_BYTES_MAX: Final = 64 * 1024
 """Longest gossip message. A record fits; a payload is fetched instead."""
@@ -164,6 +171,21 @@ class Network(Protocol):
 
     def traffic(self) -> Traffic:
         """Bytes sent and received so far."""
+        ...
+
+
+class Dialling(Protocol):
+    """What a network can say and be told of its dials, where there are any."""
+
+    def redirect(self, peer: int, addresses: Sequence[Address]) -> None:
+        """Dial a peer at these addresses from now on, in this order; at once if it is away."""
+
+    def failures(self) -> Mapping[int, str]:
+        """Return why the newest dial of each peer that is away failed, as node.addresses words it."""
+        ...
+
+    def listening(self) -> tuple[str, ...]:
+        """Return the addresses that it really listens on."""
         ...
 
 

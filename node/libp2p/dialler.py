@@ -11,6 +11,7 @@ from ledger.errors import UnavailableError
 from node.addresses import Address, connect
 from node.libp2p.members import Members
 from node.libp2p.reasons import handshake_reason
+from node.links import NO_ADDRESS
 
 
 @final
@@ -28,6 +29,8 @@ class Dialler:
 
     async def dial(self, peer: int) -> str | None:
         """Try every address once. Returns why none worked, or None."""
+        if not self._members.addresses[peer]:
+            return f"{NO_ADDRESS}: it has to dial us"
         reasons: list[str] = []
         for address in self._members.addresses[peer]:
             reason: str | None = f"timeout: {address.text} does not finish the handshake"

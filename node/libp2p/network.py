@@ -15,7 +15,7 @@ from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
 
 from ledger.errors import PeerError, UnavailableError
-from node.addresses import parse_address
+from node.addresses import Address, parse_address
 from node.framing import raise_for_status
 from node.libp2p.connections import Connections
 from node.libp2p.dialler import Dialler
@@ -154,6 +154,17 @@ class Libp2pNetwork:
         """Bytes so far."""
         return self._meter.total()
 
+    def redirect(self, peer: int, addresses: Sequence[Address]) -> None:
+        """Dial a member at these addresses from now on (node.network.Dialling)."""
+        if list(addresses) != self._members.addresses[peer]:
+            self._members.addresses[peer] = list(addresses)
+            self._links[peer].changed()
+
+    def failures(self) -> Mapping[int, str]:
+        """Why the newest dial of each member that is away failed."""
+        reasons = {index: link.reason for index, link in self._links.items()}
+        return {index: reason for index, reason in reasons.items() if reason is not None}
+
     def listening(self) -> tuple[str, ...]:
         """Return the addresses that we really listen on (port 0: the system chooses)."""
         names = [listener.socket.getsockname()[:2] for listener in self._listeners]
@@ -241,17 +252,16 @@ class Libp2pNetwork:
                 partial(self._ping, life, index),
                 partial(life.connections.drop, index),
             )
-            if self._members.addresses[index]:
-                nursery.start_soon(
-                    partial(
-                        keep_dialling,
-                        yields=self._members.own_index > index,
-                        timing=self._timing,
-                        uniform=_uniform,
-                    ),
-                    link,
-                    partial(life.dialler.dial, index),
-                )
+            nursery.start_soon(
+                partial(
+                    keep_dialling,
+                    yields=self._members.own_index > index,
+                    timing=self._timing,
+                    uniform=_uniform,
+                ),
+                link,
+                partial(life.dialler.dial, index),
+            )
 
     async def _ping(self, life: _Life, peer: int) -> None:
         with suppress(UnavailableError, PeerError):
