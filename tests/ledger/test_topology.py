@@ -21,7 +21,7 @@ def matrix(topology: Topology, count: int, round_: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", DRAWN)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(count=SIZES, round_=st.integers(0, 1000))
 def test_rows_sum_to_one_and_nobody_averages_with_itself_twice(
     name: str, count: int, round_: int
@@ -37,7 +37,7 @@ def test_rows_sum_to_one_and_nobody_averages_with_itself_twice(
 
 
 @pytest.mark.parametrize("name", DRAWN)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(count=SIZES, round_=st.integers(0, 100))
 def test_columns_sum_to_one_so_nobody_counts_twice(name: str, count: int, round_: int) -> None:
     """Doubly stochastic: mixing keeps the mean."""
@@ -46,7 +46,7 @@ def test_columns_sum_to_one_so_nobody_counts_twice(name: str, count: int, round_
 
 
 @pytest.mark.parametrize("name", DRAWN)
-@pytest.mark.parametrize("count", [2, 3, 7, 25, 32, 100])
+@pytest.mark.parametrize("count", [2, 3, 7, 25])
 def test_what_one_knows_reaches_everybody(name: str, count: int) -> None:
     topology = Topology(name=name, net=NET)
     known = np.eye(count)
@@ -56,7 +56,7 @@ def test_what_one_knows_reaches_everybody(name: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["random_regular", "epidemic", "ring", "torus", "full"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(count=SIZES, round_=st.integers(0, 100))
 def test_who_pulls_from_me_is_pulled_from_by_me(name: str, count: int, round_: int) -> None:
     topology = Topology(name=name, net=NET)
