@@ -21,6 +21,7 @@ from .weights import weights_micro
 
 Log: TypeAlias = tuple[int, int]
 _SWEEP_MIN: Final = 4_096
+_NEVER: Final = (-1, -1)
 _CODEC_OF_RULE: Final = {Rule.MEAN: Codec.FLOAT32, Rule.MOMENTS: Codec.MOMENTS}
 
 
@@ -137,6 +138,44 @@ class AckAudit:
 
 
 @final
+class _Merged:
+    """What one log has merged: of every author the newest contribution, and the newest attempt."""
+
+    __slots__ = ("attempt", "newest")
+
+    def __init__(self) -> None:
+        self.newest: dict[int, tuple[int, int]] = {}  # author → (epoch, seq)
+        self.attempt = -1  # of round zero
+
+    def after(self, body: list[Any]) -> _Merged:
+        """Return what it is after one more aggregation. E_AGG_INPUT."""
+        rule, parameters, inputs, _, _ = body
+        result = _Merged()
+        result.newest, result.attempt = self.newest, self.attempt
+        if rule == Rule.MOMENTS:
+            result.attempt = parameters[0] if parameters else 0
+            if len(parameters) > 1 or result.attempt <= self.attempt:
+                raise VerificationError(
+                    "E_AGG_INPUT",
+                    f"attempt {parameters} of round 0",
+                    expected=f"one number above {self.attempt}",
+                )
+            return result
+        result.newest = dict(self.newest)
+        for author, epoch, seq, _, _ in inputs:
+            last = self.newest.get(author, _NEVER)
+            if (epoch, seq) <= last:
+                raise VerificationError(
+                    "E_AGG_INPUT",
+                    f"input {author}/{epoch}/{seq} after this log has merged "
+                    f"{author}/{last[0]}/{last[1]}",
+                    expected="every contribution at most once, newer after older",
+                )
+            result.newest[author] = epoch, seq
+        return result
+
+
+@final
 class AggregationAudit:
     """Step 12: inputs are contributions that exist, and weigh what the charter says."""
 
@@ -145,6 +184,9 @@ class AggregationAudit:
         self._roster = roster
         self.void = 0  # aggregations with an input that a later cut took away: not judged
         self._policy = charter.aggregation
+        self._staleness_max = charter.rounds.staleness_max
+        self._merged: dict[Log, _Merged] = {}  # what each log's aggregations have named so far
+        self._step: tuple[_Merged, list[Any], _Merged] | None = None
         self._bucketed = charter.privacy.sample_count == "bucket"
         self._good: tuple[int, list[Any]] | None = None  # members that agree write the same
         self._waiting: list[tuple[LogAudit, list[Any]]] = []
@@ -152,6 +194,7 @@ class AggregationAudit:
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
         """E_AGG_INPUT, E_AGG_WEIGHT; one whose inputs are still to come waits."""
+        self._follow((log.author, log.epoch), value[12])
         if self._is_good(value):
             return
         last = self._waiting[-1][1] if self._waiting else None
@@ -159,6 +202,14 @@ class AggregationAudit:
         waits = last is not None and last[12] is value[12] and last[8] == value[8]
         if waits or not self._judge(value, over=False):
             self._wait(log, value)
+
+    def _follow(self, log: Log, body: list[Any]) -> None:
+        """Nothing is merged twice by one log. Logs that agree take the same steps, worked out once."""
+        before = self._merged.get(log, _Merged())
+        step = self._step
+        if step is None or step[0] is not before or step[1] is not body:
+            step = self._step = (before, body, before.after(body))
+        self._merged[log] = step[2]
 
     def _is_good(self, value: list[Any]) -> bool:
         good = self._good
@@ -194,7 +245,7 @@ class AggregationAudit:
             raise VerificationError(
                 "E_AGG_INPUT", "rule MOMENTS outside round 0", expected="round 0"
             )
-        samples = []
+        samples, staleness = [], []
         last_author = -1
         codec = _CODEC_OF_RULE[rule]
         for author, epoch, seq, id_, _ in inputs:
@@ -215,14 +266,17 @@ class AggregationAudit:
                 )
             self._check_input(target, seq, id_, round_, codec)
             samples.append(target.samples[seq])
-        self._check_weights(rule, inputs, samples)
+            staleness.append(round_ - target.rounds[seq])
+        self._check_weights(rule, inputs, samples, staleness)
         self._good = (round_, body)
         return True
 
-    def _check_weights(self, rule: int, inputs: list[Any], samples: list[int]) -> None:
+    def _check_weights(
+        self, rule: int, inputs: list[Any], samples: list[int], staleness: list[int]
+    ) -> None:
         expected = [0] * len(inputs)
         if rule == Rule.MEAN:
-            expected = weights_micro(samples, self._policy)
+            expected = weights_micro(samples, self._policy, staleness_rounds=staleness)
         if [one[4] for one in inputs] != expected:
             author, weight, right = next(
                 (one[0], one[4], right)
@@ -238,7 +292,7 @@ class AggregationAudit:
     ) -> None:
         if (
             target.codecs[seq] == codec  # that of another kind is 0
-            and target.rounds[seq] <= round_
+            and 0 <= round_ - target.rounds[seq] <= self._staleness_max
             and target.ids[seq * 32 : seq * 32 + 32] == id_
             and not self._bucketed
         ):
@@ -251,6 +305,12 @@ class AggregationAudit:
         if target.rounds[seq] > round_:
             raise VerificationError(
                 "E_AGG_INPUT", f"{name} is of round {target.rounds[seq]}", expected=f"<= {round_}"
+            )
+        if round_ - target.rounds[seq] > self._staleness_max:
+            raise VerificationError(
+                "E_AGG_INPUT",
+                f"{name} is of round {target.rounds[seq]}, too late for round {round_}",
+                expected=f"at most {self._staleness_max} rounds before",
             )
         if target.codecs[seq] != codec:
             raise VerificationError("E_AGG_INPUT", f"{name} has another codec than the rule's")

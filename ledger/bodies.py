@@ -71,6 +71,8 @@ class Reason(IntEnum):
     NORM_BOUND = 7
     WRONG_BASE = 8
     INACTIVE = 9
+    SUPERSEDED = 10
+    COPIED = 11
 
 
 class CloseReason(IntEnum):

@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 CHARTER_BYTES_MAX: Final = 1 << 20
+STALENESS_MAX: Final = 100  # rounds
 MEMBERS_MAX: Final = 256  # so that an aggregation with every ack fits into one record
 GENESIS_DOMAIN: Final = b"swarm-ledger/genesis/v1\n"
 TomlValue: TypeAlias = Union[str, int, float, bool, "tuple[TomlValue, ...]"]
@@ -112,6 +113,8 @@ class RoundPolicy:
     grace_s: float
     start_wait_s: float
     inactive_after_rounds: int
+    staleness_max: int  # rounds that an update may be late and still count; 0 = none
+    newcomers: str  # "model_first" | "contribution_first"
     required: tuple[str, ...]  # names without which the run fails loudly
     payload_bytes_max: int
 
@@ -125,6 +128,12 @@ class AggregationPolicy:
     averaging: str  # "full"
     weighting: str  # "samples" | "uniform"
     share_cap: float  # largest share of one member; 1 = off
+    staleness_exponent: float  # a late update weighs (1 + rounds late)^-a; 0, 0.5, 1, 1.5 or 2
+
+    @property
+    def staleness_halves(self) -> int:
+        """Twice the exponent: a whole number."""
+        return int(2 * self.staleness_exponent)
 
     @property
     def share_cap_micro(self) -> int:
@@ -329,6 +338,8 @@ def _rounds(table: Table, names: list[str], *, complete: bool) -> RoundPolicy:
         grace_s=table.number("grace_s", 0, 1e6, 10.0),
         start_wait_s=table.number("start_wait_s", 0, 1e7, 300.0),
         inactive_after_rounds=table.integer("inactive_after_rounds", 1, 100_000, 3),
+        staleness_max=table.integer("staleness_max", 0, STALENESS_MAX, 2),
+        newcomers=table.choice("newcomers", ("model_first", "contribution_first"), "model_first"),
         required=required,
         payload_bytes_max=table.integer("payload_bytes_max", 1, 2**40, 2**28),
     )
@@ -337,12 +348,16 @@ def _rounds(table: Table, names: list[str], *, complete: bool) -> RoundPolicy:
 
 
 def _aggregation(table: Table) -> AggregationPolicy:
+    exponent = table.number("staleness_exponent", 0, 2, 0.5)
+    if not (2 * exponent).is_integer():
+        raise table.fail("staleness_exponent", f"must be 0, 0.5, 1, 1.5 or 2, got {exponent:g}")
     policy = AggregationPolicy(
         strategy=table.choice("strategy", ("fedavg",), "fedavg"),
         rule=table.choice("rule", ("mean",), "mean"),
         averaging=table.choice("averaging", ("full",), "full"),
         weighting=table.choice("weighting", ("samples", "uniform"), "samples"),
         share_cap=table.number("share_cap", 0.000_001, 1, 1.0),
+        staleness_exponent=exponent,
     )
     table.done()
     return policy

@@ -63,6 +63,9 @@ WHEN: Final[Mapping[str, str]] = {
     "rounds.grace_s": "Patience with the site whose turn it is to propose.",
     "rounds.start_wait_s": "How long the first round waits for everybody to arrive.",
     "rounds.inactive_after_rounds": "Silent for so many rounds: no longer waited for.",
+    "rounds.staleness_max": "An update so many rounds late still counts, for less; 0 = not at all.",
+    "rounds.newcomers": '"model_first": who joins later starts from the agreed model; '
+    '"contribution_first": gets it once it has contributed.',
     "rounds.required": "Names without which a run fails instead of succeeding without them.",
     "rounds.payload_bytes_max": "Largest update that is accepted; above 4 bytes a parameter.",
     "aggregation": "How the sites' updates become one model.",
@@ -71,6 +74,8 @@ WHEN: Final[Mapping[str, str]] = {
     "aggregation.averaging": "Everybody holds every update.",
     "aggregation.weighting": '"samples": by number of patients; "uniform": every site alike.',
     "aggregation.share_cap": "Largest share of one site; 1 = no cap. Lower it if one site dominates.",
+    "aggregation.staleness_exponent": "An update that is k rounds late weighs (1 + k)^-a. "
+    "Raise it if late updates hold the model back.",
     "privacy": "What the ledger tells about the data.",
     "privacy.sample_count": '"exact", or "bucket" for the lower power of two.',
     "reputation": "",

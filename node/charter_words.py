@@ -148,10 +148,21 @@ def _rounds(charter: Charter) -> list[str]:
             f"a site silent for {plural(policy.inactive_after_rounds, 'round')} is no longer waited "
             "for; it may come back at any time"
         ),
+        _late(charter),
     ]
+    if policy.newcomers == "contribution_first":
+        lines.append("who joins later gets the model once it has contributed")
     if policy.required:
         lines.append("the run fails without " + ", ".join(policy.required))
     return lines
+
+
+def _late(charter: Charter) -> str:
+    rounds, exponent = charter.rounds.staleness_max, charter.aggregation.staleness_exponent
+    if not rounds:
+        return "an update that comes late is left out"
+    less = f", for 1/(1 + rounds late)^{exponent:g} of its weight" if exponent else ""
+    return f"an update up to {plural(rounds, 'round')} late still counts{less}"
 
 
 def _averaging(charter: Charter) -> list[str]:

@@ -916,4 +916,5 @@ def an_honest_member_is_not_refused_for_a_damaged_log() -> Case:
 
 import checkpoint_cases  # noqa: E402, F401 - registers the cases of checkpoints
 import evaluation_cases  # noqa: E402, F401 - registers those of evaluations and fork proofs
+import late_cases  # noqa: E402, F401 - registers those of late contributions
 import roster_cases  # noqa: E402, F401 - registers the cases of a roster that changes

@@ -188,12 +188,18 @@ class Federation:
         return replace(body, **changes)
 
     def aggregation_body(
-        self, contributions: Iterable[Verified[Record]], round_: int, **changes: Any
+        self,
+        contributions: Iterable[Verified[Record]],
+        round_: int,
+        *,
+        staleness: bool = True,
+        **changes: Any,
     ) -> Aggregation:
         chosen = sorted(contributions, key=lambda one: one.value.author)
         bodies = [one.value.body for one in chosen]
         samples = [body.samples for body in bodies if isinstance(body, Contribution)]
-        weights = weights_micro(samples, self.charter.aggregation)
+        late = [max(round_ - one.value.round, 0) for one in chosen] if staleness else ()
+        weights = weights_micro(samples, self.charter.aggregation, staleness_rounds=late)
         inputs = tuple(
             Input(
                 author=one.value.author,

@@ -64,8 +64,10 @@ def test_identity() -> None:
 
 def test_weights() -> None:
     for row in load("weights.json"):
-        policy = make_vectors._Policy(row["weighting"], row["share_cap_micro"])
-        assert weights_micro(row["samples"], policy) == row["weights_micro"]
+        halves = row.get("staleness_halves", 1)
+        policy = make_vectors._Policy(row["weighting"], row["share_cap_micro"], halves)
+        late = row.get("staleness_rounds", ())
+        assert weights_micro(row["samples"], policy, staleness_rounds=late) == row["weights_micro"]
 
 
 def test_records() -> None:

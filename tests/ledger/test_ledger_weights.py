@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.weights import MICRO, weights_micro
+from ledger.weights import MICRO, discount_micro, weights_micro
 
 
 @dataclass(frozen=True)
 class Policy:
     weighting: str = "samples"
     share_cap_micro: int = MICRO
+    staleness_halves: int = 1
 
 
 counts = st.lists(st.integers(0, 2**53 - 1) | st.integers(0, 20), max_size=12)
@@ -77,3 +78,25 @@ def test_uniform_gives_everyone_the_same() -> None:
 def test_a_negative_count_is_our_own_bug() -> None:
     with pytest.raises(ValueError, match="negative"):
         weights_micro([1, -1], Policy())
+
+
+@pytest.mark.parametrize("halves", range(5))
+def test_a_discount_is_exact_to_the_last_digit(halves: int) -> None:
+    """The largest whole d with d^2 * (1 + t)^h <= 10^12: no float could promise that."""
+    for late in range(101):
+        discount = discount_micro(late, halves)
+        scale = (1 + late) ** halves
+        assert discount**2 * scale <= MICRO**2 < (discount + 1) ** 2 * scale
+        assert discount > 0, "a late update never weighs nothing"
+    assert discount_micro(0, halves) == MICRO
+
+
+@given(counts.filter(any), policies, st.integers(0, 100))
+def test_equal_lateness_changes_no_share_and_more_lateness_never_helps(
+    samples: list[int], policy: Policy, late: int
+) -> None:
+    on_time = weights_micro(samples, policy)
+    nobody = weights_micro(samples, policy, staleness_rounds=[0] * len(samples))
+    assert nobody == on_time
+    first_late = [late] + [0] * (len(samples) - 1)
+    assert weights_micro(samples, policy, staleness_rounds=first_late)[0] <= on_time[0]

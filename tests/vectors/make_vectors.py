@@ -80,9 +80,10 @@ def key_vectors() -> list[dict[str, Any]]:
 
 
 class _Policy:
-    def __init__(self, weighting: str, share_cap_micro: int) -> None:
+    def __init__(self, weighting: str, share_cap_micro: int, staleness_halves: int = 1) -> None:
         self.weighting = weighting
         self.share_cap_micro = share_cap_micro
+        self.staleness_halves = staleness_halves
 
 
 def weight_vectors() -> list[dict[str, Any]]:
@@ -107,6 +108,16 @@ def weight_vectors() -> list[dict[str, Any]]:
                 {"samples": samples, "weighting": weighting, "share_cap_micro": cap,
                  "weights_micro": weights}
             )  # fmt: skip
+    for late in ([0, 1, 2], [3, 0, 100]):
+        for halves in range(5):
+            for weighting in ("samples", "uniform"):
+                policy = _Policy(weighting, 400_000, halves)
+                weights = weights_micro([7, 2**53 - 1, 900], policy, staleness_rounds=late)
+                rows.append(
+                    {"samples": [7, 2**53 - 1, 900], "staleness_rounds": late,
+                     "staleness_halves": halves, "weighting": weighting,
+                     "share_cap_micro": 400_000, "weights_micro": weights}
+                )  # fmt: skip
     return rows
 
 
