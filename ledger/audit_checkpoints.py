@@ -13,7 +13,7 @@ from typing import TypeAlias, final
 
 from .bundle import Bundle
 from .charter import Charter
-from .checkpoint import VerifiedCheckpoint, open_checkpoint
+from .checkpoint import VerifiedCheckpoint, open_in_force
 from .errors import ConfigError, VerificationError
 from .merkle import Tree
 from .note import NOTE_BYTES_MAX
@@ -142,16 +142,9 @@ class _CheckpointAudit:
 
         What a bundle holds has a quorum and no line of a stranger; what an auditor kept may differ.
         """
-        refusal: VerificationError | None = None
-        for roster in self._rosters:
-            try:
-                return open_checkpoint(
-                    data, roster=roster, cosigners_min=0 if is_pin else None,
-                    only_members=not is_pin,
-                )  # fmt: skip
-            except VerificationError as error:
-                refusal = refusal or error
-        raise refusal or ValueError("there is always the charter's roster")
+        return open_in_force(
+            data, rosters=self._rosters, only_members=not is_pin, finished=not is_pin
+        )
 
     def _judge(self, seen: _Seen) -> None:
         """Hold a checkpoint against the accepted records of its log."""

@@ -59,6 +59,21 @@ def step_2_3_updates(bundles: Sequence[Bundle], charter: Charter) -> tuple[Roste
     return newest, findings
 
 
+def rosters_in_force(bundles: Sequence[Bundle], charter: Charter) -> tuple[Roster, ...]:
+    """Return every roster version that the bundles prove, the newest first.
+
+    Raises VerificationError: the first refusal of an update.
+    """
+    _, findings = step_2_3_updates(bundles, charter)
+    if findings:
+        raise findings[0].error
+    versions = [Roster.from_charter(charter)]
+    longest = max(bundles, key=lambda one: len(one.rosters), default=None)
+    for _, (_, data) in sorted(longest.rosters.items()) if longest is not None else ():
+        versions.append(advance(versions[-1], parse_update(data)))
+    return tuple(reversed(versions))
+
+
 def _next(
     line: Mapping[bytes, Roster], roster: Roster, signed: SignedUpdate, number: int
 ) -> Roster:
@@ -100,10 +115,12 @@ def _fork_proof(children: Mapping[bytes, _Child], data: bytes) -> tuple[bytes, .
 
 def check_cut_of(log: LogAudit, value: list[Any], id_: bytes) -> None:
     """Refuse a record behind its log's cut, or in the place of the cut's head. E_AFTER_CUT."""
-    cut = log.cut
-    if cut is None:
-        return
-    seq = value[4]
+    if log.cut is not None:
+        check_cut(log.cut, value[4], id_)
+
+
+def check_cut(cut: Cut, seq: int, id_: bytes) -> None:
+    """Do the same for one record of the log that was cut. E_AFTER_CUT."""
     if seq >= cut.kept:
         raise VerificationError(
             "E_AFTER_CUT", "a record after the cut", expected=f"{cut.kept} records"

@@ -214,7 +214,10 @@ def read_bundle(directory: Path | str) -> Bundle:
     try:
         inside = _entries(path)
         if CHARTER_NAME not in inside or LOGS_NAME not in inside:
-            raise ConfigError(f"{path}: not a bundle: {CHARTER_NAME} or {LOGS_NAME}/ is missing")
+            raise ConfigError(
+                f"{path}: not a bundle: {CHARTER_NAME} or {LOGS_NAME}/ is missing; give a "
+                "folder that `swarm-node export` wrote"
+            )
         for name, entry in inside.items():
             _must_be(entry, _WANTED.get(name))
         logs = {}
@@ -230,7 +233,10 @@ def read_bundle(directory: Path | str) -> Bundle:
         )
         charter_bytes = _read_at(path / CHARTER_NAME, 0, CHARTER_BYTES_MAX + 1)
     except OSError as error:
-        raise ConfigError(f"{error.filename or path}: {error.strerror or error}") from None
+        raise ConfigError(
+            f"bundle {error.filename or path}: {error.strerror or error}; give a folder that "
+            "`swarm-node export` wrote"
+        ) from None
     return Bundle(
         path=path, charter_bytes=charter_bytes, logs=logs, rosters=rosters, checkpoints=checkpoints
     )  # fmt: skip

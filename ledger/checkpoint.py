@@ -172,6 +172,28 @@ def open_checkpoint(
     return VerifiedCheckpoint(checkpoint, cosigned_s, roster.q, data, _PROOF)
 
 
+def open_in_force(
+    data: bytes, *, rosters: Sequence[Roster], only_members: bool = False, finished: bool = False
+) -> VerifiedCheckpoint:
+    """Open a checkpoint under the newest roster version under which it is whole.
+
+    rosters: every version, the newest first. ``finished``: refuse what no version's quorum has
+    cosigned; else that is opened under the newest version that does not refuse it.
+    Raises VerificationError E_CHECKPOINT, E_COSIGN, E_QUORUM: the newest version's.
+    """
+    refusal: VerificationError | None = None
+    for cosigners_min in (None,) if finished else (None, 0):
+        refusal = None
+        for roster in rosters:
+            try:
+                return open_checkpoint(
+                    data, roster=roster, cosigners_min=cosigners_min, only_members=only_members
+                )
+            except VerificationError as error:
+                refusal = refusal or error
+    raise refusal or ValueError("there is always the charter's roster")
+
+
 def _check_net(checkpoint: Checkpoint, roster: Roster) -> None:
     if checkpoint.net != roster.net:
         raise VerificationError(
@@ -400,13 +422,17 @@ def witness_vkey(roster: Roster, member: int) -> str:
     return vkey(witness_name(roster.net, member), COSIGNATURE_ED25519, key)
 
 
-def policy(roster: Roster, *, epochs: Sequence[int] = (0,)) -> str:
-    """Return the roster as a C2SP tlog-policy: every log, every witness, q of n.
+def policy(roster: Roster) -> str:
+    """Return the roster as a C2SP tlog-policy: every log, members as witnesses, q of n.
 
     Follows C2SP/C2SP tlog-policy.md at 13027eee, the editor's copy (no tagged version yet).
     """
-    members = [member.index for member in roster.members]
-    logs = [f"log {log_vkey(roster, author, epoch)}" for author in members for epoch in epochs]
+    members = [member.index for member in roster.active]
+    logs = [
+        f"log {log_vkey(roster, author, epoch)}"
+        for author, terms in enumerate(roster.terms)
+        for epoch in range(len(terms))
+    ]
     witnesses = [f"witness member-{one} {witness_vkey(roster, one)}" for one in members]
     names = " ".join(f"member-{one}" for one in members)
     head = [

@@ -28,7 +28,7 @@ exit status:
   0  verified
   1  refuted: at least one file of one bundle is not what the ledger demands
   2  could not check: bad usage, or something cannot be read
-  3  verified, but evidence is missing (named on the first line)
+  3  verified, but evidence is missing (named on the first line); or EMPTY: no record to verify
 
 Give several hospitals' bundles at once: a record that one of them left out is in another.
 The charter and its digest must come from outside the bundles, or they vouch for themselves.
@@ -75,7 +75,7 @@ class _UntilClosed(io.TextIOBase):
 def _one_line(error: SwarmError | OSError) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+        text = f"{error.filename}: {error.strerror}; name another file or folder"
     return " ".join(text.split())
 
 
@@ -130,9 +130,8 @@ def _jobs(text: str) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from .verify import verify_bundles
 
-    charter_bytes = None if options.charter is None else options.charter.read_bytes()
     report = verify_bundles(
-        options.bundles, charter_bytes, options.charter_digest,
+        options.bundles, *cli_read.trusted(options),
         jobs=options.jobs, quick=options.quick, brought=cli_read.brought(options),
     )  # fmt: skip
     if options.json:

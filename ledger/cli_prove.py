@@ -6,8 +6,9 @@ Spec: docs/checkpoints.md §10. The work is :mod:`ledger.prove`'s, imported when
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ examples:
   swarm-audit prove bundle/ --record 9f3c…e1 --checkpoint 0002-0000.checkpoint -o r17.tlog-proof
   swarm-audit prove bundle/ --consistency old.checkpoint --checkpoint new.checkpoint
   swarm-audit check r17.tlog-proof --charter charter.toml --charter-digest 3f8a…c1
+  swarm-audit check r17.tlog-proof --charter charter.toml --updates bundle/ --json
   swarm-audit policy charter.toml > federation.policy
 
 exit status:
@@ -62,6 +64,13 @@ def add_commands(commands: Any, digest: Callable[[str], str]) -> None:
         )
     policy = command("policy", "print the roster as a C2SP tlog-policy for other tools", _policy)
     policy.add_argument("charter", metavar="CHARTER", type=Path, help="charter.toml")
+    for parser in (check, policy):
+        parser.add_argument(
+            "--updates", metavar="BUNDLE", type=Path,
+            help="a bundle, for the members that joined, left or changed keys since the charter",
+        )  # fmt: skip
+    for parser in (prove, check, policy):
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _refusing(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -80,33 +89,47 @@ def _refusing(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
 
 
 def _prove(options: argparse.Namespace) -> int:
-    from .bundle import read_bundle
-    from .prove import prove_consistency, prove_inclusion, roster_of
+    from .prove import prove_consistency, prove_inclusion
 
-    charter_bytes = read_bundle(options.bundle).charter_bytes
-    roster = roster_of(charter_bytes, options.charter_digest)
+    digest = options.charter_digest
     head = None if options.checkpoint is None else _read(options.checkpoint)
     if options.record is not None:
-        made = prove_inclusion(options.bundle, options.record, checkpoint=head, roster=roster)
+        made = prove_inclusion(options.bundle, options.record, checkpoint=head, digest_hex=digest)
     else:
         old = _read(options.consistency)
-        made = prove_consistency(options.bundle, old, checkpoint=head, roster=roster)
-    if options.output is None:
-        sys.stdout.write(made.data.decode())
-    else:
+        made = prove_consistency(options.bundle, old, checkpoint=head, digest_hex=digest)
+    if options.output is not None:
         options.output.write_bytes(made.data)
+    if options.json:
+        tree = made.checkpoint
+        _print_json(
+            proof=made.data.decode(), origin=tree.origin, size=tree.size, root=tree.root.hex(),
+            missing=list(made.missing),
+        )  # fmt: skip
+    elif options.output is None:
+        sys.stdout.write(made.data.decode())
     return _status(made.missing)
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .prove import check_proof, roster_of
+    from .prove import check_proof
 
-    roster = roster_of(_read(options.charter), options.charter_digest)
-    record, opened, missing = check_proof(_read(options.proof), roster=roster)
+    rosters = _rosters(options, options.charter_digest)
+    roster = rosters[0]
+    record, opened, missing = check_proof(_read(options.proof), rosters=rosters)
     if options.charter_digest is None:
         missing = (*missing, "charter digest (--charter-digest) was not supplied")
     is_of, tree = record.value, opened.checkpoint
     place = f"{is_of.author}/{is_of.epoch}/{is_of.seq}"
+    if options.json:
+        from .words import as_json
+
+        _print_json(
+            verdict="VERIFIED", **as_json(record), origin=tree.origin, size=tree.size,
+            root=tree.root.hex(), missing=list(missing),
+            cosigned={str(member): time_s for member, time_s in sorted(opened.cosigned_s.items())},
+        )  # fmt: skip
+        return _status(missing)
     lines = [
         f'VERIFIED: record {place} is in the log of "{roster.member(is_of.author).name}"',
         f"  id {record.id.hex()}",
@@ -120,10 +143,27 @@ def _check(options: argparse.Namespace) -> int:
 
 def _policy(options: argparse.Namespace) -> int:
     from .checkpoint import policy
-    from .prove import roster_of
 
-    sys.stdout.write(policy(roster_of(_read(options.charter))))
+    text = policy(_rosters(options)[0])
+    if options.json:
+        _print_json(policy=text)
+    else:
+        sys.stdout.write(text)
     return 0
+
+
+def _print_json(**values: Any) -> None:
+    print(json.dumps(values, indent=2))  # noqa: T201
+
+
+def _rosters(options: argparse.Namespace, digest_hex: str | None = None) -> Sequence[Roster]:
+    """Return the charter's roster, and those of the updates that a bundle has."""
+    from .bundle import read_bundle
+    from .cli_read import read_charter
+    from .prove import rosters_of
+
+    bundle = None if options.updates is None else read_bundle(options.updates)
+    return rosters_of(read_charter(options.charter), digest_hex, bundle=bundle)
 
 
 def _cosigner(roster: Roster, member: int, time_s: int) -> str:

@@ -119,8 +119,20 @@ def _kind(text: str) -> int:
 
 def trusted(options: argparse.Namespace) -> tuple[bytes | None, str | None]:
     """Return what the auditor brought: the charter's bytes and its digest."""
-    data = None if options.charter is None else options.charter.read_bytes()
+    data = None if options.charter is None else read_charter(options.charter)
     return data, options.charter_digest
+
+
+def read_charter(path: Path) -> bytes:
+    """Return the auditor's copy of the charter. Raises ConfigError: one line, what to give."""
+    from .charter import CHARTER_BYTES_MAX
+
+    try:
+        with path.open("rb") as file:
+            return file.read(CHARTER_BYTES_MAX + 1)
+    except OSError as error:
+        what = "the charter.toml in it" if path.is_dir() else "your copy of charter.toml"
+        raise ConfigError(f"charter {path}: {error.strerror or error}; give {what}") from None
 
 
 def _print(text: str) -> None:

@@ -7,11 +7,12 @@ Spec: docs/checkpoints.md §7, §8 and §10. The log that a proof is about is re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from .audit_roster import check_cut, rosters_in_force
 from .bundle import Bundle, FrameReader, log_name, read_bundle
 from .chain import check_next
 from .charter import charter_net, load_charter
@@ -20,7 +21,7 @@ from .checkpoint import (
     VerifiedCheckpoint,
     check_log,
     make_checkpoint,
-    open_checkpoint,
+    open_in_force,
 )
 from .errors import ConfigError, VerificationError
 from .merkle import (
@@ -42,6 +43,7 @@ from .roster import Roster
 from .tlog_proof import ConsistencyFile, InclusionFile, open_record_proof
 
 Log: TypeAlias = tuple[int, int]
+Rosters: TypeAlias = Sequence[Roster]  # every version, the newest first
 
 _PLACE: Final = re.compile(r"([0-9]{1,5})/([0-9]{1,10})/([0-9]{1,16})")
 _ID: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -56,28 +58,43 @@ class Made:
     missing: tuple[str, ...] = ()
 
 
-def roster_of(charter_bytes: bytes, digest_hex: str | None = None) -> Roster:
-    """Return the roster of a charter. Raises E_NETWORK if its digest is not the one given."""
+def rosters_of(
+    charter_bytes: bytes, digest_hex: str | None = None, *, bundle: Bundle | None = None
+) -> Rosters:
+    """Return the roster versions of a charter and of a bundle's updates, the newest first.
+
+    Raises E_NETWORK if the charter's digest is not the one given or the bundle has another
+    charter, and what its updates are refused for.
+    """
     digest = charter_net(charter_bytes).hex()
     if digest_hex not in (None, digest):
-        raise VerificationError("E_NETWORK", f"charter {digest}", expected=digest_hex)
-    return Roster.from_charter(load_charter(charter_bytes))
+        raise VerificationError(
+            "E_NETWORK",
+            f"the charter's digest is {digest}, not the one that you gave: one of the two is not "
+            "your federation's, ask its members for both",
+            expected=digest_hex,
+        )
+    if bundle is not None and bundle.charter_bytes != charter_bytes:
+        raise VerificationError(
+            "E_NETWORK", "the bundle has another charter", file=str(bundle.path), expected=digest
+        )
+    return rosters_in_force([] if bundle is None else [bundle], load_charter(charter_bytes))
 
 
 def prove_inclusion(
-    path: Path | str, record: str, *, checkpoint: bytes | None = None, roster: Roster | None = None
+    path: Path | str, record: str, *, checkpoint: bytes | None = None, digest_hex: str | None = None
 ) -> Made:
     """Return the proof file of one record of a bundle.
 
     record: its id in hex, or AUTHOR/EPOCH/SEQ. Without a checkpoint the proof leads to the head of
-    the log in the bundle, which nobody has signed. Without a roster the bundle's own is taken.
+    the log in the bundle, which nobody has signed. digest_hex: the charter's, if it is known.
     Raises ConfigError if there is no such record, VerificationError if bundle or checkpoint fail.
     """
     bundle = read_bundle(path)
-    roster = roster or roster_of(bundle.charter_bytes)
+    rosters = rosters_of(bundle.charter_bytes, digest_hex, bundle=bundle)
     log, seq = _find(bundle, record)
-    leaf_at, count = _leaves(bundle, log, roster)
-    made, missing = _made(checkpoint, log, leaf_at, count, roster)
+    leaf_at, count = _leaves(bundle, log, rosters[0])
+    made, missing = _made(checkpoint, log, leaf_at, count, rosters)
     if seq >= made.checkpoint.size:
         raise ConfigError(
             f"record {log[0]}/{log[1]}/{seq} is not under the checkpoint, which covers "
@@ -91,7 +108,7 @@ def prove_inclusion(
 
 
 def prove_consistency(
-    path: Path | str, old: bytes, *, checkpoint: bytes | None = None, roster: Roster | None = None
+    path: Path | str, old: bytes, *, checkpoint: bytes | None = None, digest_hex: str | None = None
 ) -> Made:
     """Return the proof file that a bundle's log extends the checkpoint in ``old``.
 
@@ -99,12 +116,12 @@ def prove_consistency(
     Raises E_CHECKPOINT or E_ROLLBACK if it does not extend it.
     """
     bundle = read_bundle(path)
-    roster = roster or roster_of(bundle.charter_bytes)
-    before = open_checkpoint(old, roster=roster, cosigners_min=0)
+    rosters = rosters_of(bundle.charter_bytes, digest_hex, bundle=bundle)
+    before = open_in_force(old, rosters=rosters)
     log = (before.checkpoint.author, before.checkpoint.epoch)
-    leaf_at, count = _leaves(bundle, log, roster)
+    leaf_at, count = _leaves(bundle, log, rosters[0])
     check_log(before, leaf_at, count)
-    made, missing = _made(checkpoint, log, leaf_at, count, roster)
+    made, missing = _made(checkpoint, log, leaf_at, count, rosters)
     if made.checkpoint.size < before.checkpoint.size:
         raise ConfigError("the old checkpoint covers more records than the new one; swap them")
     proof = consistency_proof(leaf_at, before.checkpoint.size, made.checkpoint.size)
@@ -113,14 +130,14 @@ def prove_consistency(
 
 
 def check_proof(
-    data: bytes, *, roster: Roster
+    data: bytes, *, rosters: Rosters
 ) -> tuple[Verified[Record], VerifiedCheckpoint, tuple[str, ...]]:
     """Check an inclusion file that brings its record along; return both, and what is missing.
 
     Raises VerificationError. A checkpoint without quorum is a gap in the evidence, no refusal.
     """
-    record, opened = open_record_proof(data, roster=roster, cosigners_min=0)
-    return record, opened, _missing(opened, roster)
+    record, opened = open_record_proof(data, rosters=rosters, finished=False)
+    return record, opened, _missing(opened, rosters)
 
 
 def _find(bundle: Bundle, record: str) -> tuple[Log, int]:
@@ -167,6 +184,7 @@ def _leaves(bundle: Bundle, log: Log, roster: Roster) -> tuple[LeafAt, int]:
             record = open_record(parse_envelope(envelope), roster=roster)
             _check_author(record.value, log)
             head = check_next(head, record)
+            _check_cut(record, roster)
             ids.append(record.id)
     except VerificationError as error:
         raise error.locate(file=str(path), author=log[0], epoch=log[1], seq=len(ids)) from None
@@ -182,26 +200,35 @@ def _check_author(record: Record, log: Log) -> None:
         )
 
 
+def _check_cut(record: Verified[Record], roster: Roster) -> None:
+    """Refuse what a roster update took away. E_AFTER_CUT."""
+    cut = roster.cut(record.value.author, record.value.epoch)
+    if cut is not None:
+        check_cut(cut, record.value.seq, record.id)
+
+
 def _made(
-    data: bytes | None, log: Log, leaf_at: LeafAt, count: int, roster: Roster
+    data: bytes | None, log: Log, leaf_at: LeafAt, count: int, rosters: Rosters
 ) -> tuple[Made, tuple[str, ...]]:
     """Return the checkpoint that a proof leads to, checked against the log."""
     if data is None:
         tree = Tree()
         tree.extend(map(leaf_at, range(count)))
-        head = make_checkpoint(roster=roster, author=log[0], epoch=log[1], tree=tree)
+        head = make_checkpoint(roster=rosters[0], author=log[0], epoch=log[1], tree=tree)
         return Made(data=head.text() + b"\n", checkpoint=head), ("nobody signed the checkpoint",)
-    opened = open_checkpoint(data, roster=roster, cosigners_min=0)
+    opened = open_in_force(data, rosters=rosters)
     found = (opened.checkpoint.author, opened.checkpoint.epoch)
     if found != log:
         raise ConfigError(
             f"the checkpoint is of log {found[0]}/{found[1]}, the proof of {log[0]}/{log[1]}"
         )
     check_log(opened, leaf_at, count)
-    return Made(data=data, checkpoint=opened.checkpoint), _missing(opened, roster)
+    return Made(data=data, checkpoint=opened.checkpoint), _missing(opened, rosters)
 
 
-def _missing(opened: VerifiedCheckpoint, roster: Roster) -> tuple[str, ...]:
+def _missing(opened: VerifiedCheckpoint, rosters: Rosters) -> tuple[str, ...]:
     if opened.is_anchored:
         return ()
-    return (f"{len(opened.cosigned_s)} of {roster.n} members cosigned, {roster.q} are needed",)
+    return (
+        f"{len(opened.cosigned_s)} of {rosters[0].n} members cosigned, {opened.quorum} are needed",
+    )

@@ -10,6 +10,8 @@ from .errors import VerificationError
 
 VERIFIED = "VERIFIED"
 REFUTED = "REFUTED"
+EMPTY = "EMPTY"
+"""No finding, but no record either: nothing was verified."""
 QUICK = "QUICK: only the newest signature of each log was checked"
 
 
@@ -83,17 +85,27 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """Either VERIFIED or REFUTED."""
-        return REFUTED if self.findings else VERIFIED
+        """VERIFIED, REFUTED, or EMPTY where there was no record to verify."""
+        if self.findings:
+            return REFUTED
+        return VERIFIED if self.records else EMPTY
 
     @property
     def exit_status(self) -> int:
-        """0 verified, 1 refuted, 3 verified but evidence is missing."""
-        return 1 if self.findings else 3 if self.missing else 0
+        """0 verified, 1 refuted, 3 verified but evidence is missing, or nothing to verify."""
+        if self.findings:
+            return 1
+        return 3 if self.missing or self.verdict == EMPTY else 0
 
     def first_line(self) -> str:
         """Return the verdict and everything that qualifies it."""
         kinds = ", ".join(f"{kind} {sum(states.values())}" for kind, states in self.counts.items())
+        if self.verdict == EMPTY:
+            return (
+                f"{EMPTY}: nothing was verified, as there is no record in what was supplied; "
+                f"missing: {'; '.join(self.missing) or 'every log'}; "
+                f"supplied: {', '.join(self.supplied)}"
+            )
         return (
             f"{QUICK + '. ' if self.quick else ''}{self.verdict}: {self.records} records ({kinds or 'none'}), "
             f"{self.final} final, {self.records - self.final} signed only; "

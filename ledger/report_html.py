@@ -12,7 +12,7 @@ from typing import Final
 
 from .bodies import Codec, MetricId, Reason, Rule
 from .dossier import Dossier
-from .report import VERIFIED
+from .report import EMPTY, VERIFIED
 from .report_style import STYLE
 from .story import MemberStory, Result, RoundStory
 from .svg import Axes, Point, panel
@@ -71,7 +71,9 @@ def _verdict(dossier: Dossier) -> Iterator[str]:
 
 def _verdict_words(dossier: Dossier) -> str:
     report = dossier.report
-    if report.verdict != VERIFIED:
+    if report.verdict == EMPTY:
+        return "there is no record in what was supplied, so nothing was verified."
+    if report.findings:
         return f"{len(report.findings)} findings. What follows is only what stands before them."
     if report.quick:
         return "on the quick level: of the signatures only the newest of each log was checked."

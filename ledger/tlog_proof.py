@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .canonical import ENVELOPE_BYTES_MAX, UINT_MAX
-from .checkpoint import VerifiedCheckpoint, open_checkpoint
+from .checkpoint import VerifiedCheckpoint, open_checkpoint, open_in_force
 from .errors import VerificationError
 from .merkle import (
     HASH_BYTES,
@@ -89,21 +89,26 @@ def open_inclusion(
 
     Raises VerificationError E_CHECKPOINT, E_COSIGN, E_QUORUM.
     """
-    return _included(parse_inclusion(data), leaf, roster, cosigners_min)
+    file = parse_inclusion(data)
+    opened = open_checkpoint(file.checkpoint, roster=roster, cosigners_min=cosigners_min)
+    _check_included(file, leaf, opened)
+    return opened
 
 
 def open_record_proof(
-    data: bytes, *, roster: Roster, cosigners_min: int | None = None
+    data: bytes, *, rosters: Sequence[Roster], finished: bool = True
 ) -> tuple[Verified[Record], VerifiedCheckpoint]:
     """Check a file that brings its record along: the record by itself, then that it is in the log.
 
+    rosters: every version, the newest first. ``finished``: a quorum must have cosigned.
     Raises the codes of opening a record (steps 5 to 9), E_CHECKPOINT, E_COSIGN, E_QUORUM.
     """
     file = parse_inclusion(data)
     if file.extra is None:
         raise VerificationError("E_CHECKPOINT", "the file does not bring its record along")
-    record = open_record(parse_envelope(file.extra), roster=roster)
-    opened = _included(file, record.id, roster, cosigners_min)
+    record = open_record(parse_envelope(file.extra), roster=rosters[0])
+    opened = open_in_force(file.checkpoint, rosters=rosters, finished=finished)
+    _check_included(file, record.id, opened)
     of_record = (record.value.author, record.value.epoch, record.value.seq)
     of_tree = (opened.checkpoint.author, opened.checkpoint.epoch, file.index)
     if of_record != of_tree:
@@ -136,13 +141,9 @@ def open_consistency(
     return opened
 
 
-def _included(
-    file: InclusionFile, leaf: bytes, roster: Roster, cosigners_min: int | None
-) -> VerifiedCheckpoint:
-    opened = open_checkpoint(file.checkpoint, roster=roster, cosigners_min=cosigners_min)
+def _check_included(file: InclusionFile, leaf: bytes, opened: VerifiedCheckpoint) -> None:
     tree = opened.checkpoint
     verify_inclusion(leaf, file.index, size=tree.size, root=tree.root, proof=file.proof)
-    return opened
 
 
 def _encode(head: list[str], proof: Sequence[bytes], checkpoint: bytes) -> bytes:

@@ -228,7 +228,12 @@ def _step_1_charter(
     findings = []
     digest = charter_net(charter_bytes).hex()
     if digest_hex is not None and digest != digest_hex:
-        error = VerificationError("E_NETWORK", f"charter {digest}", expected=digest_hex)
+        error = VerificationError(
+            "E_NETWORK",
+            f"the charter's digest is {digest}, not the one that you gave: one of the two is not "
+            "your federation's, ask its members for both",
+            expected=digest_hex,
+        )
         findings.append(Finding(1, error))
     for bundle in bundles:
         if bundle.charter_bytes != charter_bytes:

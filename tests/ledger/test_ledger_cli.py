@@ -154,7 +154,10 @@ def test_a_file_that_is_not_there_is_named_without_an_errno(
     good: tuple[Federation, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, _, err = run(capsys, good[1], "--charter", "nowhere.toml")
-    said = "swarm-audit: could not check: nowhere.toml: No such file or directory\n"
+    said = (
+        "swarm-audit: could not check: charter nowhere.toml: No such file or directory; "
+        "give your copy of charter.toml\n"
+    )
     assert (status, err) == (2, said)
 
 

@@ -72,7 +72,7 @@ def test_every_record_under_a_checkpoint_can_be_proved(
             made = prove_inclusion(bundle, one.id.hex(), checkpoint=checkpoint)
             assert made.missing == ()
             assert made == prove_inclusion(bundle, f"1/0/{seq}", checkpoint=checkpoint)
-            record, opened = open_record_proof(made.data, roster=federation.roster)
+            record, opened = open_record_proof(made.data, rosters=[federation.roster])
             assert (record.id, record.value.seq) == (one.id, seq)
             assert opened.checkpoint == head(federation, 1, size)
             open_inclusion(made.data, leaf=one.id, roster=federation.roster)
@@ -83,12 +83,12 @@ def test_what_a_proof_lacks_is_named(federation: Federation, bundle: Path) -> No
     assert made.missing == ("nobody signed the checkpoint",)
     assert made.data.endswith(head(federation, 0).text() + b"\n")
     with pytest.raises(VerificationError):  # a note without signatures convinces nobody
-        open_record_proof(made.data, roster=federation.roster, cosigners_min=0)
+        open_record_proof(made.data, rosters=[federation.roster], finished=False)
     made = prove_inclusion(bundle, "0/0/0", checkpoint=cosigned(federation, 0, [1]))
     assert made.missing == ("1 of 4 members cosigned, 3 are needed",)
-    assert check_proof(made.data, roster=federation.roster)[2] == made.missing
+    assert check_proof(made.data, rosters=[federation.roster])[2] == made.missing
     with pytest.raises(VerificationError) as caught:
-        open_record_proof(made.data, roster=federation.roster)
+        open_record_proof(made.data, rosters=[federation.roster])
     assert caught.value.code == "E_QUORUM"
 
 
@@ -173,10 +173,10 @@ def test_every_tampered_proof_file_is_refused(federation: Federation, proof: byt
         changed(proof, checkpoint=cosigned(federation, 1, [0, 1, 2], 9)),
         changed(proof, checkpoint=signed(federation, 2, 9)),
     ]
-    open_record_proof(proof, roster=roster)
+    open_record_proof(proof, rosters=[roster])
     for one in forged:
         with pytest.raises(VerificationError):
-            open_record_proof(one, roster=roster)
+            open_record_proof(one, rosters=[roster])
 
 
 def test_a_record_in_another_place_of_the_tree_is_refused(federation: Federation) -> None:
@@ -188,7 +188,7 @@ def test_a_record_in_another_place_of_the_tree_is_refused(federation: Federation
     lines = [cosignature(federation, data, member) for member in (0, 1, 2)]
     data = attach(data, lines, roster=federation.roster)
     file = InclusionFile(index=0, proof=(), checkpoint=data, extra=stolen.signed.envelope())
-    call = lambda: open_record_proof(file.encode(), roster=federation.roster)  # noqa: E731
+    call = lambda: open_record_proof(file.encode(), rosters=[federation.roster])  # noqa: E731
     assert code_of(call) == "E_CHECKPOINT"
     open_inclusion(file.encode(), leaf=stolen.id, roster=federation.roster)  # it is in that tree
 
