@@ -83,7 +83,7 @@ class Integers:
     values_a_byte: int
 
     def pack(self, update: Vector) -> bytes:  # noqa: D102
-        scales = _in_blocks(np.abs(update)).max(axis=1) / np.float32(self.levels)
+        scales: Vector = _in_blocks(np.abs(update)).max(axis=1) / np.float32(self.levels)
         units = np.repeat(_inverse(scales), BLOCK)[: update.size]
         whole = np.clip(np.rint(update * units), -self.levels, self.levels).astype(np.int64)
         return scales.astype("<f4").tobytes() + self._digits(whole)
