@@ -93,7 +93,7 @@ class Sealer:
     ) -> None:
         """Keys: every other member's Ed25519 network key. Raises ConfigError for one that is none."""
         public, secret = crypto_sign_seed_keypair(network_seed)
-        self._own = own
+        self.own: Final = own
         self._net = net
         self._secret = crypto_sign_ed25519_sk_to_curve25519(secret)
         self._names = {**keys, own: public}
@@ -109,7 +109,7 @@ class Sealer:
         nonce = secrets.token_bytes(NONCE_BYTES)
         opening = _OPENING.pack(
             VERSION,
-            self._own,
+            self.own,
             target,
             asked.session,
             asked.sequence,
@@ -117,19 +117,19 @@ class Sealer:
             nonce,
         )
         key = self._request_key(
-            crypto_scalarmult(ephemeral, self._public[target]), self._own, target, opening
+            crypto_scalarmult(ephemeral, self._public[target]), self.own, target, opening
         )
         protocol = asked.protocol.encode()
         if len(protocol) > PROTOCOL_BYTES_MAX:
             raise ValueError(f"a protocol's name has up to {PROTOCOL_BYTES_MAX} bytes")
         plain = bytes([len(protocol)]) + protocol + _LIMIT.pack(asked.reply_bytes_max) + asked.body
         box = opening + _encrypt(plain, _REQUEST_DOMAIN + self._net + opening, nonce, key)
-        return box, Exchange(self._own, target, key, opening, ephemeral)
+        return box, Exchange(self.own, target, key, opening, ephemeral)
 
     def open_request(self, box: bytes) -> tuple[Asked, Exchange]:
         """Open a box that is for us. Raises PeerError unless the member that it names sealed it so."""
         label = label_of(box)
-        if label.target != self._own or label.origin not in self._public:
+        if label.target != self.own or label.origin not in self._public:
             raise PeerError("a sealed request from no member, or for another one")
         opening, sealed = box[: _OPENING.size], box[_OPENING.size :]
         _, origin, target, session, sequence, ephemeral, nonce = _OPENING.unpack(opening)
@@ -176,7 +176,7 @@ class Sealer:
         return plain[0], plain[1:]
 
     def _request_key(self, fresh: bytes, origin: int, target: int, opening: bytes) -> bytes:
-        static = self._static[target if origin == self._own else origin]
+        static = self._static[target if origin == self.own else origin]
         names = self._names[origin] + self._names[target]
         return _hash(_REQUEST_DOMAIN, fresh + static + names + self._net + opening)
 

@@ -1,0 +1,202 @@
+"""Where to dial the members: what the charter says, what they signed since, what the LAN shouts.
+
+Room: node. Law: the charter's addresses remain, a member's newest signed word goes before them, an
+unsigned hint is tried last. Nothing in the book lets anybody in: whoever answers a dial still has to
+show the member's key. Spec: docs/wire.md §10.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final, final
+
+from ledger.canonical import decode, encode
+from ledger.charter import Member
+from ledger.errors import ConfigError, PeerError
+from ledger.keys import Signer
+from ledger.roster import Roster
+from node.address_record import (
+    ADDRESSES_MAX,
+    SEQUENCE_MAX,
+    AddressRecord,
+    Known,
+    is_here,
+    open_address_record,
+    sign_address_record,
+)
+from node.addresses import Address, parse_address
+from node.network import EventLog
+from swarm.protocol.reach import Sequences
+
+STATE_KEY: Final = "network/addresses"
+"""Where the store keeps the envelopes."""
+BOOK_BYTES_MAX: Final = 1 << 22
+
+Save = Callable[[bytes], Awaitable[None]]
+Redirect = Callable[[int, Sequence[Address]], None]
+
+
+@final
+class AddressBook:
+    """One node's book. ``redirect`` hears of every change, ``save`` keeps it across restarts."""
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        own: int,
+        signer: Signer,
+        log: EventLog,
+        stored: bytes | None = None,
+    ) -> None:
+        """Stored: what ``save`` was given last; what does not open any more is dropped."""
+        self._net = roster.net
+        self._own = own
+        self._epoch = roster.epoch(own)
+        self._signer = signer
+        self._log = log
+        self._charter = {m.index: _parsed(m) for m in roster.active}
+        self._known = {
+            m.index: Known(
+                network_key=m.network_key,
+                epoch=roster.epoch(m.index),
+                here=any(map(is_here, m.addresses)),
+            )
+            for m in roster.active
+        }
+        self._wanted: tuple[str, ...] = tuple(one.text for one in self._charter[own])
+        self._records: dict[int, AddressRecord] = {}
+        self._hints: dict[int, tuple[Address, ...]] = {}
+        self._redirect: Redirect | None = None
+        self._save: Save | None = None
+        for envelope in _unpacked(stored):
+            with suppress(PeerError):  # of a roster that has passed
+                record = self._open(envelope)
+                self._records[record.author] = record
+
+    def attach(self, *, redirect: Redirect | None, save: Save | None) -> None:
+        """Say who is told of changes, and tell what is known already."""
+        self._redirect, self._save = redirect, save
+        for author in self._known.keys() - {self._own}:
+            self._tell(author)
+
+    # Own addresses
+
+    async def announce(self, addresses: Sequence[str] | None) -> None:
+        """Sign where this site is dialled now, unless that was said already.
+
+        Empty: nowhere. None: where the charter says, which needs a word only after another one.
+        Raises ConfigError for addresses that the others would refuse.
+        """
+        record = self._records.get(self._own)
+        if addresses is not None:
+            self._wanted = tuple(dict.fromkeys(addresses))
+        elif record is None:
+            return
+        if record is None or tuple(one.text for one in record.addresses) != self._wanted:
+            self._sign(after=record.sequence if record else 0)
+            await self._keep()
+
+    def _sign(self, *, after: int) -> None:
+        sequence = min(after + 1, SEQUENCE_MAX)
+        envelope = sign_address_record(
+            self._signer,
+            net=self._net,
+            author=self._own,
+            epoch=self._epoch,
+            sequence=sequence,
+            addresses=self._wanted[:ADDRESSES_MAX],
+        )
+        try:
+            self._records[self._own] = self._open(envelope)
+        except PeerError as error:
+            raise ConfigError(f"network.addresses: {error}") from error
+        self._log.info("addresses_announced", addresses=list(self._wanted), sequence=sequence)
+
+    # What the others say
+
+    def sequences(self) -> Sequences:
+        """Return how new the records are that are held."""
+        return {author: record.age for author, record in self._records.items()}
+
+    def lacking(self, theirs: Sequences) -> tuple[bytes, ...]:
+        """Return the records that are newer than what somebody holds."""
+        return tuple(
+            record.envelope
+            for author, record in sorted(self._records.items())
+            if record.age > theirs.get(author, (-1, -1))
+        )
+
+    async def learn(self, envelopes: Iterable[bytes], *, source: str) -> None:
+        """Take records that somebody passed on; what is wrong is logged and left."""
+        changed = False
+        for envelope in envelopes:
+            try:
+                changed |= self._take(envelope)
+            except PeerError as error:
+                self._log.warning("address_refused", source=source, why=str(error))
+        if changed:
+            await self._keep()
+
+    def hint(self, author: int, addresses: Sequence[Address]) -> None:
+        """Note where somebody unknown says that a member is; tried after everything else."""
+        hints = tuple(addresses)[:ADDRESSES_MAX]
+        if author in self._known and self._hints.get(author, ()) != hints:
+            self._hints[author] = hints
+            self._tell(author)
+
+    def is_outbound_only(self, author: int) -> bool:
+        """Return whether a member can be dialled nowhere, by its own word or for want of any."""
+        return not self.addresses(author)
+
+    def addresses(self, author: int) -> tuple[Address, ...]:
+        """Return where to dial a member, best first."""
+        record = self._records.get(author)
+        hints = self._hints.get(author, ())
+        if record is not None and not record.addresses:
+            return hints
+        found: dict[str, Address] = {}
+        for one in (*(record.addresses if record else ()), *self._charter.get(author, ()), *hints):
+            # What the charter has too is not guarded; it keeps the place that it was given first.
+            if one.text not in found or not one.guarded:
+                found[one.text] = one
+        return tuple(found.values())
+
+    def _open(self, envelope: bytes) -> AddressRecord:
+        return open_address_record(envelope, net=self._net, known=self._known)
+
+    def _take(self, envelope: bytes) -> bool:
+        record = self._open(envelope)
+        held = self._records.get(record.author)
+        if held is not None and record.age <= held.age:
+            return False
+        if record.author == self._own:
+            # Of an older start whose store is gone: what holds now has to be newer than that.
+            self._sign(after=record.sequence)
+            return True
+        self._records[record.author] = record
+        shown = [one.text for one in record.addresses]
+        self._log.info("address_learnt", peer=record.author, addresses=shown)
+        self._tell(record.author)
+        return True
+
+    def _tell(self, author: int) -> None:
+        if self._redirect is not None and author != self._own:
+            self._redirect(author, self.addresses(author))
+
+    async def _keep(self) -> None:
+        if self._save is not None:
+            await self._save(encode([r.envelope for _, r in sorted(self._records.items())]))
+
+
+def _parsed(member: Member) -> tuple[Address, ...]:
+    return tuple(parse_address(text) for text in member.addresses)
+
+
+def _unpacked(stored: bytes | None) -> list[bytes]:
+    if stored is None:
+        return []
+    match decode(stored, bytes_max=BOOK_BYTES_MAX):
+        case [*envelopes] if all(isinstance(one, bytes) for one in envelopes):
+            return [one for one in envelopes if isinstance(one, bytes)]
+        case _:
+            raise ConfigError("the address book in ledger.db is none")
