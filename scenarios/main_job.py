@@ -24,7 +24,7 @@ from scenarios.live import Progress, choose_progress
 from scenarios.outcome import Outcome
 from scenarios.processes import Nodes, Site
 from scenarios.report import write_report
-from scenarios.results import Header, build_outcome, read_own_logs
+from scenarios.results import Header, build_outcome, read_own_logs, read_roster
 from scenarios.spec import BREAST_CANCER, FOLDER, ScenarioSpec
 from scenarios.view import NodeView
 
@@ -84,11 +84,12 @@ def run_job(job: Job, console: Console) -> Outcome:
         progress.note("all nodes have left; auditing their ledgers")
         bundles = export_bundles(job)
         ledger = audit(bundles, charter=job.charter, charter_digest=digest)
-        logs = read_own_logs(bundles, charter)
+        roster = read_roster(bundles, charter)
+        logs = read_own_logs(bundles, roster)
         header = Header(
             scenario=job.spec.name, title=job.spec.title, seed=job.spec.seed, wall_s=0.0
         )
-        outcome = build_outcome(header, charter, logs, ledger, baselines.result(), views)
+        outcome = build_outcome(header, charter, logs, ledger, baselines.result(), views, roster)
     outcome = replace(outcome, failures=failures(outcome, job.spec.targets))
     outcome = replace(outcome, wall_s=time.monotonic() - started_s)
     write_report(outcome, job.report)

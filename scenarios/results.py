@@ -5,13 +5,15 @@ exported bundle; bytes and memory from its status interface; nothing from inside
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ledger.bundle import FrameReader, read_bundle
+from ledger.audit_roster import rosters_in_force
+from ledger.bundle import read_bundle
 from ledger.charter import Charter
+from ledger.frames import read_frames
 from ledger.record import (
     Aggregation,
     Contribution,
@@ -22,7 +24,7 @@ from ledger.record import (
     open_record,
     parse_envelope,
 )
-from ledger.roster import Roster
+from ledger.roster import Roster, quorum
 from scenarios.outcome import (
     HospitalOutcome,
     LedgerOutcome,
@@ -58,57 +60,62 @@ class Header:
     wall_s: float
 
 
-def read_own_logs(bundles: Sequence[Path], charter: Charter) -> dict[int, tuple[Record, ...]]:
+def read_roster(bundles: Sequence[Path], charter: Charter) -> Roster:
+    """Return the roster in force: the charter's, and every update that the bundles have.
+
+    Raises VerificationError when an update is not what a quorum signed.
+    """
+    return rosters_in_force([read_bundle(one) for one in bundles], charter)[0]
+
+
+def read_own_logs(bundles: Sequence[Path], roster: Roster) -> dict[int, tuple[Record, ...]]:
     """Read each member's own log (current epoch last) from its own bundle, in roster order.
 
     Raises VerificationError when a record is not what its author signed.
     """
-    roster = Roster.from_charter(charter)
     logs: dict[int, tuple[Record, ...]] = {}
     for own, directory in enumerate(bundles):
         logs[own] = tuple(
             open_record(parse_envelope(envelope), roster=roster).value
             for (author, _epoch), path in sorted(read_bundle(directory).logs.items())
             if author == own
-            for envelope in _frames(path)
+            for envelope in read_frames(path)
         )
     return logs
 
 
-def _frames(path: Path) -> Iterator[bytes]:
-    reader = FrameReader(path)
-    while (envelope := reader.next_frame()) is not None:
-        yield envelope
-
-
 def read_merges(
-    logs: Mapping[int, Sequence[Record]], *, rounds: int, quorum: int
+    logs: Mapping[int, Sequence[Record]], *, rounds: int, roster: Roster
 ) -> tuple[Merge, ...]:
-    """Fold AGGREGATION records into one line per round; the most common proposal is shown."""
-    votes: dict[int, dict[int, Aggregation]] = defaultdict(dict)
+    """Fold AGGREGATION records into one line per round; the most common proposal is shown.
+
+    Votes agree under one roster version, and the quorum is that version's (docs/ledger.md §8).
+    """
+    votes: dict[int, dict[int, tuple[int, Aggregation]]] = defaultdict(dict)
     for author, log in logs.items():
         for record in log:
             if isinstance(record.body, Aggregation):
-                votes[record.round].setdefault(author, record.body)
-    return tuple(_merge(number, votes[number], quorum) for number in range(1, rounds + 1))
+                votes[record.round].setdefault(author, (record.roster, record.body))
+    return tuple(_merge(number, votes[number], roster) for number in range(1, rounds + 1))
 
 
-def _merge(number: int, votes: Mapping[int, Aggregation], quorum: int) -> Merge:
+def _merge(number: int, votes: Mapping[int, tuple[int, Aggregation]], roster: Roster) -> Merge:
     groups: dict[object, list[int]] = defaultdict(list)
-    for author, body in sorted(votes.items()):
-        groups[(body.rule, body.inputs, body.result_digest)].append(author)
+    for author, (version, body) in sorted(votes.items()):
+        if author in roster.active_at(version):
+            groups[(version, body.rule, body.inputs, body.result_digest)].append(author)
     largest = max(groups.values(), key=len, default=[])
-    shown = votes[largest[0]] if largest else None
+    version, shown = votes[largest[0]] if largest else (0, None)
     return Merge(
         round=number,
-        agreed=len(largest) >= quorum,
+        agreed=len(largest) >= quorum(len(roster.active_at(version))),
         merged={i.author: i.weight_micro for i in shown.inputs} if shown else {},
         left_out={
             out.author: REASONS.get(out.reason, f"reason {out.reason}") for out in shown.left_out
         }
         if shown
         else {},
-        digests={author: body.result_digest.hex() for author, body in votes.items()},
+        digests={author: body.result_digest.hex() for author, (_, body) in votes.items()},
     )
 
 
@@ -137,13 +144,13 @@ def build_outcome(
     ledger: LedgerOutcome,
     baselines: Mapping[int, tuple[Level, Level]],
     views: Sequence[NodeView],
+    roster: Roster,
 ) -> Outcome:
-    """Bring everything together. baselines: index → (alone, pooled)."""
-    quorum = Roster.from_charter(charter).q
-    merges = read_merges(logs, rounds=charter.rounds.rounds, quorum=quorum)
+    """Bring everything together. baselines: index → (alone, pooled); views: one of each member."""
+    merges = read_merges(logs, rounds=charter.rounds.rounds, roster=roster)
     last = next((merge for merge in reversed(merges) if merge.agreed), None)
     hospitals = []
-    for member, view in zip(charter.members, views, strict=True):
+    for member, view in zip(roster.members, views, strict=True):
         log = logs[member.index]
         alone, pooled = baselines[member.index]
         bodies = [record.body for record in log]
@@ -171,7 +178,7 @@ def build_outcome(
         seed=header.seed,
         wall_s=header.wall_s,
         rounds=charter.rounds.rounds,
-        members_quorum=quorum,
+        members_quorum=roster.q,
         model=charter.model.name,
         has_moments=charter.schema.standardise == "federated" and bool(charter.schema.features),
         hospitals=tuple(hospitals),

@@ -34,7 +34,7 @@ from ledger.store import Store
 from ledger.weights import weights_micro
 from scenarios.audit import audit
 from scenarios.outcome import Level, Measured, Outcome
-from scenarios.results import Header, build_outcome, read_own_logs
+from scenarios.results import Header, build_outcome, read_own_logs, read_roster
 from scenarios.view import NodeView
 
 ROUNDS = 10
@@ -193,16 +193,18 @@ def finish(directory: Path, hospitals: Hospitals) -> Finished:
             for index in range(MEMBERS)
         )
     ledger = audit(bundles, charter=charter_path, charter_digest=charter.digest_hex)
+    roster = read_roster(bundles, charter)
     outcome = build_outcome(
         Header(scenario="four-hospitals", title="A test", seed=7, wall_s=1.5),
         charter,
-        read_own_logs(bundles, charter),
+        read_own_logs(bundles, roster),
         ledger,
         {index: (level(0.90), level(0.96)) for index in range(MEMBERS)},
         [
             NodeView(name=f"Hospital {index}", bytes_sent=1000 + index, bytes_received=900)
             for index in range(MEMBERS)
         ],
+        roster,
     )
     return Finished(charter=charter, bundles=bundles, outcome=outcome)
 

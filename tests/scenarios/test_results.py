@@ -9,7 +9,7 @@ import pytest
 from ledger.errors import VerificationError
 from scenarios.audit import audit
 from scenarios.outcome import Measured, weighted
-from scenarios.results import read_own_logs, to_json
+from scenarios.results import read_own_logs, read_roster, to_json
 from tests.scenarios.finished import MEMBERS, ROUNDS, Finished, digest_of, finish, played
 
 
@@ -84,7 +84,7 @@ def test_a_flipped_bit_in_a_bundle_is_refused_by_reader_and_auditor(
     data[len(data) // 2] ^= 1
     log.write_bytes(data)
     with pytest.raises(VerificationError):
-        read_own_logs([bundle], run.charter)
+        read_own_logs([bundle], read_roster([bundle], run.charter))
     ledger = audit(
         [bundle, *run.bundles[2:]],
         charter=Path(run.outcome.ledger.charter),
