@@ -19,7 +19,7 @@ from node.findings import Finding, fail, ok, warn
 from node.identity import Identity
 from node.network import REQUEST_BYTES_MAX, SYNC_PROTOCOL, OtherFederationError, Peer
 from node.telemetry import get_log
-from swarm.protocol.messages import Heads, Hello, decode_sync_reply, encode_sync_request
+from swarm.protocol.messages import Head, Heads, Hello, decode_sync_reply, encode_sync_request
 
 if TYPE_CHECKING:
     from node.libp2p import Libp2pNetwork
@@ -152,7 +152,9 @@ class _Visit:
         """Say what this site holds, so that a peer does not send it all again."""
         try:
             with Store.open(self.config.paths.ledger, read_only=True) as store:
-                return {log: head.next_seq for log, head in store.heads().items()}
+                return {
+                    log: Head(head.next_seq, head.prev_id) for log, head in store.heads().items()
+                }
         except StoreError:
             return {}
 

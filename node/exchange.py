@@ -12,13 +12,17 @@ from typing import Final, Protocol, TypeAlias, final
 import trio
 
 from ledger.errors import ConfigError, PeerError, StoreError, UnavailableError
+from ledger.fork import Fork
 from ledger.record import Record, Verified
 from node.journal import Journal
 from node.network import REQUEST_BYTES_MAX, SYNC_PROTOCOL
 from node.world import World
 from swarm.protocol.book import RoundBook
 from swarm.protocol.messages import (
+    Counts,
+    Heads,
     Hello,
+    Log,
     SyncReply,
     decode_gossip,
     decode_sync_reply,
@@ -47,6 +51,9 @@ class Listener(Protocol):
 
     def peer_synced(self, peer: int) -> None:
         """A peer's heads were compared and nothing of its is missing here."""
+
+    def forks_found(self, forks: Sequence[Fork]) -> None:
+        """Logs are frozen from now on: their keys have signed one slot twice."""
 
     def failed(self, error: Exception) -> None:
         """Something happened that no node goes on with."""
@@ -87,6 +94,7 @@ class Exchange:
         self._listener = listener
         self._answers = answers
         self._comparing: set[int] = set()
+        self._ask_first: set[int] = set()
         self._sync_soon = trio.Event()
 
     # Records
@@ -108,9 +116,12 @@ class Exchange:
             raise
         for refusal in result.refused:
             self._log.warning("record_refused", peer=peer, code=refusal.code, why=str(refusal))
+        if result.forks:
+            self._listener.forks_found(result.forks)
         if result.stored:
             self._listener.records_stored(result.stored)
         if result.gap:
+            self._ask_first |= result.ask
             self._sync_soon.set()
         return len(result.stored)
 
@@ -134,7 +145,8 @@ class Exchange:
                     self._sync_soon = trio.Event()
                     due_s = now_s + interval_s * self._random.uniform(0.75, 1.25)
                     sample = self._random.sample(sorted(peers), min(SYNC_FANOUT, len(peers)))
-                    chosen |= (peers - self.heard.keys()).union(sample)
+                    chosen |= (peers - self.heard.keys()).union(sample, self._ask_first & peers)
+                    self._ask_first.clear()
                 for peer in sorted(chosen - self._comparing):
                     self._comparing.add(peer)
                     nursery.start_soon(self._sync_quietly, peer)
@@ -155,28 +167,45 @@ class Exchange:
 
     async def sync(self, peer: int) -> None:
         """Ask one peer until it has nothing more for us. Raises UnavailableError, PeerError."""
+        heads: Heads = self._journal.claim()
+        challenged: set[Log] = set()
         while True:
             body = await self._network.request(
                 peer,
                 SYNC_PROTOCOL,
-                encode_sync_request(self._hello()),
+                encode_sync_request(self._hello(heads)),
                 reply_bytes_max=REQUEST_BYTES_MAX,
                 timeout_s=REQUEST_TIMEOUT_S,
             )
             reply = decode_sync_reply(body)
             self._hear(peer, reply.hello)
             new = await self._take(peer, reply.envelopes)
-            if not gaps(have=reply.hello.heads, lacks=self._journal.counts()):
+            # Where its head is another record than ours in that slot, ours is said to end there: so
+            # it shows what it has. Once for each log, or a liar's head would keep us here.
+            differing = await self._journal.differing(reply.hello.heads)
+            fresh = differing.keys() - challenged
+            challenged |= fresh
+            heads = {**self._journal.claim(), **differing}
+            if not (differing or self._lacks(reply.hello.heads)):
                 self._listener.peer_synced(peer)
                 return
-            if new == 0:
+            if new == 0 and not fresh:
                 self._log.debug("sync_stuck", peer=peer)
                 return
 
-    def _hello(self) -> Hello:
+    def _lacks(self, theirs: Heads) -> bool:
+        """Whether somebody holds records that are missing here; a frozen log is complete as it is."""
+        frozen = self._journal.forks.slots
+        have = {log: head.count for log, head in theirs.items() if log not in frozen}
+        return bool(gaps(have=have, lacks=self._journal.counts()))
+
+    def _hello(self, heads: Heads | None = None) -> Hello:
         round_, phase = self._listener.standing()
         return Hello(
-            heads=self._journal.counts(), round=round_, phase=phase, time_ms=self._world.time_ms()
+            heads=self._journal.claim() if heads is None else heads,
+            round=round_,
+            phase=phase,
+            time_ms=self._world.time_ms(),
         )
 
     def _hear(self, peer: int, hello: Hello) -> None:
@@ -193,10 +222,16 @@ class Exchange:
         raise PeerError(f"unknown protocol {protocol}")
 
     async def _serve_sync(self, peer: int, hello: Hello) -> bytes:
+        before = self.heard.get(peer)
         self._hear(peer, hello)
-        counts = self._journal.counts()
-        envelopes = await self._journal.envelopes(gaps(have=counts, lacks=hello.heads))
-        if gaps(have=hello.heads, lacks=counts):
+        differing = await self._journal.differing(hello.heads)
+        lacks: Counts = {log: head.count - (log in differing) for log, head in hello.heads.items()}
+        envelopes = await self._journal.envelopes(lacks)
+        is_news = before is None or any(
+            before.hello.heads.get(log) != hello.heads[log] for log in differing
+        )
+        if self._lacks(hello.heads) or (differing and is_news):
+            self._ask_first |= {peer} if differing else set()
             self._sync_soon.set()
         reply = SyncReply(hello=self._hello(), envelopes=tuple(envelopes))
         return encode_sync_reply(reply)

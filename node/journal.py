@@ -7,23 +7,26 @@ time, so one slot is never signed twice.
 
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, final
 
 import trio
 
 from ledger.chain import LAMPORT_STEP_MAX, LogHead, check_next, compose
 from ledger.errors import StoreError, SwarmError, UnavailableError, VerificationError
-from ledger.fork import check_cut
+from ledger.fork import Fork, check_cut
 from ledger.keys import Signer
 from ledger.record import (
     Ack,
     Aggregation,
     Body,
+    ForkProof,
     Input,
     Kind,
     Record,
+    SignedRecord,
     Verified,
     decode_record,
     open_record,
@@ -35,9 +38,10 @@ from ledger.roster_store import store_update, stored_updates
 from ledger.roster_update import SignedUpdate
 from ledger.store import Store
 from node.compute import Compute
+from node.forks import Forks
 from node.highwater import REMEDY, HighWater, LostHistoryError
-from swarm.protocol.messages import Heads
-from swarm.protocol.sync import Gap, fit
+from swarm.protocol.messages import Counts, Head, Heads
+from swarm.protocol.sync import Gap, fit, gaps
 
 RECENT_IDS: Final = 8_192
 """Ids remembered so that a record heard twice is not verified twice."""
@@ -52,6 +56,32 @@ Log = tuple[int, int]
 
 Fresh = tuple[Verified[Record], LogHead]
 """A record that continues its log, and where the log stands after it."""
+
+
+class _Batch:
+    """What one group of records makes of the logs, before it is stored."""
+
+    def __init__(self, heads: Mapping[Log, LogHead]) -> None:
+        self.heads = dict(heads)
+        self.fresh: list[Fresh] = []
+        self.placed: dict[tuple[Log, int], Verified[Record]] = {}
+        self.refused: list[VerificationError] = []
+        self.heard: set[bytes] = set()
+        """Ids of records that came with this group and not before."""
+        self.ask: set[int] = set()
+        """Authors of such records that name other records than are here: their logs differ from ours."""
+
+    def take(self, record: Verified[Record], after: LogHead) -> None:
+        """Let a record continue its log."""
+        log = (after.author, after.epoch)
+        self.heads[log] = after
+        self.placed[log, record.value.seq] = record
+        self.fresh.append((record, after))
+
+    def ask_author_of(self, record: Verified[Record]) -> None:
+        """Have the author asked, once for each record, for what it builds on."""
+        if record.id in self.heard:
+            self.ask.add(record.value.author)
 
 
 class OwnLogAheadError(LostHistoryError):
@@ -80,6 +110,10 @@ class Ingested:
     gap: bool
     """Some of them wait for others that are missing here: time to compare heads."""
     refused: tuple[VerificationError, ...]
+    forks: tuple[Fork, ...] = ()
+    """Logs that are frozen from now on, or at a lower slot."""
+    ask: frozenset[int] = frozenset()
+    """Members whose records name another record for a slot than is stored here."""
 
 
 def lamport_of(record_bytes: bytes) -> int:
@@ -116,6 +150,8 @@ class Journal:
         self._acked: dict[Log, int] = {}
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._pending: OrderedDict[bytes, Verified[Record]] = OrderedDict()
+        self.forks = Forks(store, roster, (own, self._epoch))
+        self.forks.refuse_own()
         self._pen = trio.Lock()
 
     def replay(self) -> Iterable[Verified[Record]]:
@@ -129,7 +165,9 @@ class Journal:
                     "the charter is another federation's"
                 ) from error
             self._note_acks(record.value)
+            self.forks.stored(record)
             yield record
+        self.forks.refuse_own()
 
     @property
     def roster(self) -> Roster:
@@ -155,9 +193,13 @@ class Journal:
                 self._updates = (*self._updates, signed)
         return after
 
-    def counts(self) -> Heads:
+    def counts(self) -> Counts:
         """How many records of each log are held."""
         return {log: head.next_seq for log, head in self._heads.items()}
+
+    def claim(self) -> Heads:
+        """How many records of each log are held and which is the last: what peers are told."""
+        return {log: Head(head.next_seq, head.prev_id) for log, head in self._heads.items()}
 
     def heads(self) -> Mapping[Log, LogHead]:
         """Where every log stands."""
@@ -177,6 +219,8 @@ class Journal:
         self, kind: Kind, round_: int, body: Body, *, with_acks: bool
     ) -> Verified[Record]:
         head = self._heads.get((self._own, self._epoch))
+        if kind is Kind.FORK_PROOF and head is not None:
+            round_ = max(round_, head.round)  # it is about no round, and may come at any time
         # A record comes after everything that is stored here, acknowledged or not. A clock that is
         # further ahead than one step may go is followed step by step, and acknowledged once reached.
         reach = min((head.lamport if head else 0) + LAMPORT_STEP_MAX, LAMPORT_FOLLOWED_MAX) - 1
@@ -199,6 +243,7 @@ class Journal:
         await self._disk.run(self._store_own, signed, after)
         self._heads[self._own, self._epoch] = after
         self._note_acks(record)
+        self.forks.stored(signed)
         return signed
 
     def _store_own(self, signed: Verified[Record], after: LogHead) -> None:
@@ -207,11 +252,16 @@ class Journal:
         self._mark.raise_to(after)
 
     def _due_acks(self, reach: int) -> tuple[Ack, ...]:
-        """Heads of other logs that moved on since this node last acknowledged them."""
+        """Heads of other logs that moved on since this node last acknowledged them.
+
+        Nobody acknowledges two branches: not a frozen log, nor one that a cut may have replaced.
+        """
         return tuple(
             Ack(author, epoch, head.next_seq - 1, head.prev_id)
             for (author, epoch), head in sorted(self._heads.items())
             if author != self._own
+            and (author, epoch) not in self.forks.slots
+            and self._roster.cut(author, epoch) is None
             and head.next_seq - 1 > self._acked.get((author, epoch), -1)
             and head.lamport <= reach
         )
@@ -226,69 +276,103 @@ class Journal:
 
         A record waits (in bounded memory) until everything that it builds on is stored, so every
         ledger that leaves this node is complete in itself.
-        Raises OwnLogAheadError if it holds a record of ours that we do not.
+        Raises OwnLogAheadError if it holds a record of ours that we do not, OwnLogForkedError if it
+        proves that our key has signed twice.
         """
         with trio.CancelScope(shield=True):
             async with self._pen:
                 if self._is_over:
                     return Ingested((), gap=False, refused=())
-                fresh, gap, refused = await self._disk.run(self._ingest, envelopes)
-                for record, head in fresh:
-                    self._heads[record.value.author, record.value.epoch] = head
-        return Ingested(tuple(record for record, _ in fresh), gap, tuple(refused))
+                batch, gap = await self._disk.run(self._ingest, envelopes)
+                self._heads.update((log, head) for log, head in batch.heads.items())
+        return Ingested(
+            tuple(record for record, _ in batch.fresh),
+            gap,
+            tuple(batch.refused),
+            self.forks.take_news(),
+            frozenset(batch.ask),
+        )
 
-    def _ingest(
-        self, envelopes: Sequence[bytes]
-    ) -> tuple[list[Fresh], bool, list[VerificationError]]:
+    def _ingest(self, envelopes: Sequence[bytes]) -> tuple[_Batch, bool]:
         """Verify, order and store; runs where the disk's work runs."""
-        refused: list[VerificationError] = []
-        heard: set[bytes] = set()
+        batch = _Batch(self._heads)
         for envelope in envelopes:
             try:
                 signed = parse_envelope(envelope)
                 if signed.id not in self._recent and signed.id not in self._pending:
-                    self._pending[signed.id] = open_record(signed, roster=self._roster)
-                    heard.add(signed.id)
+                    record = open_record(signed, roster=self._roster)
+                    if isinstance(record.value.body, ForkProof):
+                        self.forks.believe(record.value.body)
+                    self._pending[signed.id] = record
+                    batch.heard.add(signed.id)
             except VerificationError as error:
-                refused.append(error)
-        fresh = self._in_order(refused)
-        if fresh:
-            self._store.append([record for record, _ in fresh])
-        gap = not heard.isdisjoint(self._pending)
+                batch.refused.append(error)
+        self._find_twins()
+        while True:  # what freezes a log may let others in
+            before = len(self.forks.slots), len(batch.fresh)
+            self._in_order(batch)
+            if before == (len(self.forks.slots), len(batch.fresh)):
+                break
+        unsaved = self.forks.take_unsaved()
+        if batch.fresh or unsaved:
+            self._store.append([record for record, _ in batch.fresh], state=unsaved)
+        self.forks.refuse_own()
+        for record, _ in batch.fresh:
+            self.forks.stored(record)
+        gap = not batch.heard.isdisjoint(self._pending)
         self._drop_surplus()
-        return fresh, gap, refused
+        return batch, gap
 
-    def _in_order(self, refused: list[VerificationError]) -> list[Fresh]:
-        """Take from the waiting records those that continue their logs and whose causes are here."""
-        heads: dict[Log, LogHead] = dict(self._heads)
-        fresh: list[Fresh] = []
-        # A cause has a smaller Lamport time than its effect, so one pass in that order is enough.
-        waiting = sorted(self._pending.values(), key=lambda r: (r.value.lamport, r.value.author))
-        batch: dict[tuple[Log, int], bytes] = {}
-        for record in waiting:
+    def _find_twins(self) -> None:
+        """Two records for one slot that wait, both: a proof, whichever comes first."""
+        seen: dict[tuple[Log, int], Verified[Record]] = {}
+        for record in self._pending.values():
             value = record.value
             log = (value.author, value.epoch)
-            head = heads.get(log)
-            next_seq = head.next_seq if head else 0
+            twin = seen.setdefault((log, value.seq), record)
+            if twin.id != record.id and not self.forks.holds_back(log, value.seq):
+                self.forks.found(twin.signed, record.signed)
+
+    def _in_order(self, batch: _Batch) -> None:
+        """Take from the waiting records those that continue their logs and whose causes are here."""
+        # A cause has a smaller Lamport time than its effect, so one pass in that order is enough.
+        batch.ask.clear()
+        waiting = sorted(self._pending.values(), key=lambda r: (r.value.lamport, r.value.author))
+        for record in waiting:
             try:
-                if value.seq < next_seq:
-                    self._check_slot(record, self._id_at(log, value.seq, heads, batch))
-                    self._settle(record.id)
-                    continue
-                self._check_cut(record)
-                if log == (self._own, self._epoch):
-                    raise OwnLogAheadError(value.seq)
-                if value.seq > next_seq or not self._causes_known(value, heads, batch):
-                    continue
-                heads[log] = after = check_next(head, record)
+                after = self._place(record, batch)
             except VerificationError as error:
                 self._settle(record.id)
-                refused.append(error)
+                batch.refused.append(error)
                 continue
+            if after is not None:
+                self._settle(record.id)
+                batch.take(record, after)
+
+    def _place(self, record: Verified[Record], batch: _Batch) -> LogHead | None:
+        """Return the head after a record that can be stored; None if it waits, or is stored already.
+
+        Raises VerificationError: it is refused for good.
+        """
+        value = record.value
+        log = (value.author, value.epoch)
+        head = batch.heads.get(log)
+        next_seq = head.next_seq if head else 0
+        if value.seq < next_seq:
+            self._check_slot(record, batch)
             self._settle(record.id)
-            batch[log, value.seq] = record.id
-            fresh.append((record, after))
-        return fresh
+            return None
+        self._check_cut(record)
+        if log == (self._own, self._epoch):
+            raise OwnLogAheadError(value.seq)
+        if self.forks.holds_back(log, value.seq):
+            raise _refusal("E_FORK", "the log is frozen: its key has signed one slot twice", value)
+        if value.seq > next_seq:
+            return None
+        if head is not None and value.prev != head.prev_id and log not in self.forks.slots:
+            batch.ask_author_of(record)  # it continues another branch: somebody has the other half
+            return None
+        return check_next(head, record) if self._causes_known(record, batch) else None
 
     def _drop_surplus(self) -> None:
         """Keep each author within its share of the waiting records: one cannot crowd out the others."""
@@ -305,57 +389,55 @@ class Journal:
         if cut is not None:
             check_cut(cut, record)
 
-    def _check_slot(self, record: Verified[Record], stored: bytes | None) -> None:
+    def _check_slot(self, record: Verified[Record], batch: _Batch) -> None:
         """Refuse a second record for a slot; of our own log it means that two copies of us sign."""
-        if record.id == stored:
-            return
         value = record.value
-        if (value.author, value.epoch) == (self._own, self._epoch):
+        log = (value.author, value.epoch)
+        if record.id == self._id_at(log, value.seq, batch):
+            return
+        if log == (self._own, self._epoch):
             raise OwnLogAheadError(value.seq)
+        if not self.forks.holds_back(log, value.seq):
+            self.forks.found(record.signed, self._at(log, value.seq, batch))
         raise _refusal("E_FORK", "another record is stored for this slot", value)
 
-    def _id_at(
-        self,
-        log: Log,
-        seq: int,
-        heads: Mapping[Log, LogHead],
-        batch: Mapping[tuple[Log, int], bytes],
-    ) -> bytes | None:
+    def _id_at(self, log: Log, seq: int, batch: _Batch) -> bytes | None:
         """Id of the record in one slot of a log; None beyond its end."""
-        head = heads.get(log)
+        head = batch.heads.get(log)
         if head is None or seq >= head.next_seq:
             return None
-        if seq == head.next_seq - 1:
-            return head.prev_id
-        if (log, seq) in batch:
-            return batch[log, seq]
-        author, epoch = log
-        return next(self._store.records(author=author, epoch=epoch, from_seq=seq, limit=1)).id
+        return head.prev_id if seq == head.next_seq - 1 else self._at(log, seq, batch).id
 
-    def _causes_known(
-        self,
-        record: Record,
-        heads: Mapping[Log, LogHead],
-        batch: Mapping[tuple[Log, int], bytes],
-    ) -> bool:
+    def _at(self, log: Log, seq: int, batch: _Batch) -> SignedRecord:
+        """Return the record in a slot that is taken."""
+        placed = batch.placed.get((log, seq))
+        if placed is not None:
+            return placed.signed
+        author, epoch = log
+        return next(self._store.records(author=author, epoch=epoch, from_seq=seq, limit=1))
+
+    def _causes_known(self, checked: Verified[Record], batch: _Batch) -> bool:
         """Whether every record that this one acknowledges or merges is stored.
 
-        Raises E_DEP_UNKNOWN, E_AGG_INPUT where it names another record than the one in that slot.
+        Nothing that names a frozen log is held against anybody: who wrote it may hold the other
+        branch. Until a proof is known such a record waits, and its author is asked.
         """
+        record = checked.value
         inputs = record.body.inputs if isinstance(record.body, Aggregation) else ()
         causes: list[Ack | Input] = [*record.acks, *inputs]
         for cause in causes:
-            stored = self._id_at((cause.author, cause.epoch), cause.seq, heads, batch)
+            log = (cause.author, cause.epoch)
+            if log in self.forks.slots:
+                continue
+            stored = self._id_at(log, cause.seq, batch)
             if stored is None and self._roster.is_void(
                 cause.author, cause.epoch, cause.seq, by_version=record.roster
             ):
                 continue
-            if stored is None:
-                return False
+            if stored is not None and cause.id != stored:
+                batch.ask_author_of(checked)
             if cause.id != stored:
-                code = "E_DEP_UNKNOWN" if isinstance(cause, Ack) else "E_AGG_INPUT"
-                what = f"names another record {cause.seq} of author {cause.author}"
-                raise _refusal(code, what, record)
+                return False
         return True
 
     def _settle(self, record_id: bytes) -> None:
@@ -365,18 +447,50 @@ class Journal:
         while len(self._recent) > RECENT_IDS:
             self._recent.popitem(last=False)
 
-    async def envelopes(self, gaps: Sequence[Gap]) -> list[bytes]:
-        """Read what fills ``gaps``, as much as one message carries."""
-        return await self._disk.run(self._read, gaps)
+    async def differing(self, heads: Heads) -> dict[Log, Head]:
+        """Logs of which somebody's last record is another than ours in that slot, and ours there.
 
-    def _read(self, gaps: Sequence[Gap]) -> list[bytes]:
+        Logs that are frozen here are left out: that they differ is known.
+        """
+        return await self._disk.run(self._differing, heads)
+
+    def _differing(self, heads: Heads) -> dict[Log, Head]:
+        batch = _Batch(self._heads)
+        found = {}
+        for log, head in heads.items():
+            mine = None
+            if log not in self.forks.slots:
+                mine = self._id_at(log, head.count - 1, batch)
+            if mine is not None and mine != head.id:
+                found[log] = Head(head.count, mine)
+        return found
+
+    async def envelopes(self, lacks: Mapping[Log, int]) -> list[bytes]:
+        """Read what somebody who holds so many records of each log lacks: as much as a message carries.
+
+        What proves a fork goes first: other records may wait for it. Of a frozen log nobody takes
+        more than what lies before the slot.
+        """
+        have = {log: self._served(log, count) for log, count in self.counts().items()}
+        return await self._disk.run(self._read, gaps(have=have, lacks=lacks), lacks)
+
+    def _served(self, log: Log, count: int) -> int:
+        return min(count, self.forks.slots.get(log, count))
+
+    def _read(self, missing: Sequence[Gap], lacks: Mapping[Log, int]) -> list[bytes]:
         logs = [
-            self._store.records(author=gap.author, epoch=gap.epoch, from_seq=gap.from_seq)
-            for gap in gaps
-        ]
+            self._store.records(author=gap.author, epoch=gap.epoch, from_seq=gap.from_seq,
+                                limit=gap.to_seq - gap.from_seq)
+            for gap in missing
+        ]  # fmt: skip
         # Causes before effects: whatever fits is of use to the receiver at once.
         ordered = heapq.merge(*logs, key=lambda signed: lamport_of(signed.record_bytes))
-        return list(fit(signed.envelope() for signed in ordered))
+        everything = chain(self._proofs_beyond(lacks), ordered)
+        return list(fit(signed.envelope() for signed in everything))
+
+    def _proofs_beyond(self, lacks: Mapping[Log, int]) -> Iterator[SignedRecord]:
+        for (author, epoch), seq in self.forks.places(lacks):
+            yield from self._store.records(author=author, epoch=epoch, from_seq=seq, limit=1)
 
 
 def _refusal(code: str, message: str, record: Record) -> VerificationError:

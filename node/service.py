@@ -14,6 +14,7 @@ import trio
 
 from ledger.charter import Charter
 from ledger.errors import PeerError, StoreError
+from ledger.fork import Fork
 from ledger.keys import Signer
 from ledger.record import (
     Aggregation,
@@ -41,6 +42,7 @@ from ledger.weights import weights_micro
 from node.blobs import BlobStore
 from node.causes import cause_of
 from node.exchange import Exchange
+from node.forks import ForkReporter
 from node.journal import Journal
 from node.network import (
     CHECKPOINT_PROTOCOL,
@@ -64,7 +66,7 @@ from swarm.protocol.waiting import why_waiting
 STALL_LOG_S: Final = 15.0
 """How long a node waits in silence before its log says what for, and again every so often."""
 NOTHING: Final = bytes(32)
-ENDS_OF_ROUNDS: Final = (Kind.METRICS, Kind.CLOSE)
+ENDS_OF_ROUNDS: Final = (Kind.METRICS, Kind.FORK_PROOF, Kind.CLOSE)
 """After these a node signs a checkpoint of its log."""
 
 
@@ -164,6 +166,11 @@ class Service:
                 ROSTER_PROTOCOL: self.rosters.on_request,
             },
         )
+        self.accuser = ForkReporter(
+            self.journal.forks,
+            record=lambda body: self._record(Kind.FORK_PROOF, self.machine.round, body),
+            may_sign=lambda: self.machine.phase is not Phase.JOIN,
+        )
         self.charter = hospital.charter
         self.own = hospital.own
         self.network = world.network
@@ -183,6 +190,7 @@ class Service:
         for record in self.journal.replay():
             self._learn(record)
             self.witness.replayed(record)
+        self.forks_found(self.journal.forks.take_news())
         for digest, (codec, bytes_count) in self._blobs.stored().items():
             self._hold(digest, codec, bytes_count)
         self._log.info("started", records=sum(self.journal.counts().values()))
@@ -198,6 +206,7 @@ class Service:
             nursery.start_soon(self.exchange.sync_forever, self._hospital.sync_interval_s)
             nursery.start_soon(self.witness.run, self._hospital.sync_interval_s)
             nursery.start_soon(self.rosters.run, self._hospital.sync_interval_s)
+            nursery.start_soon(self.accuser.run)
             nursery.start_soon(self._explain_stalls)
             task_status.started()
             await self._rounds()
@@ -215,6 +224,20 @@ class Service:
         """New records of other members are on the disk."""
         for record in records:
             self._learn(record)
+        self._changed.set()
+
+    def forks_found(self, forks: Sequence[Fork]) -> None:
+        """Logs are frozen from now on: their authors are not waited for until they are rotated."""
+        for fork in forks:
+            self.book.freeze(fork.author, fork.epoch, fork.seq)
+            self._log.warning(
+                "fork_found",
+                member=self.book.roster.member(fork.author).name,
+                epoch=fork.epoch,
+                seq=fork.seq,
+                ids=[one.hex()[:16] for one in fork.ids],
+            )
+        self.accuser.wake()
         self._changed.set()
 
     def peer_synced(self, peer: int) -> None:
@@ -500,6 +523,7 @@ class Service:
 
     def _tell_phase(self) -> None:
         phase = self.machine.phase
+        self.accuser.wake()
         self._log.info("phase", round=self.machine.round, phase=phase.name.lower())
 
     async def _explain_stalls(self) -> None:

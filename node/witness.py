@@ -160,7 +160,9 @@ class Witness:
         return all(
             self.sizes().get(log, 0) >= count
             for log, count in self._journal.counts().items()
-            if log[0] in self._book.closed and log[1] == self._roster.epoch(log[0])
+            if log[0] in self._book.closed
+            and log[1] == self._roster.epoch(log[0])
+            and log not in self._journal.forks.slots
         )
 
     # Serving
@@ -183,6 +185,8 @@ class Witness:
         log = (checkpoint.author, checkpoint.epoch)
         if checkpoint.author != peer:
             raise PeerError("only its author asks for cosignatures of a log")
+        if log in self._journal.forks.slots:
+            raise PeerError("the log is frozen: its key has signed one slot twice")
         if checkpoint.size > self._journal.counts().get(log, 0):
             return encode_cosign_reply(CosignStatus.BEHIND)
         try:

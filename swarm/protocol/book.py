@@ -7,7 +7,7 @@ Knows no clock, no socket, no tensor. Spec: docs/wire.md §5.
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, final
 
 from ledger.record import (
     Aggregation,
@@ -18,6 +18,7 @@ from ledger.record import (
     Open,
     Record,
     Rejection,
+    Rule,
     Verified,
 )
 from ledger.roster import Roster, quorum
@@ -48,6 +49,10 @@ class Proposal:
     result: bytes
 
 
+Ballot: TypeAlias = tuple[int, int]
+"""Round and attempt; only round zero is ever voted on again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Agreed:
     """A proposal that at least q members published, bit for bit equal."""
@@ -55,30 +60,48 @@ class Agreed:
     round: int
     proposal: Proposal
     voters: tuple[int, ...]
+    attempt: int = 0
 
 
 @final
 class RoundBook:
     """Everything that the ledger knows about rounds. Feed it with `learn`, in any order."""
 
-    def __init__(self, roster: Roster) -> None:
+    def __init__(self, roster: Roster, *, contribution_first: bool = False) -> None:
+        """contribution_first: models are for those only who have contributed (charter: newcomers)."""
         self.roster = roster
+        self._contribution_first = contribution_first
         self.opened: set[int] = set()
         self.closed: set[int] = set()
         self.refused: dict[int, dict[bytes, int]] = defaultdict(dict)
         """author of the REJECTION → {record id that it refuses: reason}"""
         self._offers: dict[int, dict[int, Offer]] = defaultdict(dict)
-        self._votes: dict[int, dict[int, Proposal]] = defaultdict(dict)
-        self._vote_rosters: dict[int, dict[int, int]] = defaultdict(dict)
-        """round → author → roster version that its vote names"""
+        self._votes: dict[Ballot, dict[int, Proposal]] = defaultdict(dict)
+        self._vote_rosters: dict[Ballot, dict[int, int]] = defaultdict(dict)
+        """ballot → author → roster version that its vote names"""
+        self._attempts: dict[int, dict[int, int]] = defaultdict(dict)
+        """round → author → newest attempt that it voted in"""
         self._models: dict[int, dict[int, bytes]] = defaultdict(dict)
         self._results: dict[bytes, set[int]] = defaultdict(set)
         """result of an AGGREGATION → who published it"""
         self._offered: dict[bytes, set[tuple[int, int]]] = defaultdict(set)
         """payload of a CONTRIBUTION → (round, author)"""
+        self._by_id: dict[bytes, Offer] = {}
+        self._are_models: set[bytes] = set()
+        """results that are models, not moments"""
         self._agreed: dict[int, Agreed] = {}
         self._last_offer: dict[int, int] = {}
         self._reached: dict[int, int] = {}
+        self._frozen: dict[tuple[int, int], int] = {}
+        """(author, epoch) → first slot that its key has signed twice"""
+
+    def freeze(self, author: int, epoch: int, seq: int) -> None:
+        """A log forks at ``seq``: its author is not waited for until it has a new epoch."""
+        self._frozen[author, epoch] = min(seq, self._frozen.get((author, epoch), seq))
+
+    def is_frozen(self, author: int) -> bool:
+        """Tell whether the log that an author writes now is frozen."""
+        return (author, self.roster.epoch(author)) in self._frozen
 
     def learn(self, checked: Verified[Record]) -> None:
         """Enter one verified record. Records about nothing that a round needs are ignored."""
@@ -105,15 +128,23 @@ class RoundBook:
                     samples=body.samples,
                 )
                 self._offers[round_].setdefault(author, offer)
+                self._by_id[checked.id] = offer
                 self._offered[body.update_digest].add((round_, author))
                 self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
             case Aggregation() as body:
                 proposal = Proposal(body.rule, body.inputs, body.result_digest)
-                if author not in self._votes[round_]:
-                    self._votes[round_][author] = proposal
-                    self._vote_rosters[round_][author] = record.roster
+                again = body.rule == Rule.MOMENTS and body.parameters
+                attempt = body.parameters[0] if again else 0
+                ballot = round_, attempt
+                if author not in self._votes[ballot]:
+                    self._votes[ballot][author] = proposal
+                    self._vote_rosters[ballot][author] = record.roster
+                newest = self._attempts[round_]
+                newest[author] = max(attempt, newest.get(author, 0))
                 self._results[body.result_digest].add(author)
-                self._count(round_, proposal, record.roster)
+                if body.rule != Rule.MOMENTS:
+                    self._are_models.add(body.result_digest)
+                self._count(ballot, proposal, record.roster)
             case Metrics() as body:
                 self._models[round_].setdefault(author, body.model_digest)
             case Rejection() as body:
@@ -121,22 +152,59 @@ class RoundBook:
             case _:
                 pass
 
-    def _count(self, round_: int, proposal: Proposal, version: int) -> None:
+    def _count(self, ballot: Ballot, proposal: Proposal, version: int) -> None:
         """A quorum of equal votes under one roster agrees a round; later ones only add voters."""
-        rosters = self._vote_rosters[round_]
-        voters = tuple(sorted(a for a, vote in self._votes[round_].items() if vote == proposal))
+        round_, attempt = ballot
+        rosters = self._vote_rosters[ballot]
+        voters = tuple(sorted(a for a, vote in self._votes[ballot].items() if vote == proposal))
         members = self.roster.active_at(version)
         under = [a for a in voters if rosters[a] == version and a in members]
-        if len(under) >= quorum(len(members)):
-            self._agreed[round_] = Agreed(round_, proposal, voters)
+        before = self._agreed.get(round_)
+        if len(under) >= quorum(len(members)) and (before is None or before.attempt <= attempt):
+            self._agreed[round_] = Agreed(round_, proposal, voters, attempt)
 
     def offers(self, round_: int) -> Mapping[int, Offer]:
-        """CONTRIBUTIONs of a round by author (an author's first one counts)."""
-        return self._offers.get(round_, {})
+        """CONTRIBUTIONs of a round by author (an author's first one counts).
+
+        One behind a fork is none any more, unless somebody has voted for it already.
+        """
+        offers = self._offers.get(round_, {})
+        if not self._frozen:
+            return offers
+        voted = {
+            one.id
+            for author, vote in self.votes(round_).items()
+            if not self.is_frozen(author)
+            for one in vote.inputs
+        }
+        return {
+            author: offer
+            for author, offer in offers.items()
+            if offer.id in voted
+            or offer.seq < self._frozen.get((author, offer.epoch), offer.seq + 1)
+        }
 
     def votes(self, round_: int) -> Mapping[int, Proposal]:
-        """AGGREGATIONs of a round by author (an author's first one is its vote)."""
-        return self._votes.get(round_, {})
+        """Every author's vote of a round: its first AGGREGATION, in round zero of its newest attempt."""
+        newest = self._attempts.get(round_, {})
+        return {author: self._votes[round_, attempt][author] for author, attempt in newest.items()}
+
+    def attempts(self, round_: int) -> Mapping[int, int]:
+        """The newest attempt of a round that each author has voted in (always 0 but in round zero)."""
+        return self._attempts.get(round_, {})
+
+    def attempt_votes(self, round_: int, attempt: int) -> Mapping[int, Proposal]:
+        """Votes of members in one attempt."""
+        votes = self._votes.get((round_, attempt), {})
+        return {a: vote for a, vote in votes.items() if self.roster.is_active(a)}
+
+    def offer(self, id_: bytes) -> Offer | None:
+        """The CONTRIBUTION with this id."""
+        return self._by_id.get(id_)
+
+    def offerers(self, digest: bytes) -> frozenset[int]:
+        """Who has ever offered a payload."""
+        return frozenset(author for _, author in self._offered.get(digest, ()))
 
     def models(self, round_: int) -> Mapping[int, bytes]:
         """Digest of the model that each author evaluated at the end of a round."""
@@ -163,15 +231,25 @@ class RoundBook:
         return (max(rounds), self._models[max(rounds)][author]) if rounds else None
 
     def may_fetch(self, author: int, digest: bytes) -> bool:
-        """Commit before you read: a round's payload is for those who contributed to that round.
+        """Commit before you read: a payload is for those who contributed to its round or a later one.
 
-        What nobody offered, and what more than f members (so an honest one) published as a result,
-        is for every member. That ``author`` offered the digest himself opens nothing.
+        Their contribution must be another payload: who offers what he has not got is given nothing
+        for it. What nobody offered, and what more than f members (so an honest one) published as a
+        result, is for every member; a model perhaps only for those who have contributed at all.
         """
         offered = self._offered.get(digest, set())
         if not offered or len(self._results.get(digest, ())) > self.roster.f:
-            return True
-        return any(by != author and author in self.offers(round_) for round_, by in offered)
+            withheld = self._contribution_first and digest in self._are_models
+            return not withheld or self.last_offer_round(author) > 0
+        return any(
+            by != author and self._has_committed(author, round_, digest) for round_, by in offered
+        )
+
+    def _has_committed(self, author: int, round_: int, digest: bytes) -> bool:
+        """A log's rounds do not go back: who contributed later has nothing more to copy into this one."""
+        rounds = {round_, self.last_offer_round(author)}
+        own = [self._offers[r].get(author) for r in rounds if r >= round_]
+        return any(offer is not None and offer.digest != digest for offer in own)
 
     def is_result(self, digest: bytes) -> bool:
         """Tell whether anybody published ``digest`` as the result of a round."""
@@ -187,7 +265,7 @@ class RoundBook:
 
     def active(self, round_: int, *, inactive_after: int, first_round: int) -> frozenset[int]:
         """Members worth waiting for: open, and heard from in the last ``inactive_after`` rounds."""
-        here = self.opened - self.closed
+        here = {one for one in self.opened - self.closed if not self.is_frozen(one)}
         if round_ - first_round < inactive_after:
             return frozenset(here)
         recent = range(round_ - inactive_after, round_ + 1)

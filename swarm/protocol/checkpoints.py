@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from ledger.canonical import Value, encode
 from ledger.errors import PeerError
-from swarm.protocol.messages import HEADS_MAX, MESSAGE_VERSION, byte_strings, heads_of, open_message
+from swarm.protocol.messages import HEADS_MAX, MESSAGE_VERSION, byte_strings, open_message, sizes_of
 from swarm.protocol.sync import fit
 
 Sizes: TypeAlias = dict[tuple[int, int], int]
@@ -65,7 +65,7 @@ def decode_request(data: bytes) -> CosignRequest | ShareRequest:
         case [Ask.COSIGN, bytes(note)]:
             return CosignRequest(note)
         case [Ask.SHARE, list(sizes), list(notes)] if len(sizes) <= HEADS_MAX:
-            return ShareRequest(heads_of(sizes), byte_strings(notes))
+            return ShareRequest(sizes_of(sizes), byte_strings(notes))
         case _:
             raise PeerError("a request about checkpoints has another shape")
 

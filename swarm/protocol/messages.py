@@ -3,10 +3,10 @@
 Every message starts with a version. Whatever breaks a limit or a shape is a PeerError.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from ledger.canonical import Value, decode, encode
 from ledger.errors import PeerError
@@ -17,8 +17,24 @@ RECORDS_BYTES_MAX: Final = 900_000
 """Records packed into one sync reply; the rest follows in the next."""
 HEADS_MAX: Final = 2_048
 
-Heads = dict[tuple[int, int], int]
-"""(author, epoch) → number of records held."""
+ID_BYTES: Final = 32
+
+Log: TypeAlias = tuple[int, int]
+"""(author, epoch)"""
+
+Counts: TypeAlias = dict[Log, int]
+"""Log → number of records held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How many records of a log somebody holds, and the id of the last of them."""
+
+    count: int
+    id: bytes
+
+
+Heads: TypeAlias = Mapping[Log, Head]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +60,10 @@ class Part(IntEnum):
 
     MANIFEST = 0
     CHUNK = 1
+    HELD = 2
+
+
+PARTS: Final = frozenset(Part)
 
 
 class FetchStatus(IntEnum):
@@ -56,7 +76,7 @@ class FetchStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRequest:
-    """One manifest or one chunk of the payload called ``digest``."""
+    """The manifest of the payload called ``digest``, one chunk, or which chunks are held."""
 
     digest: bytes
     part: Part
@@ -102,14 +122,14 @@ def decode_sync_reply(data: bytes) -> SyncReply:
 
 
 def encode_fetch_request(request: FetchRequest) -> bytes:
-    """Ask for a manifest or a chunk."""
+    """Ask for a part."""
     return encode([MESSAGE_VERSION, request.digest, int(request.part), request.index])
 
 
 def decode_fetch_request(data: bytes) -> FetchRequest:
     """Read what a peer asks for."""
     match open_message(data):
-        case [bytes(digest), int(part), int(index)] if len(digest) == 32 and part in (0, 1):
+        case [bytes(digest), int(part), int(index)] if len(digest) == 32 and part in PARTS:
             return FetchRequest(digest=digest, part=Part(part), index=index)
         case _:
             raise PeerError("fetch request is not [version, digest, part, index]")
@@ -138,28 +158,41 @@ def open_message(data: bytes) -> list[Value]:
 
 
 def _hello_value(hello: Hello) -> list[Value]:
-    heads: list[Value] = [[a, e, count] for (a, e), count in sorted(hello.heads.items())]
+    heads: list[Value] = [[*log, head.count, head.id] for log, head in sorted(hello.heads.items())]
     return [heads, hello.round, hello.phase, hello.time_ms]
 
 
 def _hello(value: Sequence[Value]) -> Hello:
     match value:
         case [list(heads), int(round_), int(phase), int(time_ms)] if len(heads) <= HEADS_MAX:
-            parsed = heads_of(heads)
+            parsed = _heads_of(heads)
         case _:
             raise PeerError("hello is not [heads, round, phase, time]")
     return Hello(heads=parsed, round=round_, phase=phase, time_ms=time_ms)
 
 
-def heads_of(heads: Sequence[Value]) -> Heads:
-    """Read a list of [author, epoch, count]."""
-    parsed: Heads = {}
+def _heads_of(heads: Sequence[Value]) -> Heads:
+    parsed: dict[Log, Head] = {}
     for head in heads:
         match head:
+            case [int(author), int(epoch), int(count), bytes(id_)] if (
+                count > 0 and len(id_) == ID_BYTES
+            ):
+                parsed[author, epoch] = Head(count, id_)
+            case _:
+                raise PeerError("a head is not [author, epoch, count, id]")
+    return parsed
+
+
+def sizes_of(sizes: Sequence[Value]) -> Counts:
+    """Read a list of [author, epoch, count]."""
+    parsed: Counts = {}
+    for size in sizes:
+        match size:
             case [int(author), int(epoch), int(count)]:
                 parsed[author, epoch] = count
             case _:
-                raise PeerError("a head is not [author, epoch, count]")
+                raise PeerError("a size is not [author, epoch, count]")
     return parsed
 
 

@@ -398,6 +398,7 @@ class RoundMachine:
         served = all(
             m.index in self.book.closed and models.get(m.index) == self._model
             for m in self.book.roster.active
+            if not self.book.is_frozen(m.index)
         )
         if over or (served and not wanted):
             return Event.LEFT, ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ledger.canonical import ITEMS_MAX
-from swarm.protocol.messages import RECORDS_BYTES_MAX, Heads
+from swarm.protocol.messages import RECORDS_BYTES_MAX, Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Gap:
     to_seq: int
 
 
-def gaps(*, have: Mapping[tuple[int, int], int], lacks: Heads) -> list[Gap]:
+def gaps(*, have: Mapping[Log, int], lacks: Mapping[Log, int]) -> list[Gap]:
     """Return what the owner of ``lacks`` could receive from the owner of ``have``, in a fixed order."""
     return [
         Gap(author, epoch, lacks.get((author, epoch), 0), count)

@@ -8,6 +8,7 @@ from random import Random
 
 import trio
 
+from ledger.fork import Fork
 from ledger.record import Kind, Record, Verified
 from ledger.store import Store
 from node.blobs import BlobStore
@@ -38,11 +39,15 @@ class Node:
     exchange: Exchange = field(init=False)
     transfer: Transfer = field(init=False)
     synced: set[int] = field(default_factory=set)
+    forks: list[Fork] = field(default_factory=list)
     failure: Exception | None = None
 
     def records_stored(self, records: Sequence[Verified[Record]]) -> None:
         for record in records:
             self.book.learn(record)
+
+    def forks_found(self, forks: Sequence[Fork]) -> None:
+        self.forks += forks
 
     def peer_synced(self, peer: int) -> None:
         self.synced.add(peer)

@@ -12,6 +12,7 @@ from ledger.record import Kind, Rejection
 from node.exchange import REQUEST_TIMEOUT_S
 from node.network import FETCH_PROTOCOL, SYNC_PROTOCOL
 from swarm.protocol.messages import (
+    Head,
     Hello,
     SyncReply,
     encode_sync_reply,
@@ -72,7 +73,7 @@ async def test_one_who_always_has_one_record_more_does_not_hold_up_the_others(
             await trio.sleep(REQUEST_TIMEOUT_S - 1)
             pen = federation[3]
             pen.write(Kind.REJECTION, 1, Rejection(target_id=digest_of(pen.head), reason=1))
-            hello = Hello(heads={(3, 0): 2**50}, round=1, phase=0, time_ms=0)
+            hello = Hello(heads={(3, 0): Head(2**50, bytes(32))}, round=1, phase=0, time_ms=0)
             envelopes = tuple(record.signed.envelope() for record in pen.records)
             return encode_sync_reply(SyncReply(hello=hello, envelopes=envelopes))
 

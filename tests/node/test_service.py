@@ -29,7 +29,7 @@ from scenarios.simulator import Outcome, SimulatedSite, Swarm, simulate
 from swarm.learning.moments import Moments
 from swarm.learning.payload import HEADER, encode_moments
 from swarm.learning.task import LearningTask, Trained
-from swarm.protocol.messages import Hello, SyncReply, encode_gossip, encode_sync_reply
+from swarm.protocol.messages import Head, Hello, SyncReply, encode_gossip, encode_sync_reply
 from tests.federation import Author, digest_of, input_of
 from tests.simulated import swarm_of
 
@@ -204,7 +204,10 @@ class Attacker:
         if self._mute or "sync" not in protocol:
             await trio.sleep_forever()
         envelopes = tuple(record.signed.envelope() for record in self.pen.records)
-        hello = Hello(heads={(LIAR, 0): len(envelopes)}, round=0, phase=0, time_ms=0)
+        heads = {}
+        if envelopes:
+            heads[LIAR, 0] = Head(len(envelopes), self.pen.records[-1].id)
+        hello = Hello(heads=heads, round=0, phase=0, time_ms=0)
         return encode_sync_reply(SyncReply(hello=hello, envelopes=envelopes))
 
     async def tell(self, *written: Verified[Record]) -> None:

@@ -12,6 +12,7 @@ from swarm.protocol.messages import (
     HEADS_MAX,
     FetchRequest,
     FetchStatus,
+    Head,
     Hello,
     Part,
     SyncReply,
@@ -38,7 +39,11 @@ DECODERS = [
 uints = st.integers(0, 2**53 - 1)
 hellos = st.builds(
     Hello,
-    heads=st.dictionaries(st.tuples(st.integers(0, 65_535), st.integers(0, 9)), uints, max_size=20),
+    heads=st.dictionaries(
+        st.tuples(st.integers(0, 65_535), st.integers(0, 9)),
+        st.builds(Head, st.integers(1, 2**53 - 1), st.binary(min_size=32, max_size=32)),
+        max_size=20,
+    ),
     round=uints,
     phase=uints,
     time_ms=uints,

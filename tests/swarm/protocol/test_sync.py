@@ -7,6 +7,7 @@ from ledger.canonical import ITEMS_MAX
 from swarm.protocol.messages import (
     MESSAGE_BYTES_MAX,
     RECORDS_BYTES_MAX,
+    Head,
     Hello,
     SyncReply,
     decode_sync_reply,
@@ -48,14 +49,19 @@ def test_a_flood_of_tiny_records_still_makes_a_message() -> None:
     """A liar's 5,000 short records in the way must not make every sync reply impossible to encode."""
     passed = tuple(fit(bytes(150) for _ in range(5_000)))
     assert len(passed) == ITEMS_MAX
-    hello = Hello(heads={(i, 0): 2**53 - 1 for i in range(256)}, round=0, phase=0, time_ms=0)
+    hello = Hello(
+        heads={(i, 0): Head(2**53 - 1, bytes(32)) for i in range(256)}, round=0, phase=0, time_ms=0
+    )
     reply = SyncReply(hello=hello, envelopes=passed)
     assert decode_sync_reply(encode_sync_reply(reply)) == reply
 
 
 def test_the_fullest_reply_is_not_longer_than_a_message() -> None:
     hello = Hello(
-        heads={(i, 0): 2**53 - 1 for i in range(256)}, round=2**32, phase=8, time_ms=2**53 - 1
+        heads={(i, 0): Head(2**53 - 1, bytes(32)) for i in range(256)},
+        round=2**32,
+        phase=8,
+        time_ms=2**53 - 1,
     )
     per_record = RECORDS_BYTES_MAX // ITEMS_MAX
     envelopes = tuple(fit(bytes(per_record) for _ in range(ITEMS_MAX)))
