@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ COSIGNATURE_ED25519: Final = 0x04
 KEY_ID_BYTES: Final = 4
 NOTE_BYTES_MAX: Final = 65_536  # the log's line and 256 cosignatures fit
 _DASH: Final = "\u2014 "
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def vkey(name: str, kind: int, public_key: bytes) -> str:
 
 def check_name(name: str) -> None:
     """Raise E_CHECKPOINT for a key name that no note can carry."""
-    if not name or "+" in name or any(c.isspace() for c in name):
+    if "+" in name or name.split() != [name]:
         raise VerificationError("E_CHECKPOINT", f"key name {ascii(name)[:80]} is not allowed")
 
 
@@ -98,7 +100,7 @@ def decode_text(data: bytes, what: str) -> str:
         text = data.decode()
     except UnicodeDecodeError:
         raise VerificationError("E_CHECKPOINT", f"{what} is not UTF-8") from None
-    if any(c < " " and c != "\n" for c in text):
+    if _CONTROL.search(text):
         raise VerificationError("E_CHECKPOINT", f"{what} has a control character (CR, tab …)")
     return text
 
