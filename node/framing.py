@@ -16,6 +16,8 @@ VERSION: Final = 1
 CHUNK_BYTES: Final = 1024 * 1024
 """Most bytes asked of a stream at once."""
 
+_SMALL_BYTES: Final = 4096  # pieces that would cost more in a list than in a buffer
+
 _REQUEST: Final = struct.Struct(">BI")
 _REPLY: Final = struct.Struct(">BBI")
 REQUEST_HEADER_BYTES: Final = _REQUEST.size
@@ -34,7 +36,7 @@ class Status(IntEnum):
 class ByteSource(Protocol):
     """A stream that returns between 1 and n bytes, or none at its end."""
 
-    async def read(self, n: int) -> bytes: ...  # noqa: D102
+    async def read(self, n: int) -> bytes | memoryview: ...  # noqa: D102
 
 
 def request_frame(body: bytes) -> bytes:
@@ -55,17 +57,20 @@ def error_text(error: BaseException) -> bytes:
 
 async def read_exactly(source: ByteSource, count: int) -> bytes:
     """Read count bytes. Raises UnavailableError if the stream ends before."""
-    first = await source.read(min(count, CHUNK_BYTES)) if count else b""
-    if len(first) == count:
-        return first
-    buffer = bytearray(first)
-    chunk = first
-    while len(buffer) < count:
-        if not chunk:
-            raise UnavailableError(f"the stream ended after {len(buffer)} of {count} bytes")
-        chunk = await source.read(min(count - len(buffer), CHUNK_BYTES))
-        buffer += chunk
-    return bytes(buffer)
+    pieces: list[bytes | bytearray | memoryview] = []
+    missing = count
+    while missing:
+        piece = await source.read(min(missing, CHUNK_BYTES))
+        if not piece:
+            raise UnavailableError(f"the stream ended after {count - missing} of {count} bytes")
+        missing -= len(piece)
+        if len(piece) >= _SMALL_BYTES:
+            pieces.append(piece)
+        elif pieces and isinstance(pieces[-1], bytearray):
+            pieces[-1] += piece
+        else:
+            pieces.append(bytearray(piece))
+    return b"".join(pieces)
 
 
 async def read_request(source: ByteSource, *, bytes_max: int) -> bytes:

@@ -46,6 +46,8 @@ GOSSIP_QUEUE_MAX: Final = 256
 """Gossip messages that wait for the handler; what comes on top is dropped."""
 SERVING_MAX: Final = 16
 """Requests of one peer that are handled at once; one more gets UnavailableError."""
+REQUESTS_MAX: Final = SERVING_MAX // 2
+"""Requests to one peer that are on their way at once; further ones wait, within their time."""
 
 
 class OtherFederationError(UnavailableError):

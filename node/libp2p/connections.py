@@ -10,7 +10,7 @@ from libp2p.network.swarm import Swarm
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from node.libp2p.members import Members
-from node.libp2p.muxer import as_yamux, bound_unread
+from node.libp2p.muxer import as_yamux
 from node.libp2p.reasons import LOST
 from node.links import Link
 from node.network import EventLog
@@ -70,11 +70,9 @@ class Connections(INotifee):
                 nursery.start_soon(self._close_one, connection)
 
     async def _close_one(self, connection: INetConn) -> None:
-        """Close the socket first: libp2p's own farewell could wait for a peer that is stuck."""
         with trio.move_on_after(CLOSE_S) as scope:
             scope.shield = True
             try:
-                await as_yamux(connection.muxed_conn).secured_conn.close()
                 await connection.close()
             except LOST as error:
                 self._log.debug("close_failed", error=repr(error))
@@ -98,12 +96,12 @@ class Connections(INotifee):
     async def connected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
         """Note a connection, and close what it replaces."""
         muxed = as_yamux(conn.muxed_conn)
-        bound_unread(muxed)
         self._born_s[conn] = trio.current_time()
         peer = self._members.known_index(muxed.peer_id)
         connections = self.open(peer)
         if len(connections) > 1 and not self._leaving:
             self._nursery.start_soon(self._close, self._superfluous(peer, connections))
+        muxed.on_received = self._links[peer].heard
         self._links[peer].heard()
         self._links[peer].changed()
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import final
 
-from libp2p.abc import IRawConnection
+from libp2p.abc import IRawConnection, ISecureConn
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as x25519_key_pair
 from libp2p.peer.id import ID
@@ -16,7 +16,7 @@ from node.libp2p.session import Session
 
 @final
 class GatedNoise(NoiseTransport):
-    """Noise that lets only those through whom admits() knows."""
+    """The stock handshake, for those only whom admits() knows; then our session."""
 
     def __init__(self, keys: KeyPair, admits: Callable[[ID], bool]) -> None:
         super().__init__(keys, noise_privkey=x25519_key_pair().private_key)
@@ -24,23 +24,16 @@ class GatedNoise(NoiseTransport):
 
     async def secure_inbound(self, conn: IRawConnection) -> Session:
         """Shake hands as the called."""
-        return await self._gate(await super().secure_inbound(conn))
+        return await self._gate(await super().secure_inbound(conn), conn)
 
     async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> Session:
         """Shake hands as the caller."""
-        return await self._gate(await super().secure_outbound(conn, peer_id))
+        return await self._gate(await super().secure_outbound(conn, peer_id), conn)
 
-    async def _gate(self, session: object) -> Session:
-        if not isinstance(session, SecureSession):
+    async def _gate(self, shaken: ISecureConn, conn: IRawConnection) -> Session:
+        if not isinstance(shaken, SecureSession):
             raise HandshakeFailure("noise gave an unknown kind of session")
-        if not self._admits(session.get_remote_peer()):
-            await session.close()
+        if not self._admits(shaken.get_remote_peer()):
+            await shaken.close()
             raise HandshakeFailure("not on the roster")
-        return Session(
-            local_peer=session.local_peer,
-            local_private_key=session.local_private_key,
-            remote_peer=session.remote_peer,
-            remote_permanent_pubkey=session.remote_permanent_pubkey,
-            is_initiator=session.is_initiator,
-            conn=session.conn,
-        )
+        return Session(shaken, conn)

@@ -16,7 +16,6 @@ from node.libp2p.muxer import as_yamux
 from node.libp2p.quiet import LIBP2P_LOG
 from node.libp2p.traffic import Meter
 from node.limits import TokenBucket
-from node.links import Link
 from node.network import GOSSIP_BYTES_MAX
 from node.serving import GossipInbox
 
@@ -30,11 +29,8 @@ _BURST: Final = 1000.0
 class Admission:
     """What of the gossip that comes in is taken, forwarded and delivered."""
 
-    def __init__(
-        self, members: Members, links: dict[int, Link], meter: Meter, inbox: GossipInbox
-    ) -> None:
+    def __init__(self, members: Members, meter: Meter, inbox: GossipInbox) -> None:
         self._members = members
-        self._links = links
         self._meter = meter
         self._inbox = inbox
         self._limits = {
@@ -46,7 +42,6 @@ class Admission:
         if forwarder == self._members.own_id:
             return True
         peer = self._members.known_index(forwarder)
-        self._links[peer].heard()
         self._meter.received(len(message))
         return self._limits[peer].take(now_s=trio.current_time())
 

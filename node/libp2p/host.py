@@ -1,6 +1,6 @@
 """libp2p's host, built from its parts: our gate, our protocols, nothing that we did not choose."""
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, final
 
@@ -13,18 +13,15 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.upgrader import TransportUpgrader
 
 from node.libp2p.gate import GatedNoise
 from node.libp2p.members import Members
-from node.libp2p.muxer import as_yamux, reset
+from node.libp2p.muxer import OwnMuxer, as_yamux
+from node.libp2p.pacing import Pace
 from node.libp2p.reasons import short
 from node.network import EventLog
 
-STREAMS_MAX: Final = 64
-"""Streams that one peer has open with us, whatever for."""
 _CONNECTIONS_MAX: Final = 8  # per peer, for the moment until all but one are closed
 
 
@@ -33,15 +30,18 @@ def build_host(
     handlers: Mapping[TProtocol, StreamHandlerFn],
     *,
     admits: Callable[[ID], bool],
+    pace_of: Callable[[ID], Pace],
     log: EventLog,
 ) -> tuple[Swarm, BasicHost]:
     """Return a host that offers these protocols to those whom admits() knows, and its swarm."""
     store = PeerStore()
     store.add_key_pair(members.own_id, members.keys)
+    upgrader = TransportUpgrader({NOISE: GatedNoise(members.keys, admits)}, {})
+    upgrader.muxer_multistream = OwnMuxer(pace_of)
     swarm = Swarm(
         members.own_id,
         store,
-        TransportUpgrader({NOISE: GatedNoise(members.keys, admits)}, {TProtocol(YAMUX): Yamux}),
+        upgrader,
         connection_config=ConnectionConfig(max_connections_per_peer=_CONNECTIONS_MAX),
     )
     swarm.auto_connector = _NoAutoConnector(swarm)
@@ -66,19 +66,12 @@ class _StreamGuard:
     def __init__(self, inner: StreamHandlerFn, log: EventLog) -> None:
         self._inner = inner
         self._log = log
-        self._streams: Counter[ID] = Counter()
 
     async def handle(self, stream: INetStream) -> None:
-        """Handle a stream, a bounded number per peer at once."""
-        peer_id = as_yamux(stream.muxed_conn).peer_id
-        self._streams[peer_id] += 1
+        """Handle a stream; reset it if that fails."""
         try:
-            if self._streams[peer_id] <= STREAMS_MAX:
-                await self._inner(stream)
-                return
-            self._log.debug("too_many_streams", peer_id=str(peer_id))
+            await self._inner(stream)
         except Exception as error:  # noqa: BLE001 - that is the point
+            peer_id = as_yamux(stream.muxed_conn).peer_id
             self._log.debug("stream_failed", peer_id=str(peer_id), error=short(error))
-        finally:
-            self._streams[peer_id] -= 1
-        await reset(stream)
+            await stream.reset()

@@ -9,7 +9,6 @@ from typing import Final, final
 
 import trio
 from libp2p.custom_types import TProtocol
-from libp2p.host.basic_host import BasicHost
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
@@ -23,6 +22,7 @@ from node.libp2p.door import Door, open_listeners
 from node.libp2p.gossip import REPAIR_S, Admission, GuardedPubsub
 from node.libp2p.host import build_host
 from node.libp2p.members import Members
+from node.libp2p.pacing import UNPACED
 from node.libp2p.quiet import forwarded_log
 from node.libp2p.requests import PING, Answerer, Requester
 from node.libp2p.traffic import Meter
@@ -181,9 +181,10 @@ class Libp2pNetwork:
                 self._members,
                 {wire_id: partial(answerer.serve, p) for p, wire_id in self._wire_ids.items()},
                 admits=self._admits,
+                pace_of=lambda _peer_id: UNPACED,
                 log=self._log,
             )
-            admission = Admission(self._members, self._links, self._meter, self._inbox)
+            admission = Admission(self._members, self._meter, self._inbox)
             pubsub = GuardedPubsub(host, self._topic, admission)
             try:
                 async with (
@@ -197,7 +198,7 @@ class Libp2pNetwork:
                         connections = Connections(
                             swarm, self._members, self._links, nursery=nursery, log=self._log
                         )
-                        self._life = self._put_together(swarm, host, pubsub, connections, nursery)
+                        self._life = self._put_together(swarm, pubsub, connections)
                         self._start(self._life, nursery, handlers)
                         ready.set()
                         await stop.wait()
@@ -218,19 +219,11 @@ class Libp2pNetwork:
     def _put_together(
         self,
         swarm: Swarm,
-        host: BasicHost,
         pubsub: GuardedPubsub,
         connections: Connections,
-        nursery: trio.Nursery,
     ) -> _Life:
         requester = Requester(
-            host,
-            self._members,
-            self._links,
-            connections,
-            wire_ids=self._wire_ids,
-            meter=self._meter,
-            nursery=nursery,
+            self._members, self._links, connections, wire_ids=self._wire_ids, meter=self._meter
         )
         return _Life(
             pubsub=pubsub,

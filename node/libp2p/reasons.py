@@ -34,11 +34,6 @@ def handshake_reason(error: Exception, address: Address) -> str:
     return f"no swarm node: {address.text} does not shake hands ({short(error)})"
 
 
-def is_unknown_there(error: BaseException) -> bool:
-    """Return whether the other end does not offer a protocol."""
-    return any("protocols not supported" in str(cause) for cause in _causes(error))
-
-
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error

@@ -1,13 +1,14 @@
 """Requests and replies, each on a stream of its own: asking and answering."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, final
 
 import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
-from libp2p.host.basic_host import BasicHost
+from libp2p.network.stream.net_stream import NetStream
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from ledger.errors import PeerError, UnavailableError
 from node.framing import (
@@ -22,12 +23,15 @@ from node.framing import (
 )
 from node.libp2p.connections import Connections
 from node.libp2p.members import Members
-from node.libp2p.muxer import CreditedSource, as_yamux, reset
-from node.libp2p.reasons import LOST, is_unknown_there, short
+from node.libp2p.multiselect import UnknownProtocolError, proposal, read_agreement
+from node.libp2p.muxer import as_yamux
+from node.libp2p.reasons import LOST, short
+from node.libp2p.stream import Stream
 from node.libp2p.traffic import Meter
 from node.links import Link
 from node.network import (
     REQUEST_BYTES_MAX,
+    REQUESTS_MAX,
     SERVING_MAX,
     SYNC_PROTOCOL,
     Handlers,
@@ -36,19 +40,22 @@ from node.network import (
 from node.serving import RequestDesk
 
 PING: Final = "/swarm/ping/1"
-_ASKING_MAX: Final = SERVING_MAX // 2  # requests to one peer at once; the others queue
-_OPEN_S: Final = 10.0  # opening one stream; then the connection is closed
 _SERVE_S: Final = 60.0  # reading one request, writing one reply
+_TOO_MANY: Final = b"too many requests at once"
 
 
-@dataclass(slots=True)
-class _Opening:
-    """A stream that is being opened for a requester who may give up meanwhile."""
+@final
+class _Source:
+    """A stream as framing reads it."""
 
-    done: trio.Event = field(default_factory=trio.Event)
-    wanted: bool = True
-    stream: INetStream | None = None
-    error: Exception | None = None
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def read(self, n: int) -> bytes | memoryview:
+        try:
+            return await self._stream.read_piece(n)
+        except MuxedStreamEOF:
+            return b""
 
 
 @final
@@ -57,23 +64,19 @@ class Requester:
 
     def __init__(
         self,
-        host: BasicHost,
         members: Members,
         links: dict[int, Link],
         connections: Connections,
         *,
         wire_ids: Mapping[str, TProtocol],
         meter: Meter,
-        nursery: trio.Nursery,
     ) -> None:
-        self._host = host
         self._members = members
         self._links = links
         self._connections = connections
         self._wire_ids = wire_ids
         self._meter = meter
-        self._nursery = nursery
-        self._asking = {index: trio.Semaphore(_ASKING_MAX) for index in members.peers}
+        self._asking = {index: trio.Semaphore(REQUESTS_MAX) for index in members.peers}
 
     async def ask(
         self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int
@@ -89,63 +92,45 @@ class Requester:
     async def _exchange(
         self, peer: int, protocol: str, body: bytes, reply_bytes_max: int
     ) -> tuple[Status, bytes]:
-        stream = await self._open(peer, protocol)
-        closed = False
+        name = self._members.peers[peer].name
         try:
-            source = await CreditedSource.of(stream, REPLY_HEADER_BYTES + reply_bytes_max)
-            frame = request_frame(body)
-            await stream.write(frame)
-            self._meter.sent(len(frame))
-            status, reply = await read_reply(source, bytes_max=reply_bytes_max)
-            await stream.close()
-            closed = True
+            stream = self._open(peer, REPLY_HEADER_BYTES + reply_bytes_max)
+            try:
+                status, reply = await self._talk(stream, protocol, body, reply_bytes_max)
+            except BaseException:
+                stream.abandon()
+                raise
+            stream.leave()
         except LOST as error:
-            name = self._members.peers[peer].name
             raise UnavailableError(f"{name}: connection lost ({short(error)})") from error
-        finally:
-            if not closed:
-                await reset(stream)
-        self._links[peer].heard()
+        except UnknownProtocolError as error:
+            # Protocol names hold the charter's digest, and every version knows this one.
+            if protocol != SYNC_PROTOCOL:
+                raise UnavailableError(f"{name}: no stream ({error})") from error
+            self._links[peer].refused()
+            raise OtherFederationError(f"{name} holds another charter") from error
+        if protocol == SYNC_PROTOCOL:
+            self._links[peer].understood()
         self._meter.received(REPLY_HEADER_BYTES + len(reply))
         return status, reply
 
-    async def _open(self, peer: int, protocol: str) -> INetStream:
-        """Open a stream in a task of its own: giving up half-way would leak one of its slots."""
-        opening = _Opening()
-        self._nursery.start_soon(self._open_into, opening, peer, protocol)
-        try:
-            await opening.done.wait()
-        except BaseException:
-            opening.wanted = False
-            if opening.stream is not None:
-                await reset(opening.stream)
-            raise
-        if opening.stream is not None:
-            if protocol == SYNC_PROTOCOL:
-                self._links[peer].understood()
-            return opening.stream
-        name = self._members.peers[peer].name
-        # Protocol names hold the charter's digest, and every version knows this one.
-        if protocol == SYNC_PROTOCOL and opening.error and is_unknown_there(opening.error):
-            self._links[peer].refused()
-            raise OtherFederationError(f"{name} holds another charter")
-        reason = short(opening.error) if opening.error else "no answer"
-        raise UnavailableError(f"{name}: no stream ({reason})")
+    def _open(self, peer: int, reply_bytes_max: int) -> Stream:
+        open_ones = self._connections.open(peer)
+        if not open_ones:
+            raise UnavailableError(f"{self._members.peers[peer].name}: not connected")
+        muxed = as_yamux(open_ones[-1].muxed_conn)
+        return muxed.open_now(reply_bytes_max=reply_bytes_max)
 
-    async def _open_into(self, opening: _Opening, peer: int, protocol: str) -> None:
-        try:
-            with trio.move_on_after(_OPEN_S) as scope:
-                opening.stream = await self._host.new_stream(
-                    self._members.ids[peer], [self._wire_ids[protocol]]
-                )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the stream did not open
-            opening.error = error
-        finally:
-            opening.done.set()
-        if scope.cancelled_caught:
-            await self._connections.drop(peer)
-        elif opening.stream is not None and not opening.wanted:
-            await reset(opening.stream)
+    async def _talk(
+        self, stream: Stream, protocol: str, body: bytes, reply_bytes_max: int
+    ) -> tuple[Status, bytes]:
+        wire_id = self._wire_ids[protocol]
+        frame = request_frame(body)
+        source = _Source(stream)
+        await stream.write(proposal(wire_id) + frame)
+        self._meter.sent(len(frame))
+        await read_agreement(source, wire_id)
+        return await read_reply(source, bytes_max=reply_bytes_max)
 
 
 @final
@@ -165,22 +150,44 @@ class Answerer:
         self._members = members
         self._links = links
         self._meter = meter
+        self._reading: Counter[int] = Counter()
 
-    async def serve(self, protocol: str, stream: INetStream) -> None:
+    async def serve(self, protocol: str, net_stream: INetStream) -> None:
         """Answer one request on a stream that a peer opened."""
+        stream = _own(net_stream)
         peer = self._members.known_index(as_yamux(stream.muxed_conn).peer_id)
-        self._links[peer].heard()
         try:
-            with trio.fail_after(_SERVE_S):
-                body = await read_request(stream, bytes_max=REQUEST_BYTES_MAX)
-            self._meter.received(REQUEST_HEADER_BYTES + len(body))
-            status, reply = Status.OK, b""
-            if protocol != PING:
-                status, reply = await self._desk.answer(self._handlers, peer, protocol, body)
+            status, reply = await self._answer(peer, protocol, stream)
         except PeerError as error:
             status, reply = Status.REFUSED, error_text(error)
         frame = reply_frame(status, reply)
         with trio.fail_after(_SERVE_S):
             await stream.write(frame)
-            self._meter.sent(len(frame))
-            await stream.close()
+        self._meter.sent(len(frame))
+        await net_stream.close()
+
+    async def _answer(self, peer: int, protocol: str, stream: Stream) -> tuple[Status, bytes]:
+        if protocol == PING:
+            await self._read(stream, bytes_max=0)
+            return Status.OK, b""
+        if self._reading[peer] >= SERVING_MAX:  # what is being read is in memory, too
+            return Status.BUSY, _TOO_MANY
+        self._reading[peer] += 1
+        try:
+            body = await self._read(stream, bytes_max=REQUEST_BYTES_MAX)
+        finally:
+            self._reading[peer] -= 1
+        return await self._desk.answer(self._handlers, peer, protocol, body)
+
+    async def _read(self, stream: Stream, *, bytes_max: int) -> bytes:
+        with trio.fail_after(_SERVE_S):
+            body = await read_request(_Source(stream), bytes_max=bytes_max)
+        self._meter.received(REQUEST_HEADER_BYTES + len(body))
+        return body
+
+
+def _own(stream: INetStream) -> Stream:
+    muxed = stream.muxed_stream if isinstance(stream, NetStream) else None
+    if not isinstance(muxed, Stream):
+        raise TypeError(f"expected a stream of our own, got {type(muxed).__name__}")
+    return muxed
