@@ -381,14 +381,14 @@ def _check_add(roster: Roster, add: Add) -> None:
     if len(roster.members) >= MEMBERS_MAX:
         raise VerificationError("E_SCHEMA", f"a network has at most {MEMBERS_MAX} members ever")
     for member in roster.active:
-        if _folded(member.name) == _folded(add.name):
+        if folded(member.name) == folded(add.name):
             raise VerificationError(
                 "E_ROSTER_DUP", f'"{add.name}" is member {member.index}\'s name too'
             )
 
 
-def _folded(name: str) -> str:
-    # Two spellings that a reader takes for one name are one name.
+def folded(name: str) -> str:
+    """Return a name for comparing: two spellings that a reader takes for one name are one name."""
     return " ".join(name.casefold().split())
 
 

@@ -20,16 +20,21 @@ class Chapter:
     lines: tuple[str, ...]
 
 
-def describe(charter: Charter) -> list[Chapter]:
-    """Return the charter as short chapters of plain text."""
-    roster = Roster.from_charter(charter)
+def describe(charter: Charter, roster: Roster | None = None) -> list[Chapter]:
+    """Return the charter as short chapters of plain text.
+
+    roster: the one in force, where members have joined, left or changed keys since the charter.
+    """
+    if roster is None:
+        roster = Roster.from_charter(charter)
+    since = f", as roster {roster.version} has them" if roster.version else ""
     return [
-        Chapter("Members", tuple(map(_member, charter.members)) or ("none yet",)),
+        Chapter(f"Members{since}", tuple(map(_member, roster.active)) or ("none yet",)),
         Chapter("Agreement", tuple(_agreement(roster))),
         Chapter("Data", tuple(_data(charter.schema))),
         Chapter("Model", (_model(charter),)),
         Chapter("Training", (_training(charter),)),
-        Chapter("Rounds", tuple(_rounds(charter))),
+        Chapter("Rounds", tuple(_rounds(charter, roster))),
         Chapter("Averaging and privacy", tuple(_averaging(charter))),
     ]
 
@@ -133,7 +138,7 @@ def _training(charter: Charter) -> str:
     )
 
 
-def _rounds(charter: Charter) -> list[str]:
+def _rounds(charter: Charter, roster: Roster) -> list[str]:
     policy = charter.rounds
     lines = [
         (
@@ -152,8 +157,10 @@ def _rounds(charter: Charter) -> list[str]:
     ]
     if policy.newcomers == "contribution_first":
         lines.append("who joins later gets the model once it has contributed")
-    if policy.required:
-        lines.append("the run fails without " + ", ".join(policy.required))
+    names = {member.name for member in roster.active}
+    required = [name for name in policy.required if name in names]
+    if required:
+        lines.append("the run fails without " + ", ".join(required))
     return lines
 
 

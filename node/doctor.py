@@ -20,7 +20,7 @@ from ledger.roster import Roster
 from node.charter_words import parameter_count
 from node.config import SiteConfig, load_site_charter
 from node.findings import Finding, Level, fail, ok, warn
-from node.identity import Identity, load_identity, own_place, read_seed
+from node.identity import Identity, check_own_name, load_identity, own_place, read_seed
 from node.roster_files import known_to_site
 from node.software import software_version
 from node.status import ask
@@ -156,13 +156,10 @@ def _charter(config: SiteConfig, charter: Charter, roster: Roster) -> Iterator[F
 def _membership(config: SiteConfig, roster: Roster, own: int) -> Iterator[Finding]:
     member = roster.member(own)
     yield ok("membership", f"member {own} of {roster.n}, {member.name}")
-    if member.name != config.name:
-        yield warn(
-            "membership",
-            f'site.toml says "{config.name}", the charter "{member.name}"',
-            "set name in site.toml as in the charter; if this is another hospital, these are its "
-            "keys: put this site's own back before anything runs",
-        )
+    try:
+        check_own_name(roster, own, config.name)
+    except ConfigError as error:
+        yield fail("membership", str(error))
     if config.listen and not member.addresses:
         yield warn(
             "membership",

@@ -158,6 +158,22 @@ def own_place(roster: "Roster", identity: Identity) -> OwnPlace:
     )
 
 
+def check_own_name(roster: "Roster", author: int, name: str) -> None:
+    """Refuse to run another hospital's keys: ``name`` is what site.toml says.
+
+    A seed copied into the wrong folder would sign for the hospital that it was copied from, which
+    may be signing too: a fork. Raises ConfigError.
+    """
+    from ledger.roster_update import folded
+
+    keys_of = roster.member(author).name
+    if folded(keys_of) != folded(name):
+        raise ConfigError(
+            f'site.toml says name = "{name}", and node.seed holds the keys of "{keys_of}": put this '
+            f'site\'s own node.seed back, or, if this is "{keys_of}", set its name in site.toml'
+        )
+
+
 def own_index(charter: "Charter", identity: Identity) -> int:
     """Return this site's place on the charter. Raises ConfigError if its keys are not there."""
     from ledger.roster import Roster

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ledger.charter import Charter
-from ledger.roster import Roster
 from ledger.roster_store import load_roster
 from ledger.store import Store
 from node.blobs import BlobStore
 from node.causes import cause_of
 from node.compute import ThreadCompute
 from node.config import SiteConfig, load_site_charter
-from node.identity import Identity, OwnPlace, load_identity, own_place
+from node.identity import Identity, OwnPlace, check_own_name, load_identity, own_place
 from node.journal import RosterChangedError
-from node.network import EventLog, Peer
+from node.network import EventLog
 from node.one_copy import only_copy
 from node.service import Hospital, Service
 from node.software import software_digest
@@ -29,7 +28,6 @@ from node.telemetry import get_log, logging_to
 from node.world import World
 
 if TYPE_CHECKING:
-    from node.libp2p import Libp2pNetwork
     from swarm.learning.dataset import SiteData
     from swarm.learning.task import LearningTask
 
@@ -62,12 +60,16 @@ def _run_under_one_roster(config: SiteConfig) -> None:
         log = get_log(site=config.name)
         roster = load_roster(store, charter)
         place = own_place(roster, identity)
+        check_own_name(roster, place.author, config.name)
         own = place.author
         hospital = _hospital(config, charter, identity, place)
+        from node.networking import build_network
+
+        disk = ThreadCompute()
         world = World(
-            network=_network(config, roster, identity, own, log),
+            network=build_network(config, roster, identity, own, store=store, disk=disk, log=log),
             compute=ThreadCompute(),
-            disk=ThreadCompute(),
+            disk=disk,
             time_ms=lambda: time.time_ns() // 1_000_000,
             random=Random(),  # noqa: S311 - spreads load, guards nothing
             log=log,
@@ -99,25 +101,6 @@ def _hospital(
         sync_interval_s=config.run.sync_interval_s,
         linger_s=config.run.linger_s,
         inbox=config.paths.inbox,
-    )
-
-
-def _network(
-    config: SiteConfig, roster: Roster, identity: Identity, own: int, log: EventLog
-) -> "Libp2pNetwork":
-    from node.libp2p import Libp2pNetwork
-
-    peers = [
-        Peer(index=m.index, name=m.name, network_key=m.network_key, addresses=m.addresses)
-        for m in roster.active
-    ]
-    return Libp2pNetwork(
-        own_index=own,
-        network_seed=identity.network_seed,
-        listen=config.listen,
-        peers=peers,
-        net=roster.net,
-        log=log,
     )
 
 

@@ -1,7 +1,7 @@
 """charter new, add, show, digest: what all hospitals sign. Room: node."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from node.commands.common import (
     say_json,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from ledger.roster import Roster
 
 app = typer.Typer(
     help="Assemble, read and compare the charter that all members sign.", no_args_is_help=True
@@ -59,6 +62,7 @@ def new(  # noqa: PLR0913 - one parameter an option
             metavar="TABLE.KEY=VALUE",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a commented charter without members.
 
@@ -86,6 +90,9 @@ def new(  # noqa: PLR0913 - one parameter an option
     )
     check_model(text)
     write_text(file, text)
+    if as_json:
+        say_json({"file": str(file), "federation": federation, "left_out": comments[1:]})
+        return
     note(f"wrote {file}")
     for comment in comments:
         note(f"  {comment}")
@@ -102,6 +109,7 @@ def add(
     *,
     file: CharterPath,
     members: Annotated[list[Path], typer.Argument(metavar="MEMBER.toml…", help="Blocks to add.")],
+    as_json: AsJson = False,
 ) -> None:
     """Add members' blocks to a charter. Any change makes another federation.
 
@@ -121,6 +129,10 @@ def add(
     blocks = [(path, read(path, "member block")) for path in members]
     text, charter = append_members(before, blocks, file=file.name)
     write_text(file, text)
+    if as_json:
+        who = [member.name for member in charter.members]
+        say_json({"file": str(file), "members": who, "digest": charter.digest_hex})
+        return
     names = ", ".join(member.name for member in charter.members)
     note(f"{file} now has {plural(len(charter.members), 'member')}: {names}")
     note(
@@ -130,12 +142,27 @@ def add(
 
 
 @app.command()
-def show(*, file: CharterPath, as_json: AsJson = False) -> None:
+def show(
+    *,
+    file: CharterPath,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="An exported bundle, for the members of now instead of the charter's.",
+            metavar="DIR",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Say in words what a charter means.
 
+    Members may have joined, left or changed keys since: `swarm-node roster show` tells their
+    history, and --bundle takes those of now.
+
     \b
-    Example:
+    Examples:
       swarm-node charter show charter.toml
+      swarm-node charter show charter.toml --bundle bundle --json
     """  # noqa: D301
     from ledger.roster import Roster
     from node.charter_words import describe, parameter_count
@@ -143,13 +170,16 @@ def show(*, file: CharterPath, as_json: AsJson = False) -> None:
 
     charter = load_charter_file(file, complete=False)
     roster = Roster.from_charter(charter)
-    chapters = describe(charter)
+    if bundle is not None:
+        roster = _roster_of(bundle, charter.digest_hex)
+    chapters = describe(charter, roster)
     if as_json:
         say_json(
             {
                 "federation": charter.federation,
                 "digest": charter.digest_hex,
-                "members": [member.name for member in charter.members],
+                "members": [member.name for member in roster.active],
+                "roster": roster.version,
                 "n": roster.n,
                 "f": roster.f,
                 "q": roster.q,
@@ -188,6 +218,17 @@ def digest(*, file: CharterPath, as_json: AsJson = False) -> None:
     note(
         'When all sites read the same, pin it in site.toml: charter_digest = "…" (spaces may stay)'
     )
+
+
+def _roster_of(bundle: Path, digest_hex: str) -> "Roster":
+    """Return the roster in force in a bundle of this charter. Raises ConfigError."""
+    from ledger.errors import ConfigError
+    from node.roster_files import known_to_bundle
+
+    known = known_to_bundle(bundle)
+    if known.charter.digest_hex != digest_hex:
+        raise ConfigError(f"{bundle}: is of another charter: give a bundle of this federation")
+    return known.roster
 
 
 def _data_table(

@@ -28,11 +28,12 @@ def run(
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     set_: SetValues = None,
+    as_json: AsJson = False,
 ) -> None:
     """Join, train and average until the charter's rounds are done, or until stopped.
 
     Ctrl-C (or SIGTERM) finishes the write and leaves cleanly with status 0; a second one stops at
-    once. Started again, it continues where it was.
+    once. Started again, it continues where it was. With --json it ends by printing its status.
 
     \b
     Examples:
@@ -48,6 +49,10 @@ def run(
     from node.run import run_site
 
     status = run_site(site)
+    if as_json:
+        from node.status import read_status
+
+        say_json(read_status(site))
     if status:
         raise typer.Exit(status)
 

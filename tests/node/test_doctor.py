@@ -22,6 +22,7 @@ from test_cli_commands import (
     wrong_label,
 )
 
+from ledger.store import Store
 from node.cli import call
 from node.doctor_network import spelt
 
@@ -62,9 +63,33 @@ def test_another_hospitals_keys_are_told_by_the_name(
     anna, berta = make_federation(tmp_path, ["Anna", "Berta"])
     anna.seed.write_bytes(berta.seed.read_bytes())
     _, findings = examine(anna, capsys)
-    (found,) = (one for one in findings if (one["check"], one["level"]) == ("membership", "warn"))
-    assert found["what"] == 'site.toml says "Anna", the charter "Berta"'
-    assert "put this site's own back" in found["change"]
+    (found,) = (one for one in findings if (one["check"], one["level"]) == ("membership", "fail"))
+    assert found["what"].startswith('site.toml says name = "Anna", and node.seed holds the keys of')
+    assert "put this site's own node.seed back" in found["what"]
+
+
+def test_another_hospitals_keys_are_refused_at_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is signed with them, and the right seed then starts as if nothing had been."""
+    anna, berta = make_federation(tmp_path, ["Anna", "Berta"])
+    own = anna.seed.read_bytes()
+    anna.seed.write_bytes(berta.seed.read_bytes())
+    assert call(["run", "--config", str(anna.config)]) == 2
+    (line,) = (one for one in capsys.readouterr().err.splitlines() if one.startswith("swarm-node:"))
+    assert 'node.seed holds the keys of "Berta"' in line
+    anna.seed.write_bytes(own)
+    with Store.open(anna.directory / "ledger.db") as store:
+        assert store.heads() == {}
+
+
+def test_a_name_spelt_otherwise_is_the_same_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site,) = make_federation(tmp_path)
+    site.edit('name = "Anna"', 'name = "ANNA"')
+    status, findings = examine(site, capsys)
+    assert (status, levels(findings)["membership"]) == (0, "ok")
 
 
 @pytest.mark.parametrize(
