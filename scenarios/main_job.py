@@ -5,6 +5,7 @@ Room: scenarios. Reads like the story: sites → charter → run → export → 
 
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -99,15 +100,19 @@ def run_job(job: Job, console: Console) -> Outcome:
     return replace(outcome, wall_s=time.monotonic() - started_s)
 
 
-def make_sites(job: Job) -> None:
-    """`swarm-node init` for each hospital, its patients' table, and its [data] settings."""
-    ports = free_ports(len(job.sites))
+def make_sites(job: Job, *, listens: Sequence[str] | None = None) -> None:
+    """`swarm-node init` for each hospital, its patients' table, and its [data] settings.
+
+    listens: the multiaddr at which each site listens and is reached; without it, free loopback ports.
+    """
+    if listens is None:
+        listens = [f"/ip4/{LOOPBACK}/tcp/{port}" for port in free_ports(len(job.sites))]
 
     def make(at: int) -> None:
-        site, address = job.sites[at], f"/ip4/{LOOPBACK}/tcp/{ports[at]}"
+        site = job.sites[at]
         command(
             "swarm-node", "init", site.directory, "--name", site.name,
-            "--listen", address, "--address", address,
+            "--listen", listens[at], "--address", listens[at],
         )  # fmt: skip
 
     with ThreadPoolExecutor(WORKERS) as pool:
