@@ -23,9 +23,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from .bundle import FrameReader
-from .errors import SwarmError, VerificationError
+from .errors import SwarmError
 from .keys import opens
+from .reading import envelopes as read_envelopes
 from .record import DOMAIN
 
 Block: TypeAlias = tuple[int, int]  # (position of the log, number of the block in it)
@@ -94,7 +94,7 @@ def check_blocks(logs: Sequence[LogFiles], counter: Any) -> dict[Block, bytes]:
     confirmed: dict[Block, bytes] = {}
     number, mine = 0, _claim(counter)
     for position, log in enumerate(logs):
-        frames = _frames(log.paths)
+        frames = read_envelopes(log.paths)  # the audit says what is wrong with a file
         block = 0
         while envelopes := list(islice(frames, BLOCK_RECORDS)):
             if number == mine:
@@ -119,23 +119,6 @@ def _claim(counter: Any) -> int:
     finally:
         lock.release()
     return number
-
-
-def _frames(paths: Sequence[Path]) -> Iterator[bytes]:
-    """Yield a log's envelopes, each from the first file that still has one."""
-    readers = [FrameReader(path) for path in paths]
-    while readers:
-        first = None
-        for reader in list(readers):
-            try:
-                envelope = reader.next_frame()
-            except VerificationError:
-                envelope = None  # the audit says what is wrong with it
-            if envelope is None:
-                readers.remove(reader)
-            first = envelope if first is None else first
-        if first is not None:
-            yield first
 
 
 def _ids_if_signed(envelopes: Sequence[bytes], key: bytes) -> bytes | None:

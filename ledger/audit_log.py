@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, final
 
-from .bundle import FrameReader
 from .canonical import pack, unpack
 from .chain import LAMPORT_STEP_MAX, check_links, check_monotone
 from .errors import VerificationError
+from .frames import read_frames
 from .keys import opens, verify_joined
 from .record import (
     DOMAIN,
@@ -99,12 +100,12 @@ class Entry:
 class Source:
     """One bundle's file of a log."""
 
-    __slots__ = ("count", "file", "finding", "finding_at", "path", "reader")
+    __slots__ = ("count", "file", "finding", "finding_at", "frames", "path")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = str(path)
-        self.reader: FrameReader | None = FrameReader(path)  # None: it ended or failed
+        self.frames: Iterator[bytes] | None = read_frames(path)  # None: it ended or failed
         self.count = 0
         self.finding: Finding | None = None
         self.finding_at = 0
@@ -210,13 +211,7 @@ class LogAudit:
 
         Only the answer is kept; where it is no, the steps find out why in their order.
         """
-        size = 0
-        while size < AHEAD_BYTES:
-            envelope = self._read(source)
-            if envelope is None:
-                return
-            size += len(envelope)
-            self.ahead.append(self._look(envelope))
+        self.ahead.extend(map(self._look, self._read(source, AHEAD_BYTES)))
 
     def _look(self, envelope: bytes) -> tuple[bytes, bytes, bool]:
         """Return the envelope, the record in it, and whether the signature is right."""
@@ -229,29 +224,31 @@ class LogAudit:
         )
         return envelope, record_bytes, is_signed
 
-    def _read(self, source: Source) -> bytes | None:
-        """Step 4: take a whole frame."""
-        if source.reader is None:
-            return None
-        try:
-            envelope = source.reader.next_frame()
-        except VerificationError as error:
-            self._refuse([source], Finding(4, error), source.count)
-            return None
-        if envelope is None:
-            source.reader = None
-            if source.count == 0:
-                empty = VerificationError("E_TRUNCATED", "a log without records")
-                self._refuse([source], Finding(4, empty), 0)
-            return None
-        source.count += 1
-        return envelope
+    def _read(self, source: Source, bytes_min: int = 1) -> list[bytes]:
+        """Step 4: take whole frames, of so many bytes together; fewer only at the end."""
+        taken: list[bytes] = []
+        size = 0
+        while source.frames is not None and size < bytes_min:
+            try:
+                envelope = next(source.frames, None)
+            except VerificationError as error:
+                self._refuse([source], Finding(4, error), source.count)
+                break
+            if envelope is None:
+                source.frames = None
+                if source.count == 0:
+                    empty = VerificationError("E_TRUNCATED", "a log without records")
+                    self._refuse([source], Finding(4, empty), 0)
+                break
+            source.count += 1
+            size += len(envelope)
+            taken.append(envelope)
+        return taken
 
     def _advance_together(self) -> bool:
         spellings: dict[bytes, list[Source]] = {}
         for source in self.sources:
-            envelope = self._read(source)
-            if envelope is not None:
+            for envelope in self._read(source):
                 spellings.setdefault(envelope, []).append(source)
         if not spellings:
             self._end()
@@ -368,10 +365,7 @@ class LogAudit:
         return tail if is_right and pack(tail) == tail_bytes else None
 
     def _frame_at(self, source: Source, seq: int) -> bytes:
-        reader = FrameReader(source.path)
-        for _ in range(seq):
-            reader.next_frame()
-        return reader.next_frame() or b""
+        return next(islice(read_frames(source.path), seq, None), b"")
 
     def refuse(self, finding: Finding, seq: int) -> None:
         """Refuse this log from ``seq`` on, in every file that has that record."""
@@ -380,7 +374,7 @@ class LogAudit:
     def _refuse(self, sources: list[Source], finding: Finding, seq: int) -> None:
         error = finding.error.locate(author=self.author, epoch=self.epoch, seq=seq)
         for source in sources:
-            source.reader = None
+            source.frames = None
             if source.finding is None or source.finding_at > seq:
                 own = VerificationError(
                     error.code, error.message, file=source.file, author=error.author,
@@ -388,7 +382,7 @@ class LogAudit:
                 )  # fmt: skip
                 source.finding = Finding(finding.step, own, finding.proof)
                 source.finding_at = seq
-        if all(source.reader is None for source in self.sources):
+        if all(source.frames is None for source in self.sources):
             self.refused_at = seq if self.refused_at is None else min(seq, self.refused_at)
 
     def commit(self, id_: bytes, value: list[Any]) -> None:

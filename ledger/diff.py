@@ -11,9 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .bundle import Bundle, FrameReader, read_bundle
+from .bundle import Bundle, read_bundle
 from .charter import charter_net
 from .errors import VerificationError
+from .frames import read_frames
 from .record import record_id, split_envelope
 
 Log: TypeAlias = tuple[int, int]
@@ -165,9 +166,8 @@ def _diff_log(log: Log, one: Bundle, other: Bundle) -> LogDiff:
 def _frames(path: Path | None, diff: LogDiff, which: int) -> Iterator[bytes]:
     if path is None:
         return
-    reader = FrameReader(path)
     try:
-        while (envelope := reader.next_frame()) is not None:
+        for envelope in read_frames(path):
             diff.records[which] += 1
             yield envelope
     except VerificationError as error:

@@ -7,12 +7,14 @@ Streams: at no time more than one record of each log.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .bundle import FrameReader
 from .errors import ConfigError, VerificationError
+from .frames import read_frames
 from .record import Record, Verified, open_record, parse_envelope, record_id, split_envelope
 from .roster import Roster
 
@@ -48,19 +50,13 @@ def envelopes(paths: Sequence[Path]) -> Iterator[bytes]:
 
     A file that breaks off is left there: the audit says what is wrong with it.
     """
-    readers = [FrameReader(path) for path in paths]
-    while readers:
-        first = None
-        for reader in list(readers):
-            try:
-                envelope = reader.next_frame()
-            except VerificationError:
-                envelope = None
-            if envelope is None:
-                readers.remove(reader)
-            first = envelope if first is None else first
-        if first is not None:
-            yield first
+    for side_by_side in zip_longest(*map(_whole_frames, paths)):
+        yield next(filter(None, side_by_side))
+
+
+def _whole_frames(path: Path) -> Iterator[bytes]:
+    with suppress(VerificationError):
+        yield from read_frames(path)
 
 
 def read_log(
