@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "ledger"))
 
 from ledger_factory import Federation
 
-from ledger.bundle import END_MARK, log_name
+from ledger.bundle import log_name
+from ledger.frames import END_MARK
 from ledger.record import Record, Verified
 
 LIMIT_MB = 300

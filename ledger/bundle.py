@@ -1,9 +1,8 @@
 """Bundles: what a hospital hands to an auditor. Room: ledger. Spec: docs/ledger.md §9.
 
 A directory with ``charter.toml``, ``logs/AAAA-EEEE.log``, once a quorum has cosigned them
-``checkpoints/AAAA-EEEE.txt`` and, once the roster has changed, ``rosters/NNNN.update``; a log is frames, each a u32 length (big-endian) and an envelope, closed by
-an end mark, a frame of length 0. The mark makes a cut at a frame's border as visible as one inside
-a frame.
+``checkpoints/AAAA-EEEE.txt`` and, once the roster has changed, ``rosters/NNNN.update``. How a log
+lies in its file is :mod:`ledger.frames`'s.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias
 
-from .canonical import ENVELOPE_BYTES_MAX, unpack
+from .canonical import unpack
 from .charter import CHARTER_BYTES_MAX, load_charter
 from .checkpoint_files import (
     CHECKPOINTS_NAME,
@@ -27,6 +26,7 @@ from .checkpoint_files import (
     read_unchecked,
 )
 from .errors import ConfigError, StoreError, VerificationError
+from .frames import END_MARK, read_at
 from .note import NOTE_BYTES_MAX
 from .record import Kind
 from .roster import Roster
@@ -40,8 +40,6 @@ Log: TypeAlias = tuple[int, int]  # (author, epoch)
 CHARTER_NAME: Final = "charter.toml"
 LOGS_NAME: Final = "logs"
 ROSTERS_NAME: Final = "rosters"
-END_MARK: Final = bytes(4)
-CHUNK_BYTES: Final = 1 << 17  # above the largest frame; one buffer for each open log
 _WANTED: Final = {
     CHARTER_NAME: stat.S_IFREG,
     LOGS_NAME: stat.S_IFDIR,
@@ -231,7 +229,7 @@ def read_bundle(directory: Path | str) -> Bundle:
         checkpoints = (
             _read_checkpoints(path / CHECKPOINTS_NAME) if CHECKPOINTS_NAME in inside else {}
         )
-        charter_bytes = _read_at(path / CHARTER_NAME, 0, CHARTER_BYTES_MAX + 1)
+        charter_bytes = read_at(path / CHARTER_NAME, 0, CHARTER_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(
             f"bundle {error.filename or path}: {error.strerror or error}; give a folder that "
@@ -249,7 +247,7 @@ def _read_rosters(directory: Path) -> dict[int, tuple[Path, bytes]]:
         version = int(match[1]) if match else 0
         _must_be(entry, stat.S_IFREG if version and update_name(version) == name else None)
         path = Path(entry.path)
-        rosters[version] = (path, _read_at(path, 0, SIGNED_UPDATE_BYTES_MAX + 1))
+        rosters[version] = (path, read_at(path, 0, SIGNED_UPDATE_BYTES_MAX + 1))
     if not rosters:
         raise VerificationError("E_BUNDLE", "holds no update; remove it", file=str(directory))
     return rosters
@@ -262,7 +260,7 @@ def _read_checkpoints(directory: Path) -> dict[Log, tuple[Path, bytes]]:
         _must_be(entry, None if log is None else stat.S_IFREG)
         if log is not None:
             path = Path(entry.path)
-            checkpoints[log] = (path, _read_at(path, 0, NOTE_BYTES_MAX + 1))
+            checkpoints[log] = (path, read_at(path, 0, NOTE_BYTES_MAX + 1))
     if not checkpoints:
         raise VerificationError("E_BUNDLE", "holds no checkpoint; remove it", file=str(directory))
     return checkpoints
@@ -281,68 +279,3 @@ def _must_be(entry: os.DirEntry[str], kind: int | None) -> None:
     if stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode) != kind:
         what = "a directory" if kind == stat.S_IFDIR else "a regular file"
         raise VerificationError("E_BUNDLE", f"is not {what}", file=name)
-
-
-def _read_at(path: Path, offset: int, bytes_max: int) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return os.pread(fd, bytes_max, offset)
-    finally:
-        os.close(fd)
-
-
-@final
-class FrameReader:
-    """Reads the frames of one log, a chunk at a time; holds no file open in between."""
-
-    __slots__ = ("_buffer", "_offset", "_path", "_position")
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._buffer = b""
-        self._position = 0
-        self._offset = 0  # of the first byte after the buffer
-
-    def next_frame(self) -> bytes | None:
-        """Return the next envelope, or None at the end mark. Raises E_TRUNCATED, E_SIZE."""
-        body = self._position + 4
-        length = int.from_bytes(self._buffer[self._position : body], "big")
-        end = body + length
-        if not 0 < length <= ENVELOPE_BYTES_MAX or end > len(self._buffer):
-            return self._next_slowly()
-        self._position = end
-        return self._buffer[body:end]
-
-    def _next_slowly(self) -> bytes | None:
-        """Do the same at a chunk's border, at the end and where something is wrong."""
-        head = self._take(4)
-        length = int.from_bytes(head, "big")
-        if len(head) == 4 and length == 0:
-            if self._take(1):
-                raise VerificationError("E_SIZE", "bytes after the end mark")
-            return None
-        if len(head) == 4 and length > ENVELOPE_BYTES_MAX:
-            raise VerificationError(
-                "E_SIZE", f"frame of {length} bytes", expected=f"at most {ENVELOPE_BYTES_MAX}"
-            )
-        envelope = self._take(length) if len(head) == 4 else b""
-        if len(head) < 4 or len(envelope) < length:
-            raise VerificationError(
-                "E_TRUNCATED", "the file ends inside a frame or without its end mark"
-            )
-        return envelope
-
-    def _take(self, count: int) -> bytes:
-        while len(self._buffer) - self._position < count:
-            try:
-                chunk = _read_at(self._path, self._offset, CHUNK_BYTES)
-            except OSError as error:
-                raise ConfigError(f"{self._path}: {error.strerror or error}") from None
-            if not chunk:
-                break
-            self._buffer = self._buffer[self._position :] + chunk
-            self._position = 0
-            self._offset += len(chunk)
-        taken = self._buffer[self._position : self._position + count]
-        self._position += len(taken)
-        return taken

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from .audit_roster import check_cut, rosters_in_force
-from .bundle import Bundle, FrameReader, log_name, read_bundle
+from .bundle import Bundle, log_name, read_bundle
 from .chain import check_next
 from .charter import charter_net, load_charter
 from .checkpoint import (
@@ -24,6 +25,7 @@ from .checkpoint import (
     open_in_force,
 )
 from .errors import ConfigError, VerificationError
+from .frames import read_frames
 from .merkle import (
     LeafAt,
     Tree,
@@ -159,16 +161,12 @@ def _find(bundle: Bundle, record: str) -> tuple[Log, int]:
 
 def _ids(path: Path) -> Iterator[RecordId]:
     """Yield ids unchecked: only to find a place."""
-    reader = FrameReader(path)
-    while (envelope := reader.next_frame()) is not None:
+    for envelope in read_frames(path):
         yield record_id(split_envelope(envelope)[0])
 
 
 def _frame_at(path: Path, seq: int) -> bytes:
-    reader = FrameReader(path)
-    for _ in range(seq):
-        reader.next_frame()
-    return reader.next_frame() or b""
+    return next(islice(read_frames(path), seq, None), b"")
 
 
 def _leaves(bundle: Bundle, log: Log, roster: Roster) -> tuple[LeafAt, int]:
@@ -178,9 +176,8 @@ def _leaves(bundle: Bundle, log: Log, roster: Roster) -> tuple[LeafAt, int]:
         raise ConfigError(f"{bundle.path}: has no {log_name(log)}")
     ids: list[RecordId] = []
     head = None
-    reader = FrameReader(path)
     try:
-        while (envelope := reader.next_frame()) is not None:
+        for envelope in read_frames(path):
             record = open_record(parse_envelope(envelope), roster=roster)
             _check_author(record.value, log)
             head = check_next(head, record)

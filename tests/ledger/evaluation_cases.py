@@ -8,8 +8,8 @@ from ledger_factory import digest_of, sign_value
 from reputation_records import Evaluated, opened
 
 from ledger.bodies import Close, CloseReason, Codec, ForkProof
-from ledger.bundle import END_MARK
 from ledger.fork import fork_proof
+from ledger.frames import END_MARK
 from ledger.record import NO_ID, Kind, Record, Verified
 
 

@@ -30,12 +30,13 @@ from ledger.bodies import (
     Score,
     Withdrawal,
 )
-from ledger.bundle import END_MARK, log_name
+from ledger.bundle import log_name
 from ledger.canonical import encode, pack
 from ledger.chain import head_after
 from ledger.charter import charter_net
 from ledger.evaluation import commitment_of
 from ledger.fork import fork_proof
+from ledger.frames import END_MARK
 from ledger.record import NO_ID, Ack, Codec, Kind, Record, Rule, SignedRecord, Verified
 
 Files = dict[str, bytes]

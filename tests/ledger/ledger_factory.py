@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ledger.bundle import END_MARK, log_name
+from ledger.bundle import log_name
 from ledger.canonical import encode
 from ledger.chain import LogHead, compose, head_after
 from ledger.charter import Charter, load_charter
+from ledger.frames import END_MARK
 from ledger.keys import Signer, derive
 from ledger.record import (
     DOMAIN,

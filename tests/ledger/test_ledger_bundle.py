@@ -8,8 +8,9 @@ from ledger_cases import close, small
 from ledger_factory import Federation, frames, sign_bytes, write_bundle
 from reputation_records import opened
 
-from ledger.bundle import CHUNK_BYTES, FrameReader, closed_counts, log_name, read_bundle
+from ledger.bundle import closed_counts, log_name, read_bundle
 from ledger.errors import ConfigError, VerificationError
+from ledger.frames import CHUNK_BYTES, read_frames
 from ledger.record import SignedRecord, open_record, parse_envelope
 from ledger.store import Store
 from ledger.verify import verify_bundles
@@ -59,7 +60,7 @@ def test_what_is_no_bundle_is_no_verdict(tmp_path: Path, missing: str) -> None:
 
 def test_a_file_that_disappears_is_no_verdict(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        FrameReader(tmp_path / "gone").next_frame()
+        next(read_frames(tmp_path / "gone"))
 
 
 @pytest.mark.parametrize(
@@ -84,10 +85,7 @@ def test_frames_across_chunks_come_back(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(frames(envelopes))
     assert path.stat().st_size > 4 * CHUNK_BYTES
-    reader = FrameReader(path)
-    for envelope in envelopes:
-        assert reader.next_frame() == envelope
-    assert reader.next_frame() is None
+    assert list(read_frames(path)) == envelopes
 
 
 def test_a_bundle_that_left_records_out_is_shown_up_by_another(tmp_path: Path) -> None:
