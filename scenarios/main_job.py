@@ -142,7 +142,8 @@ def make_charter(job: Job) -> tuple[Charter, str]:
     spec, sites = job.spec, job.sites
     settings = {"seed": spec.seed, **spec.charter}
     agreed = "data.features" in settings
-    draft = () if agreed else ("--data", sites[0].directory / PATIENTS_FILE)
+    table = job.sources[0] or sites[0].directory / PATIENTS_FILE
+    draft = () if agreed else ("--data", table)
     assignments = [f"{key}={to_toml(value)}" for key, value in settings.items()]
     command(
         "swarm-node", "charter", "new", job.charter, "--federation", spec.federation,

@@ -1,0 +1,251 @@
+"""The faults, one function each: start the hospitals, hurt one, say when it was over.
+
+Room: scenarios. A case only acts; verdict.py judges. Members are called by place; the last ones get hurt, so
+that the largest hospital (place 0) is among those who must not notice.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from ledger.errors import ConfigError
+from scenarios.commands import ScenarioError
+from scenarios.faults.disk import fill, small_disk
+from scenarios.faults.federation import make_federation
+from scenarios.faults.logs import Line
+from scenarios.faults.namespaces import Namespaces, why_not
+from scenarios.faults.swarm import LiveSwarm
+from scenarios.faults.switch import Cable
+from scenarios.faults.verdict import CaseResult, judge
+
+START_S: Final = 120.0
+ROUND_S: Final = 90.0
+END_S: Final = 600.0
+DISK_BYTES: Final = 48 << 20
+PAUSE_S: Final = 30.0
+CUT_S: Final = 30.0
+WIDE_AREA: Final = Cable(delay_s=0.1, loss=0.05, bytes_per_s=250_000)
+"""200 ms there and back, 5 % loss, 2 Mbit/s."""
+
+Moment = Callable[[Line], bool]
+MOMENTS: Final[Mapping[str, Moment]] = MappingProxyType(
+    {
+        "train": lambda line: line.phase == "train",
+        "commit": lambda line: line.event == "trained",
+        "collect": lambda line: line.phase == "collect",
+        "agree": lambda line: line.phase == "agree",
+        "aggregate": lambda line: line.phase == "settle",
+        "evaluate": lambda line: line.phase == "evaluate",
+    }
+)
+"""Each phase of a round, by the line that a node writes when it is there."""
+
+
+@dataclass
+class Story:
+    """What a case did, for the verdict."""
+
+    hurt: set[int] = field(default_factory=set)
+    figures: dict[str, Any] = field(default_factory=dict)
+    recovered_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How large a case is."""
+
+    members: int = 7
+    rounds: int = 16
+    seed: int = 1
+    partition_s: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One fault: what it says of itself, whether it needs namespaces, and what it does."""
+
+    about: str
+    act: Callable[[LiveSwarm, Story, Options], None]
+    needs_namespaces: bool = False
+    needs_root: bool = False
+    machines: int = 0
+    """Machines on the switch beside the hospitals."""
+
+
+def run_case(name: str, directory: Path, options: Options) -> CaseResult:
+    """Run one case from made-up hospitals to the verdict. Raises ConfigError, ScenarioError."""
+    case = CASES[name]
+    in_namespaces = case.needs_namespaces
+    if (in_namespaces or case.needs_root) and (missing := why_not()) is not None:
+        raise ConfigError(f"{name}: {missing}")
+    federation = make_federation(
+        directory, members=options.members, rounds=options.rounds, seed=options.seed,
+        namespaces=in_namespaces,
+    )  # fmt: skip
+    story = Story()
+    count = options.members + case.machines
+    machines: AbstractContextManager[Namespaces | None] = (
+        Namespaces(count, seed=options.seed) if in_namespaces else nullcontext()
+    )
+    with machines as namespaces, LiveSwarm(federation, namespaces) as swarm:
+        swarm.start_all()
+        wait_for_round(swarm, range(len(swarm)), 1, wall_s=START_S)
+        case.act(swarm, story, options)
+        swarm.start_all()
+        swarm.wait_for_the_end(range(len(swarm)), wall_s=END_S)
+        logs = [swarm.lines(member) for member in range(len(swarm))]
+    return judge(
+        name, federation, logs, hurt=frozenset(story.hurt), figures=story.figures,
+        recovered_s=max(story.recovered_s) if story.recovered_s else None,
+    )  # fmt: skip
+
+
+def wait_for_round(
+    swarm: LiveSwarm, members: Sequence[int], round_: int, *, wall_s: float
+) -> float:
+    """Wait until all these members are in ``round_`` or later."""
+    return swarm.wait_for(
+        f"round {round_}",
+        lambda: all(swarm.round(member) >= round_ for member in members),
+        wall_s=wall_s,
+    )
+
+
+def merged_again(swarm: LiveSwarm, member: int, observer: int, *, wall_s: float) -> float:
+    """Wait until a round closes at ``observer`` with ``member``'s update in it; return the seconds."""
+    everyone = len(swarm)
+
+    def is_whole(line: Line) -> bool:
+        return line.event == "round_closed" and f'"merged": {everyone}' in line.text
+
+    start_s = time.monotonic()
+    swarm.wait_for_line(observer, f"member {member} merged again", is_whole, wall_s=wall_s)
+    return time.monotonic() - start_s
+
+
+# The cases
+
+
+def kill_in_each_phase(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """Kill another member in each phase of a round, one after the other, and start it again."""
+    victims = [len(swarm) - 1 - at for at in range(len(MOMENTS))]
+    for at, (phase, moment) in enumerate(MOMENTS.items()):
+        victim = victims[at % (len(swarm) - 1)]
+        story.hurt.add(victim)
+        swarm.wait_for_line(victim, f"phase {phase}", moment, wall_s=ROUND_S)
+        swarm.kill(victim)
+        swarm.start(victim)
+        took_s = merged_again(swarm, victim, 0, wall_s=END_S)
+        story.recovered_s.append(took_s)
+        story.figures[f"killed_in_{phase}_s"] = round(took_s, 2)
+
+
+def pause(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """SIGSTOP for half a minute: it looks connected and says nothing."""
+    victim = len(swarm) - 1
+    story.hurt.add(victim)
+    swarm.send(victim, signal.SIGSTOP)
+    time.sleep(PAUSE_S)
+    swarm.send(victim, signal.SIGCONT)
+    story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
+
+
+def cut_cable(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """Pull one hospital's cable for half a minute: its connections hang, none is closed."""
+    victim = len(swarm) - 1
+    story.hurt.add(victim)
+    _namespaces(swarm).isolate(victim)
+    time.sleep(CUT_S)
+    _namespaces(swarm).heal()
+    story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
+
+
+def one_way(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """One hospital hears nobody for half a minute, and everybody hears it."""
+    victim = len(swarm) - 1
+    story.hurt.add(victim)
+    others = [member for member in range(len(swarm)) if member != victim]
+    _namespaces(swarm).plug([(member, victim) for member in others], Cable(is_cut=True))
+    time.sleep(CUT_S)
+    _namespaces(swarm).heal()
+    story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
+
+
+def wide_area(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """One hospital behind 200 ms, 5 % loss and 2 Mbit/s, to the end."""
+    victim = len(swarm) - 1
+    story.hurt.add(victim)
+    _namespaces(swarm).slow(victim, WIDE_AREA)
+    story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
+
+
+def partition(swarm: LiveSwarm, story: Story, options: Options) -> None:
+    """Cut the swarm in two, the smaller side first named, and heal it."""
+    count = len(swarm)
+    smaller = list(range(count - count // 2, count))
+    larger = [member for member in range(count) if member not in smaller]
+    story.hurt.update(smaller)
+    _namespaces(swarm).split([larger, smaller])
+    time.sleep(options.partition_s)
+    before = {member: swarm.round(member) for member in range(count)}
+    _namespaces(swarm).heal()
+    story.figures["round_of_each_at_healing"] = list(before.values())
+    story.recovered_s.append(merged_again(swarm, smaller[0], 0, wall_s=END_S))
+
+
+def rolling_restart(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """Every hospital in turn leaves as on Ctrl-C and comes back, as an upgrade does."""
+    for member in range(len(swarm)):
+        story.hurt.add(member)
+        status = swarm.leave(member)
+        if status != 0:
+            raise ScenarioError(f"member {member} left with exit status {status}")
+        swarm.start(member)
+        story.recovered_s.append(
+            merged_again(swarm, member, (member + 1) % len(swarm), wall_s=END_S)
+        )
+
+
+def full_disk(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """One hospital's disk fills up; its node stops with one line, and comes back when there is room."""
+    victim = len(swarm) - 1
+    story.hurt.add(victim)
+    directory = swarm.federation.sites[victim].directory
+    swarm.leave(victim)
+    with small_disk(directory, bytes_max=DISK_BYTES):
+        swarm.start(victim)
+        merged_again(swarm, victim, 0, wall_s=END_S)
+        ballast = directory / "ballast"
+        fill(ballast)
+        story.figures["exit_status"] = swarm.wait_for_exit(victim, wall_s=ROUND_S)
+        story.figures["last_line"] = swarm.last_line(victim)
+        wait_for_round(swarm, [0], swarm.round(0) + 2, wall_s=ROUND_S)
+        ballast.unlink()
+        swarm.start(victim)
+        story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
+        swarm.wait_for_the_end(range(len(swarm)), wall_s=END_S)
+
+
+def _namespaces(swarm: LiveSwarm) -> Namespaces:
+    if swarm.namespaces is None:
+        raise ScenarioError("this case needs network namespaces")
+    return swarm.namespaces
+
+
+CASES: Final[Mapping[str, Case]] = MappingProxyType(
+    {
+        "kill": Case(about="kill -9 in each phase of a round", act=kill_in_each_phase),
+        "pause": Case(about="SIGSTOP for 30 s", act=pause),
+        "disk": Case(about="one node's disk full", act=full_disk, needs_root=True),
+        "restart": Case(about="rolling restart of all", act=rolling_restart),
+        "cut": Case(about="cable out for 30 s", act=cut_cable, needs_namespaces=True),
+        "one-way": Case(about="hears nobody for 30 s", act=one_way, needs_namespaces=True),
+        "slow": Case(about="200 ms, 5 % loss, 2 Mbit/s", act=wide_area, needs_namespaces=True),
+        "partition": Case(about="two halves, then healed", act=partition, needs_namespaces=True),
+    }
+)
