@@ -142,8 +142,10 @@ async def watch_heartbeat(
         deadline_s = now_s + timing.ping_s
         with trio.move_on_at(deadline_s) as scope:
             await ping()
+        # A payload on a slow line may stand before the answer: whatever comes is a sign of life.
+        is_silent = link.last_seen_s is None or link.last_seen_s <= now_s
         # If this whole process was stuck, the answer may lie unread: ask again.
-        if scope.cancelled_caught and trio.current_time() - deadline_s < 1:
+        if scope.cancelled_caught and is_silent and trio.current_time() - deadline_s < 1:
             link.log.debug("peer_silent", peer=link.peer.index, name=link.peer.name)
             await drop()
 

@@ -3,14 +3,13 @@
 from typing import final
 
 import trio
-from libp2p.io.trio import TrioTCPStream
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
 
 from ledger.errors import UnavailableError
 from node.addresses import Address, connect
 from node.libp2p.members import Members
 from node.libp2p.reasons import handshake_reason
+from node.libp2p.wire import Wire
 from node.links import NO_ADDRESS
 
 
@@ -48,8 +47,8 @@ class Dialler:
             return str(error)
         established = False
         try:
-            raw = RawConnection(TrioTCPStream(stream), initiator=True)
-            await self._swarm.upgrade_outbound_raw_conn(raw, self._members.ids[peer])
+            wire = Wire(stream, is_initiator=True)
+            await self._swarm.upgrade_outbound_raw_conn(wire, self._members.ids[peer])
             established = True
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
             return handshake_reason(error, address)

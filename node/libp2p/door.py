@@ -5,19 +5,18 @@ from typing import Final, final
 
 import trio
 from libp2p.abc import IMuxedConn
-from libp2p.io.trio import TrioTCPStream
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from ledger.errors import ConfigError
 from node.addresses import Address, check_listen
+from node.libp2p.callers import Callers
 from node.libp2p.muxer import as_yamux
 from node.libp2p.reasons import short
+from node.libp2p.wire import Wire
+from node.limits import TokenBucket
 from node.network import EventLog
 
-HANDSHAKES_MAX: Final = 128
-"""Inbound connections that have not shown who they are."""
 _NOWHERE: Final = Multiaddr("/ip4/0.0.0.0/tcp/0")  # for log lines of libp2p only
 
 
@@ -46,24 +45,30 @@ class Door:
         self._swarm = swarm
         self._handshake_s = handshake_s
         self._log = log
-        self.handshakes = 0
+        self._told = TokenBucket(rate_per_s=0.1, burst=1)
+        self.callers = Callers()
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """Find out who calls, within a time and a number of callers at once, and stay with it.
 
         Returning closes the socket.
         """
-        if self.handshakes >= HANDSHAKES_MAX:
+        wire = Wire(stream, is_initiator=False)
+        if (remote := wire.get_remote_address()) is None:
+            return
+        ip, now_s = remote[0], trio.current_time()
+        if not self.callers.may_call(ip, now_s=now_s):
+            if self._told.take(now_s=now_s):
+                self._log.warning("calls_refused", address=ip, reason="too many in a short time")
             return
         muxed: IMuxedConn | None = None
-        self.handshakes += 1
-        try:
-            with trio.move_on_after(self._handshake_s):
-                raw = RawConnection(TrioTCPStream(stream), initiator=False)
-                muxed = await self._swarm.upgrade_inbound_raw_conn(raw, _NOWHERE)
-        except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
-            self._log.debug("handshake_failed", error=short(error))
-        finally:
-            self.handshakes -= 1
+        with trio.move_on_after(self._handshake_s) as scope:
+            self.callers.begin(scope, ip)
+            try:
+                muxed = await self._swarm.upgrade_inbound_raw_conn(wire, _NOWHERE)
+            except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
+                self._log.debug("handshake_failed", address=ip, error=short(error))
+            finally:
+                self.callers.end(scope)
         if muxed is not None:
             await as_yamux(muxed).event_closed.wait()

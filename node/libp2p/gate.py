@@ -12,6 +12,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.security.secure_session import SecureSession
 
 from node.libp2p.session import Session
+from node.libp2p.wire import Wire
 
 
 @final
@@ -36,4 +37,6 @@ class GatedNoise(NoiseTransport):
         if not self._admits(shaken.get_remote_peer()):
             await shaken.close()
             raise HandshakeFailure("not on the roster")
+        if isinstance(conn, Wire):
+            conn.trust()
         return Session(shaken, conn)

@@ -2,8 +2,6 @@
 
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair as ed25519_key_pair
-from libp2p.io.trio import TrioTCPStream
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.security_multistream import SecurityMultistream
@@ -14,6 +12,7 @@ from node.libp2p.gate import GatedNoise
 from node.libp2p.members import addresses, peer_id
 from node.libp2p.quiet import forwarded_log
 from node.libp2p.reasons import LOST, handshake_reason, not_a_member
+from node.libp2p.wire import Wire
 from node.network import Peer
 
 
@@ -47,9 +46,9 @@ async def _probe_address(
     except UnavailableError as error:
         return str(error)
     async with stream:
-        raw = RawConnection(TrioTCPStream(stream), initiator=True)
+        wire = Wire(stream, is_initiator=True)
         try:
-            session = await SecurityMultistream({NOISE: noise}).secure_outbound(raw, target)
+            session = await SecurityMultistream({NOISE: noise}).secure_outbound(wire, target)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
             return handshake_reason(error, address)
         try:

@@ -187,7 +187,7 @@ class Yamux(IMuxedConn):
             for message in messages:
                 for event in reader.feed(message):
                     if isinstance(event, memoryview):
-                        if target is not None and target.stream_id in self._streams:
+                        if target is not None and self._streams.get(target.stream_id) is target:
                             self._count_unread(len(event))
                             target.take_in(event)
                     else:
