@@ -175,6 +175,9 @@ class _Merged:
         return result
 
 
+_NOTHING: Final = _Merged()  # the same for all, so that logs that agree share every step
+
+
 @final
 class AggregationAudit:
     """Step 12: inputs are contributions that exist, and weigh what the charter says."""
@@ -205,7 +208,7 @@ class AggregationAudit:
 
     def _follow(self, log: Log, body: list[Any]) -> None:
         """Nothing is merged twice by one log. Logs that agree take the same steps, worked out once."""
-        before = self._merged.get(log, _Merged())
+        before = self._merged.get(log, _NOTHING)
         step = self._step
         if step is None or step[0] is not before or step[1] is not body:
             step = self._step = (before, body, before.after(body))
