@@ -49,6 +49,7 @@ class AddressBook:
         stored: bytes | None = None,
     ) -> None:
         """Stored: what ``save`` was given last; what does not open any more is dropped."""
+        self.own_addresses: Callable[[], Sequence[str] | None] = lambda: None
         self._net = roster.net
         self._own = own
         self._epoch = roster.epoch(own)
@@ -81,12 +82,13 @@ class AddressBook:
 
     # Own addresses
 
-    async def announce(self, addresses: Sequence[str] | None) -> None:
+    async def announce(self) -> None:
         """Sign where this site is dialled now, unless that was said already.
 
-        Empty: nowhere. None: where the charter says, which needs a word only after another one.
-        Raises ConfigError for addresses that the others would refuse.
+        ``own_addresses()`` says so: none means nowhere; None, where the charter says, which needs a
+        word only after another one. Raises ConfigError for addresses that the others would refuse.
         """
+        addresses = self.own_addresses()
         record = self._records.get(self._own)
         if addresses is not None:
             self._wanted = tuple(dict.fromkeys(addresses))
@@ -144,9 +146,9 @@ class AddressBook:
             self._hints[author] = hints
             self._tell(author)
 
-    def is_outbound_only(self, author: int) -> bool:
-        """Return whether a member can be dialled nowhere, by its own word or for want of any."""
-        return not self.addresses(author)
+    def only_charter(self, author: int) -> bool:
+        """Return whether a member is dialled at none but the charter's addresses."""
+        return set(self.addresses(author)) <= set(self._charter.get(author, ()))
 
     def addresses(self, author: int) -> tuple[Address, ...]:
         """Return where to dial a member, best first."""

@@ -37,6 +37,16 @@ class RunConfig:
     log_level: str = "info"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig:
+    """How this site meets the others; every field is explained in node/knobs.py."""
+
+    inbound: bool = True
+    addresses: tuple[str, ...] = ()
+    forward_mb_s: float = 8.0
+    mdns: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class SitePaths:
     """Where a site's files lie: all of them in its directory."""
@@ -93,8 +103,10 @@ class SiteConfig:
     charter_path: Path
     charter_digest: str | None
     listen: tuple[str, ...]
+    """Where it really listens: nowhere if ``network.inbound`` is false."""
     data: DataConfig
     run: RunConfig
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     allow: tuple[str, ...] = ()
     python_path: tuple[Path, ...] = ()
     settings: Mapping[str, Value] = field(default_factory=dict, repr=False, compare=False)
@@ -233,16 +245,24 @@ def _site(directory: Path, settings: dict[str, Value], origins: dict[str, str]) 
         data = DataConfig(**table("data"))
     except ConfigError as error:
         raise ConfigError(_prefixed(SITE_FILE, error)) from error
+    network = NetworkConfig(**table("network"))
+    listen = top["listen"] if network.inbound else ()
+    if network.addresses and not listen:
+        raise ConfigError(
+            f"{SITE_FILE}: network.addresses: others cannot dial a site that listens nowhere: "
+            "set listen and network.inbound, or remove the addresses"
+        )
     return SiteConfig(
         directory=directory,
         name=top["name"],
         charter_path=directory / top["charter"],
         charter_digest=top.get("charter_digest"),
-        listen=top["listen"],
+        listen=listen,
         allow=top["allow"],
         python_path=tuple(directory / folder for folder in top["python_path"]),
         data=data,
         run=RunConfig(**table("run")),
+        network=network,
         settings=settings,
         origins=origins,
     )

@@ -78,6 +78,7 @@ class _Talk:
 
     session: bytes = NO_SESSION
     number: int = 0
+    carrier: int | None = None
     paths: dict[int, _Path] = field(default_factory=dict)
 
 
@@ -252,10 +253,18 @@ class ForwardingNetwork:
                 reasons.append(f"through {self._names[carrier]}: {error}")
                 continue
             path.worked(trio.current_time() - started_s)
+            self._note_way(target, carrier)
             self._heard_s[target] = trio.current_time()
             raise_for_status(status, body, name=name)
             return _within(body, asked.reply_bytes_max, name)
         raise UnavailableError(f"{name}: {'; '.join(reasons) or 'not connected'}")
+
+    def _note_way(self, target: int, carrier: int) -> None:
+        talk = self._talks[target]
+        if talk.carrier != carrier:
+            talk.carrier = carrier
+            name, through = self._names[target], self._names[carrier]
+            self._log.info("peer_carried", peer=target, name=name, through=through)
 
     async def _ask_in_time(
         self, carrier: int, target: int, asked: Asked, timeout_s: float

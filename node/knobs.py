@@ -155,6 +155,23 @@ def number(low: float, high: float, unit: str = "") -> Callable[[object], float]
     return check
 
 
+def yes_no(value: object) -> bool:
+    """Take true or false."""
+    if not isinstance(value, bool):
+        raise BadValueError("need true or false, without quotes")
+    return value
+
+
+def addresses(value: object) -> tuple[str, ...]:
+    """Take a list of addresses at which others dial."""
+    if not isinstance(value, list | tuple):
+        raise BadValueError('need a list, like ["/dns4/swarm.hospital.example/tcp/4001"]')
+    found = tuple(dict.fromkeys(address(item) for item in value))
+    if any("/p2p/" in one for one in found):
+        raise BadValueError("leave /p2p/… out: the charter says whose key answers")
+    return found
+
+
 def one_of(*choices: str) -> Callable[[object], str]:
     """Check for one of a few words."""
 
@@ -169,6 +186,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
 TABLES: Final[Mapping[str, str]] = {
     "": "",
     "data": "Where this hospital's own patients are. Nothing of this table leaves the site.",
+    "network": "How this site meets the others (docs/howto/network.md). The defaults suit most sites.",
     "run": "How this node runs. The defaults suit most sites.",
 }
 """Tables of site.toml in order, with the comment above each."""
@@ -279,6 +297,34 @@ KNOBS: Final[tuple[Knob, ...]] = (
         "the federation's mean. An empty column that is not named here is an error.",
     ),
     Knob(
+        key="network.inbound",
+        check=yes_no,
+        default=True,
+        when="false if nobody may connect to this site: it then listens nowhere, dials the others, and "
+        "reaches those that do the same through a member that both reach.",
+    ),
+    Knob(
+        key="network.addresses",
+        check=addresses,
+        default=(),
+        when="Where the others dial this site now, if that is not (only) what the charter says. They are "
+        "told at the next start; nobody edits a file.",
+    ),
+    Knob(
+        key="network.forward_mb_s",
+        check=number(0, 10_000, "MB/s"),
+        default=8.0,
+        when="Megabytes a second carried, sealed, for each two members that cannot connect. "
+        "Raise it if their models are large; 0 carries nothing.",
+    ),
+    Knob(
+        key="network.mdns",
+        check=yes_no,
+        default=False,
+        when="true to find members on the same LAN without addresses; it tells the LAN that this "
+        "node is there.",
+    ),
+    Knob(
         key="run.threads",
         check=whole(1, 256),
         default=1,
@@ -311,6 +357,8 @@ BY_KEY: Final[Mapping[str, Knob]] = {knob.key: knob for knob in KNOBS}
 
 def to_toml(value: Value) -> str:
     """Spell a setting as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, tuple):
         return "[" + ", ".join(to_toml(item) for item in value) + "]"
     if isinstance(value, str):

@@ -105,7 +105,11 @@ class Reaching:
         (self._foreign.add if foreign else self._foreign.discard)(peer)
 
     def own_sights(self) -> dict[int, Sight]:
-        """Return how this node sees the others."""
+        """Return how this node sees the others, as it tells them.
+
+        Why a dial failed is told of the charter's addresses only: a member that could name any
+        address and be told what became of it would look into this site's own network.
+        """
         failures = self._dialling.failures() if self._dialling else {}
         connected = self._network.connected()
 
@@ -114,13 +118,30 @@ class Reaching:
                 return Sight.OTHER_CHARTER
             if member in connected:
                 return Sight.CONNECTED
-            reason = failures.get(member)
-            return Sight.UNKNOWN if reason is None else sight_of(reason)
+            if (reason := failures.get(member)) is None:
+                return Sight.UNKNOWN
+            told = self._book is None or self._book.only_charter(member)
+            return sight_of(reason) if told else Sight.UNREACHABLE
 
         return {member: sight(member) for member in sorted(self._members)}
 
+    def reasons(self) -> dict[int, str]:
+        """Return why the newest dial of each member failed that is away, for this site's operator."""
+        connected = self._network.connected()
+        failures = self._dialling.failures() if self._dialling else {}
+        return {peer: text for peer, text in failures.items() if peer not in connected}
+
+    def addresses(self) -> dict[int, list[str]]:
+        """Return where each member is dialled."""
+        book = self._book
+        return (
+            {m: [a.text for a in book.addresses(m)] for m in sorted(self._members)} if book else {}
+        )
+
     async def run(self) -> None:
         """Ask who has just connected, everybody after a change, and everybody now and then."""
+        if self._book is not None:
+            await self._book.announce()
         told: frozenset[int] = frozenset()
         due_s = told_s = trio.current_time()
         async with trio.open_nursery() as nursery:

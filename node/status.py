@@ -17,6 +17,7 @@ import trio
 from ledger.charter import Charter
 from ledger.record import MetricId, Metrics, MetricValue, Record, Verified, open_record
 from ledger.roster import Roster
+from node.status_network import network_facts, ways
 from swarm.protocol.book import RoundBook
 
 if TYPE_CHECKING:
@@ -87,12 +88,15 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
     now_s = trio.current_time()
     seen_s = network.last_seen_s()
     traffic = network.traffic()
+    members = service.book.roster.members
+    way = ways(network, {member.index: member.name for member in members})
     live = {
         peer: {
+            "reached": None if peer == service.own else way[peer],
             "connected": peer in network.connected(),
             "last_seen_s": round(now_s - seen_s[peer], 1) if peer in seen_s else None,
         }
-        for peer in range(len(service.book.roster.members))
+        for peer in range(len(members))
     }
     status = _describe(config.name, service.charter, service.book, service.own, live)
     status.update(_metrics(service.metrics))
@@ -105,6 +109,7 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
         model_digest=machine.model.hex(),
         bytes_sent=traffic.bytes_sent,
         bytes_received=traffic.bytes_received,
+        network=network_facts(network, service.exchange.heard),
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     )
     return status
@@ -147,6 +152,7 @@ def stored_status(config: "SiteConfig") -> Status:
         model_digest=model[1].hex() if model else None,
         bytes_sent=None,
         bytes_received=None,
+        network=None,
         peak_memory_mb=None,
     )
     return status
@@ -171,6 +177,7 @@ def _describe(
             "configured": index in book.opened,
             "training": index not in book.closed and 0 <= newest - 1 <= last_round,
             "merged": index in weights,
+            "reached": None,
             "connected": None,
             "last_seen_s": None,
             "round": last_round if last_round >= 0 else None,

@@ -93,8 +93,8 @@ def _lines(status: Status) -> Text:
     for member in status["members"]:
         index, name, *_, seen, round_, patients, weight = _row(member)
         words = [word if member[word] else f"not {word}" for word in WORDS]
-        if not member["self"] and member["connected"] is not None:
-            words.append("connected" if member["connected"] else "not connected")
+        if member.get("reached") is not None:
+            words.append(member["reached"])
         lines.append(f"{index}  {name}: {', '.join(words)}")
         lines.append(f"   seen {seen}, round {round_}, patients {patients}, weight {weight}")
     return Text("\n".join(lines))
@@ -102,7 +102,7 @@ def _lines(status: Status) -> Text:
 
 def _table(status: Status) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "member", *WORDS, "connected", "seen", "round", "patients", "weight"):
+    for column in ("", "member", *WORDS, "reached", "seen", "round", "patients", "weight"):
         right = column in ("seen", "round", "patients", "weight")
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for member in status["members"]:
@@ -138,7 +138,7 @@ def _row(member: Status) -> list[str]:
         str(member["index"]),
         str(member["name"]) + (" (this site)" if own else ""),
         *(_yes(member[word]) for word in WORDS),
-        NONE if own else _yes(member["connected"]),
+        member.get("reached") or NONE,
         NONE if own else ago(member["last_seen_s"]),
         _number(member["round"]),
         _number(member["samples"]),

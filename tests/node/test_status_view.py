@@ -13,12 +13,12 @@ from node.status_view import ago, headline, render, show, show_forever, size
 def status(**changes: Any) -> dict[str, Any]:
     member = {
         "name": "[red]Anna", "index": 0, "self": True, "registered": True, "configured": True,
-        "training": False, "merged": True, "connected": None, "last_seen_s": None, "round": 6,
-        "samples": 1400, "weight_micro": 625_000,
+        "training": False, "merged": True, "reached": None, "connected": None, "last_seen_s": None,
+        "round": 6, "samples": 1400, "weight_micro": 625_000,
     }  # fmt: skip
     other = {
         **member, "name": "Berta", "index": 1, "self": False, "configured": False,
-        "connected": False, "last_seen_s": 300.0, "round": None, "samples": None,
+        "reached": "via Clara", "connected": True, "last_seen_s": 300.0, "round": None, "samples": None,
         "weight_micro": None, "merged": False,
     }  # fmt: skip
     return {
@@ -50,7 +50,7 @@ def test_a_narrow_terminal_cuts_nothing_off() -> None:
     shown = console.export_text()
     assert "…" not in shown
     assert "0  [red]Anna (this site): registered, configured, not training, merged" in shown
-    assert "1  Berta: registered, not configured, not training, not merged, not connected" in shown
+    assert "1  Berta: registered, not configured, not training, not merged, via Clara" in shown
     assert "seen –, round 6, patients 1,400, weight 62.5 %" in shown
 
 

@@ -1,0 +1,108 @@
+"""A hospital's network, put together: libp2p, the address book, forwarding. Room: node.
+
+Imported late: libp2p takes most of a second.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ledger.keys import Signer
+from ledger.roster import Roster
+from ledger.store import Store
+from node.address_book import STATE_KEY, AddressBook
+from node.address_record import is_here
+from node.addresses import is_foreign, parse_address
+from node.compute import Compute
+from node.config import SiteConfig
+from node.forwarding import ForwardingNetwork
+from node.identity import Identity
+from node.libp2p import Libp2pNetwork
+from node.network import Dialling, EventLog, Peer
+from node.sealed import Sealer
+
+MB: Final = 1e6
+
+
+def peers_of(roster: Roster) -> list[Peer]:
+    """Return the members as the network sees them."""
+    return [
+        Peer(index=m.index, name=m.name, network_key=m.network_key, addresses=m.addresses)
+        for m in roster.active
+    ]
+
+
+def sealer_of(roster: Roster, identity: Identity, own: int) -> Sealer:
+    """Return what seals this member's requests."""
+    keys = {m.index: m.network_key for m in roster.active if m.index != own}
+    return Sealer(own=own, network_seed=identity.network_seed, keys=keys, net=roster.net)
+
+
+def build_network(
+    config: SiteConfig,
+    roster: Roster,
+    identity: Identity,
+    own: int,
+    *,
+    store: Store,
+    disk: Compute,
+    log: EventLog,
+) -> ForwardingNetwork:
+    """Return the network of `swarm-node run`. Raises ConfigError, StoreError."""
+    inner = Libp2pNetwork(
+        own_index=own,
+        network_seed=identity.network_seed,
+        listen=config.listen,
+        peers=peers_of(roster),
+        net=roster.net,
+        log=log,
+    )
+    book = AddressBook(
+        roster=roster,
+        own=own,
+        signer=Signer(identity.network_seed),
+        log=log,
+        stored=store.state_get(STATE_KEY),
+    )
+    book.own_addresses = own_addresses(config, roster.member(own).addresses, inner)
+
+    async def save(envelopes: bytes) -> None:
+        await disk.run(store.state_put, STATE_KEY, envelopes)
+
+    book.attach(redirect=inner.redirect, save=save)
+    return ForwardingNetwork(
+        inner,
+        names={m.index: m.name for m in roster.active},
+        sealer=sealer_of(roster, identity, own),
+        log=log,
+        uniform=secrets.SystemRandom().random,
+        book=book,
+        dialling=inner,
+        bytes_per_s=config.network.forward_mb_s * MB,
+    )
+
+
+def own_addresses(
+    config: SiteConfig, charter: Sequence[str], dialling: Dialling
+) -> Callable[[], Sequence[str] | None]:
+    """Return what says where others dial this site: told, or seen from where it listens.
+
+    Nowhere, if it listens nowhere. What the site's operator set. Else the addresses that it listens on
+    and that mean one machine elsewhere, if the charter lacks any of them. Else as in the charter: a
+    listener on 0.0.0.0 does not know how the outside calls it.
+    """
+    here = any(map(is_here, charter))
+
+    def means_this_machine(text: str) -> bool:
+        host = parse_address(text).host
+        return is_foreign(host) or (here and host not in ("0.0.0.0", "::"))  # noqa: S104
+
+    def find() -> Sequence[str] | None:
+        if not config.listen:
+            return ()
+        if config.network.addresses:
+            return config.network.addresses
+        seen = [text for text in dialling.listening() if means_this_machine(text)]
+        return seen if set(seen) - set(charter) else None
+
+    return find

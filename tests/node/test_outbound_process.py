@@ -1,0 +1,167 @@
+"""Real nodes: hospitals that accept no connection take part fully, and nobody else notices."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from site_factory import SWARM_NODE, Site, free_port, make_federation, run_command
+
+from node.config import socket_path
+from node.status import ask
+
+pytestmark = pytest.mark.processes
+
+ROUNDS = 4
+WALL_S_MAX = 120.0
+
+
+class Running:
+    """`swarm-node run` for some sites; whatever happens, none outlives the test."""
+
+    def __init__(self) -> None:
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, site: Site) -> None:
+        with (site.directory / "console.log").open("ab") as console:
+            self.processes[site.directory.name] = subprocess.Popen(
+                [SWARM_NODE, "run", "--config", site.config, "--linger", "60"],
+                stdout=console,
+                stderr=subprocess.STDOUT,
+            )
+
+    def stop(self, site: Site) -> None:
+        process = self.processes[site.directory.name]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0, console_of(site)
+
+    def wait(self, sites: list[Site]) -> None:
+        deadline_s = time.monotonic() + WALL_S_MAX
+        for site in sites:
+            left_s = max(1.0, deadline_s - time.monotonic())
+            assert self.processes[site.directory.name].wait(left_s) == 0, console_of(site)
+
+    def listening_ports(self, site: Site) -> list[int]:
+        """Ports of TCP that the kernel says this node listens on."""
+        process = Path(f"/proc/{self.processes[site.directory.name].pid}")
+        sockets = {str(link.readlink()) for link in (process / "fd").iterdir() if link.is_symlink()}
+        rows = [
+            line.split()
+            for table in ("tcp", "tcp6")
+            for line in (process / "net" / table).read_text().splitlines()[1:]
+        ]
+        return [
+            int(row[1].rsplit(":", 1)[1], 16)
+            for row in rows
+            if row[3] == "0A" and f"socket:[{row[9]}]" in sockets
+        ]
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    nodes = Running()
+    yield nodes
+    for process in nodes.processes.values():
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def console_of(site: Site) -> str:
+    return (site.directory / "console.log").read_text()[-3000:]
+
+
+def until(condition: Callable[[], object], *, s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come to that"
+        time.sleep(0.05)
+
+
+def reached(site: Site) -> dict[str, str]:
+    """How a running node reaches each member, as `status --json` says."""
+    status = ask(socket_path(site.directory)) or {"members": []}
+    return {one["name"]: one["reached"] for one in status["members"] if not one["self"]}
+
+
+def status_of(site: Site) -> dict[str, object]:
+    answer = run_command("status", "--config", site.config, "--json")
+    status: dict[str, object] = json.loads(answer.stdout)
+    return status
+
+
+def events(site: Site, name: str) -> list[dict[str, object]]:
+    lines = (site.directory / "node.log").read_text().splitlines()
+    return [entry for line in lines if (entry := json.loads(line))["event"] == name]
+
+
+def hospitals(directory: Path) -> list[Site]:
+    """Four of them; no round begins before all have started."""
+    names = ("Anna", "Berta", "Clara", "Dora")
+    return make_federation(directory, names, rounds=ROUNDS, settings=("rounds.start_wait_s=100",))
+
+
+def accept_no_connection(site: Site) -> None:
+    site.edit("inbound = true", "inbound = false")
+
+
+def assert_all_rounds_are_agreed(sites: list[Site]) -> None:
+    statuses = [status_of(site) for site in sites]
+    assert {status["rounds_agreed"] for status in statuses} == {ROUNDS}
+    assert len({status["result_digest"] for status in statuses}) == 1
+    for site in sites:
+        merged = [event["merged"] for event in events(site, "round_closed")]
+        assert merged == [4] * ROUNDS, f"{site.directory.name} left somebody out"
+
+
+def test_two_hospitals_that_accept_no_connection_complete_every_round(
+    tmp_path: Path, running: Running
+) -> None:
+    sites = anna, berta, clara, dora = hospitals(tmp_path)
+    accept_no_connection(clara)
+    accept_no_connection(dora)
+    for site in (anna, clara, dora):
+        running.start(site)
+    until(lambda: reached(clara).get("Dora") == "via Anna")
+    until(lambda: reached(dora).get("Clara") == "via Anna")
+    assert reached(clara) == {"Anna": "direct", "Berta": "unreachable", "Dora": "via Anna"}
+    assert reached(anna)["Dora"] == "direct"
+    assert running.listening_ports(clara) == running.listening_ports(dora) == []
+    assert running.listening_ports(anna) == [anna.port]
+    running.start(berta)
+    running.wait(sites)
+    assert_all_rounds_are_agreed(sites)
+    (carried,) = {str(event["name"]) for event in events(clara, "peer_carried")}
+    assert carried == "Dora"
+    # Who said that it cannot be dialled is not dialled, although the charter has an address.
+    assert not [one for one in events(berta, "dial_failed") if one["name"] in ("Clara", "Dora")]
+
+
+def test_a_hospital_that_moves_is_found_again_with_no_file_edited_elsewhere(
+    tmp_path: Path, running: Running
+) -> None:
+    """And one outbound-only hospital takes part: who moved cannot dial it."""
+    sites = anna, berta, clara, dora = hospitals(tmp_path)
+    accept_no_connection(dora)
+    for site in (anna, berta, dora):
+        running.start(site)
+    until(lambda: reached(dora) == {"Anna": "direct", "Berta": "direct", "Clara": "unreachable"})
+    files = {site: (site.charter.read_bytes(), site.config.read_bytes()) for site in sites}
+    running.stop(anna)
+    port = free_port()
+    anna.edit(f"/tcp/{anna.port}", f"/tcp/{port}")
+    running.start(anna)
+    # Dora accepts no connection: it heard from Berta where Anna is now, and dialled it.
+    until(lambda: reached(dora).get("Anna") == "direct")
+    assert running.listening_ports(anna) == [port]
+    assert running.listening_ports(dora) == []
+    (learnt,) = events(dora, "address_learnt")
+    assert learnt["addresses"] == [f"/ip4/127.0.0.1/tcp/{port}"]
+    running.start(clara)
+    running.wait(sites)
+    assert_all_rounds_are_agreed(sites)
+    for site in (berta, clara, dora):
+        assert (site.charter.read_bytes(), site.config.read_bytes()) == files[site]
