@@ -265,6 +265,13 @@ class MemoryNetwork:
         for peer in self._hub.peers(self._index):
             self._send(peer, _Gossip(self._index, message), len(message))
 
+    async def whisper(self, peer: int, message: bytes) -> None:
+        """Gossip to one member only, as no honest node does: for simulated liars."""
+        check_gossip(message)
+        await trio.lowlevel.checkpoint()
+        if self._hub.looks_connected(self._index, peer):
+            self._send(peer, _Gossip(self._index, message), len(message))
+
     async def request(
         self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int, timeout_s: float
     ) -> bytes:

@@ -1,0 +1,146 @@
+"""Everything that a plan can do to a swarm, as values: printable, comparable, one line each.
+
+Room: scenarios. Knows nothing of how a fault is carried out (world.py, run.py) or checked.
+"""
+
+from dataclasses import dataclass
+
+from node.network_memory import Conditions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kill:
+    """A process dies (``power``: the whole machine) at a moment, and comes back."""
+
+    at_s: float
+    member: int
+    down_s: float
+    power: bool
+
+    def __str__(self) -> str:
+        what = "loses power" if self.power else "is killed"
+        return f"{self.at_s:6.1f} s  member {self.member} {what}, back after {self.down_s:.1f} s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrashAtStep:
+    """A process or machine dies at one of its own steps: a flush, a commit, a message, a wait."""
+
+    step: int
+    member: int
+    down_s: float
+    power: bool
+
+    def __str__(self) -> str:
+        what = "loses power" if self.power else "is killed"
+        return f"step {self.step:4d}  member {self.member} {what} there, back after {self.down_s:.1f} s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadDisk:
+    """Every write fails: the disk is full, or (``broken``) gives I/O errors, until it is mended."""
+
+    at_s: float
+    member: int
+    for_s: float
+    broken: bool
+
+    def __str__(self) -> str:
+        what = "has a broken disk" if self.broken else "has a full disk"
+        return f"{self.at_s:6.1f} s  member {self.member} {what} for {self.for_s:.1f} s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """Nothing passes from ``sources`` to ``targets``; both ways if ``symmetric``."""
+
+    at_s: float
+    for_s: float
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    symmetric: bool
+
+    def __str__(self) -> str:
+        arrow = "<->" if self.symmetric else "->"
+        ends = f"{_list(self.sources)} {arrow} {_list(self.targets)}"
+        return f"{self.at_s:6.1f} s  nothing passes {ends} for {self.for_s:.1f} s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlowLink:
+    """One direction between two members becomes slow and narrow."""
+
+    at_s: float
+    for_s: float
+    source: int
+    target: int
+    delay_s: float
+    bandwidth_bytes_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.at_s:6.1f} s  link {self.source} -> {self.target} takes {self.delay_s:.1f} s and "
+            f"{self.bandwidth_bytes_s:.0f} bytes/s for {self.for_s:.1f} s"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weather:
+    """The whole network loses, delays, reorders and duplicates."""
+
+    at_s: float
+    for_s: float
+    conditions: Conditions
+
+    def __str__(self) -> str:
+        one = self.conditions
+        return (
+            f"{self.at_s:6.1f} s  network loses {one.loss:.0%}, delays {one.delay_s:.2f} s "
+            f"+ {one.jitter_s:.2f} s, doubles {one.duplicate:.0%} for {self.for_s:.1f} s"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClockJump:
+    """A member's wall clock jumps; its monotonic clock does not."""
+
+    at_s: float
+    member: int
+    by_ms: int
+
+    def __str__(self) -> str:
+        return f"{self.at_s:6.1f} s  clock of member {self.member} jumps by {self.by_ms} ms"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stall:
+    """A member's computing takes ``cost_s`` a piece, as on a machine that swaps."""
+
+    at_s: float
+    for_s: float
+    member: int
+    cost_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.at_s:6.1f} s  member {self.member} needs {self.cost_s:.1f} s for everything, "
+            f"for {self.for_s:.1f} s"
+        )
+
+
+Fault = Kill | CrashAtStep | BadDisk | Cut | SlowLink | Weather | ClockJump | Stall
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Liar:
+    """A Byzantine member and what it does, before and after healing."""
+
+    member: int
+    attacks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"always    member {self.member} lies: {', '.join(self.attacks)}"
+
+
+def _list(members: tuple[int, ...]) -> str:
+    return "{" + ", ".join(map(str, members)) + "}"

@@ -1,0 +1,197 @@
+"""A model small enough that ten thousand swarms can be run: logistic regression in numpy.
+
+Room: scenarios. It learns for real, from cases that its seed invents, and speaks the payloads of
+swarm/learning, so that merges are the real ones and an auditor recomputes them.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.errors import PeerError
+from ledger.record import Codec, MetricId, MetricValue, Reason
+from swarm.learning.aggregation import weighted_mean
+from swarm.learning.moments import (
+    Matrix,
+    Moments,
+    Standardiser,
+    columns_digest,
+    local_moments,
+    merge_moments,
+)
+from swarm.learning.payload import (
+    PayloadError,
+    decode_moments,
+    decode_vector,
+    encode_moments,
+    encode_vector,
+)
+from swarm.learning.trained import Trained
+
+FEATURES: Final = 6
+STEPS: Final = 2
+LEARNING_RATE: Final = 0.5
+MICRO: Final = 1_000_000
+LAYOUT: Final = hashlib.sha256(b"swarm/simulated/layout").digest()
+COLUMNS: Final = tuple(f"x{number}" for number in range(FEATURES))
+COLUMNS_DIGEST: Final = columns_digest(COLUMNS)
+
+
+@final
+class TinyLearner:
+    """One site's learning (node.service.Learner): FEATURES weights and one intercept."""
+
+    def __init__(self, seed: int, *, rows: int) -> None:
+        draw = np.random.default_rng(seed)
+        shift = draw.normal(size=FEATURES) * 0.5
+        self._raw: NDArray[np.float64] = draw.normal(size=(rows, FEATURES)) * 3.0 + 5.0 + shift
+        truth = np.array([1.0, -2.0, 0.5, 0.0, 1.5, -1.0])
+        score = (self._raw - 5.0) @ truth / 3.0 + draw.normal(size=rows) * 0.3
+        self._labels: NDArray[np.float64] = (score > 0).astype(np.float64)
+        self._features: Matrix = Standardiser.identity(FEATURES).apply(self._raw - 5.0)
+
+    @property
+    def samples(self) -> int:
+        """How many cases it invented."""
+        return len(self._labels)
+
+    def initial(self) -> bytes:
+        """Start from nothing."""
+        return encode_vector(np.zeros(FEATURES + 1, dtype=np.float32), LAYOUT)
+
+    def local_moments(self) -> bytes:
+        """Means and spreads of its own cases."""
+        return encode_moments(local_moments(self._raw), COLUMNS_DIGEST)
+
+    def set_moments(self, merged: bytes) -> None:
+        """Standardise with the federation's."""
+        moments = decode_moments(merged, COLUMNS_DIGEST, FEATURES)
+        self._features = Standardiser.of(moments).apply(self._raw)
+
+    def merge_moments(self, payloads: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Merge (digest, payload) pairs in order of digest."""
+        parts = [self._moments(payload) for _, payload in sorted(payloads)]
+        return encode_moments(merge_moments(parts), COLUMNS_DIGEST)
+
+    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
+        """Take STEPS full gradient steps."""
+        del round
+        before = decode_vector(base, LAYOUT, FEATURES + 1)
+        weights = before.astype(np.float64)
+        rows = np.hstack([self._features, np.ones((self.samples, 1))])
+        for _ in range(STEPS):
+            slope = rows.T @ (self._predict(weights, rows) - self._labels) / self.samples
+            weights = weights - LEARNING_RATE * slope
+        after = weights.astype(np.float32)
+        moved = math.sqrt(float(np.square(after.astype(np.float64) - before).sum()))
+        return Trained(
+            payload=encode_vector(after, LAYOUT),
+            samples=self.samples,
+            steps=STEPS,
+            norm_micro=round_micro(moved),
+            loss_micro=round_micro(self._loss(weights)),
+        )
+
+    def check(self, payload: bytes, codec: int) -> None:
+        """Refuse what could not be averaged. Raises PayloadError."""
+        if codec == Codec.MOMENTS:
+            if not self._moments(payload).is_of_one_site():
+                raise PayloadError(Reason.NORM_BOUND, "moments that no hospital's values have")
+        elif codec == Codec.FLOAT32:
+            decode_vector(payload, LAYOUT, FEATURES + 1)
+        else:
+            raise PayloadError(Reason.BAD_SHAPE, f"codec {codec} is unknown")
+
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+        """Average (digest, payload, weight)."""
+        merged = weighted_mean(
+            [decode_vector(payload, LAYOUT, FEATURES + 1) for _, payload, _ in inputs],
+            [weight for _, _, weight in inputs],
+            [digest for digest, _, _ in inputs],
+        )
+        return encode_vector(merged, LAYOUT)
+
+    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
+        """Mean log loss over its own cases."""
+        weights = decode_vector(model, LAYOUT, FEATURES + 1).astype(np.float64)
+        micro = round_micro(self._loss(weights))
+        return (
+            MetricValue(
+                metric=MetricId.LOG_LOSS,
+                micro=micro,
+                low_micro=micro,
+                high_micro=micro,
+                count=self.samples,
+            ),
+        )
+
+    def _moments(self, payload: bytes) -> Moments:
+        return decode_moments(payload, COLUMNS_DIGEST, FEATURES)
+
+    def _predict(
+        self, weights: NDArray[np.float64], rows: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return 1.0 / (1.0 + np.exp(-np.clip(rows @ weights, -30.0, 30.0)))
+
+    def _loss(self, weights: NDArray[np.float64]) -> float:
+        rows = np.hstack([self._features, np.ones((self.samples, 1))])
+        right = np.where(self._labels > 0, self._predict(weights, rows), 0.0)
+        wrong = np.where(self._labels > 0, 0.0, 1.0 - self._predict(weights, rows))
+        return float(-np.log(np.maximum(right + wrong, 1e-12)).mean())
+
+
+def round_micro(value: float) -> int:
+    """Millionths, never negative; what is not finite counts as nothing."""
+    return max(round(value * MICRO), 0) if math.isfinite(value) else 0
+
+
+class LyingLearner:
+    """Learns like the one that it holds and hands out something else."""
+
+    def __init__(
+        self, honest: TinyLearner, *, bad_update: str = "", bad_merge: bool = False
+    ) -> None:
+        """bad_update: "", "nan", "shape" or "huge". bad_merge: publish another result than the merge."""
+        self._honest = honest
+        self._bad_update = bad_update
+        self._bad_merge = bad_merge
+        self.samples = honest.samples
+        self.initial = honest.initial
+        self.local_moments = honest.local_moments
+        self.set_moments = honest.set_moments
+        self.merge_moments = honest.merge_moments
+        self.check = honest.check
+        self.evaluate = honest.evaluate
+
+    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
+        """Train, then spoil the payload."""
+        trained = self._honest.train(base, round)
+        payload = trained.payload
+        if self._bad_update == "nan":
+            payload = payload[:-4] + np.array([np.nan], dtype="<f4").tobytes()
+        elif self._bad_update == "shape":
+            payload = payload[:-4]
+        elif self._bad_update == "huge":
+            payload = payload + bytes(4)
+        return Trained(
+            payload=payload,
+            samples=trained.samples,
+            steps=trained.steps,
+            norm_micro=trained.norm_micro,
+            loss_micro=trained.loss_micro,
+        )
+
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+        """Merge, then move the result."""
+        try:
+            merged = self._honest.merge(inputs)
+        except PeerError:
+            return self._honest.initial()
+        if not self._bad_merge:
+            return merged
+        vector = decode_vector(merged, LAYOUT, FEATURES + 1) + np.float32(1.0)
+        return encode_vector(vector, LAYOUT)

@@ -1,0 +1,253 @@
+"""What happens in one seed, drawn before it runs: the swarm, its policy, its liars and its faults.
+
+Room: scenarios. Pure: a seed goes in, a plan comes out; its text is what a failure prints. Each seed
+draws first which kinds of fault it has at all, so that kinds also meet alone and in pairs (swarm
+testing: Groce et al. 2012, https://doi.org/10.1145/2338965.2336763).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final, final
+
+from node.network_memory import Conditions
+from scenarios.simulation.faults import (
+    BadDisk,
+    ClockJump,
+    CrashAtStep,
+    Cut,
+    Fault,
+    Kill,
+    Liar,
+    SlowLink,
+    Stall,
+    Weather,
+)
+from scenarios.simulation.liars import ATTACKS
+
+SAFETY_S_MAX: Final = 40.0
+"""The latest virtual second at which everything is healed."""
+FAULTS_MAX: Final = 9
+HOUR_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """What the command line may fix; None is drawn."""
+
+    members: int | None = None
+    rounds: int | None = None
+    calm: bool = False
+    """No fault and no liar: for measuring."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """One seed's history to be."""
+
+    seed: int
+    members: int
+    rounds: int
+    has_moments: bool
+    members_min: int
+    deadline_min_s: float
+    deadline_max_s: float
+    grace_s: float
+    start_wait_s: float
+    inactive_after_rounds: int
+    compute_s: tuple[float, ...]
+    """Per member: virtual seconds for one piece of computing."""
+    skew_ms: tuple[int, ...]
+    """Per member: how wrong its wall clock is from the start."""
+    sync_interval_s: float
+    network: Conditions
+    """What the network is like when nothing happens to it."""
+    liars: tuple[Liar, ...]
+    faults: tuple[Fault, ...]
+    stays_dead: tuple[int, ...]
+    """Honest members that are down when the rest heals and never come back; with the liars at most f."""
+    heal_s: float
+    to_the_end: bool
+    """Whether the run lasts until every node has left, not only until all agree."""
+
+    @property
+    def tolerated(self) -> int:
+        """F."""
+        return (self.members - 1) // 3
+
+    @property
+    def honest(self) -> tuple[int, ...]:
+        """Members that do not lie."""
+        liars = {liar.member for liar in self.liars}
+        return tuple(index for index in range(self.members) if index not in liars)
+
+    @property
+    def lasting(self) -> tuple[int, ...]:
+        """Honest members that must make progress after healing."""
+        return tuple(index for index in self.honest if index not in self.stays_dead)
+
+    def liveness_s(self) -> float:
+        """Virtual seconds after healing within which everybody must be done."""
+        round_s = self.deadline_max_s * 2 + 12 * self.grace_s + 8 * max(self.compute_s)
+        return self.start_wait_s + (self.rounds + 2) * round_s + 120.0
+
+    def lines(self) -> list[str]:
+        """Say it in words, one fact a line."""
+        swarm = (
+            f"seed {self.seed}: {self.members} members, {self.rounds} rounds"
+            f"{' after round zero' if self.has_moments else ''}, at least {self.members_min} a round, "
+            f"deadline {self.deadline_min_s:g} to {self.deadline_max_s:g} s, grace {self.grace_s:g} s"
+        )
+        machines = (
+            f"computing takes {_numbers(self.compute_s)} s, clocks are off by "
+            f"{', '.join(map(str, self.skew_ms))} ms, heads compared every {self.sync_interval_s:g} s"
+        )
+        dead = ", ".join(map(str, self.stays_dead))
+        healing = f"healed at {self.heal_s:.1f} s or before the last two rounds" + (
+            f"; stays dead: {dead}" if dead else ""
+        )
+        said = [swarm, machines, healing]
+        return said + [f"  {one}" for one in (*self.liars, *self.faults)]
+
+
+def draw_plan(seed: int, size: Size | None = None) -> Plan:
+    """Return the plan of a seed: the same for the same seed and size, on every machine."""
+    size = size or Size()
+    draw = Random(f"swarm/simulation/plan/{seed}")  # noqa: S311 - not a secret
+    members = draw.choice((4, 4, 4, 4, 4, 5, 5, 6, 7))
+    rounds = draw.choice((3, 3, 3, 4))
+    members, rounds = size.members or members, size.rounds or rounds
+    heal_s = draw.uniform(5.0, SAFETY_S_MAX)
+    f = (members - 1) // 3
+    liars = () if size.calm else _draw_liars(draw, members, draw.choice((0, 0, 1, 1, f)), f)
+    lying = {liar.member for liar in liars}
+    upright = [index for index in range(members) if index not in lying]
+    spare = f - len(liars)
+    stays_dead = tuple(draw.sample(upright, spare)) if spare and draw.random() < 0.15 else ()
+    base_s = draw.choice((0.05, 0.3, 1.0))
+    skewed = draw.random() < 0.3
+    return Plan(
+        seed=seed,
+        members=members,
+        rounds=rounds,
+        has_moments=False,
+        members_min=draw.randint(2, max(2, (members + 1) // 2)),
+        deadline_min_s=draw.choice((2.0, 5.0)),
+        deadline_max_s=draw.choice((6.0, 10.0, 20.0)),
+        grace_s=draw.choice((1.0, 2.0)),
+        start_wait_s=draw.choice((5.0, 15.0)),
+        inactive_after_rounds=draw.randint(1, 3),
+        compute_s=tuple(round(base_s * draw.uniform(0.5, 1.5), 3) for _ in range(members)),
+        skew_ms=tuple(
+            draw.randint(-HOUR_MS, HOUR_MS) if skewed and draw.random() < 0.5 else 0
+            for _ in range(members)
+        ),
+        sync_interval_s=draw.choice((2.0, 5.0)),
+        network=Conditions(
+            delay_s=draw.choice((0.0, 0.01, 0.05)), jitter_s=draw.choice((0.0, 0.02, 0.1))
+        ),
+        liars=liars,
+        faults=() if size.calm else _draw_faults(draw, members, upright, heal_s),
+        stays_dead=() if size.calm else stays_dead,
+        heal_s=0.0 if size.calm else round(heal_s, 1),
+        to_the_end=draw.random() < 0.1,
+    )
+
+
+def _draw_liars(draw: Random, members: int, count: int, tolerated: int) -> tuple[Liar, ...]:
+    liars = []
+    for member in draw.sample(range(members), min(count, tolerated)):
+        attacks = draw.sample(ATTACKS, draw.choice((1, 1, 2, 3)))
+        liars.append(Liar(member=member, attacks=tuple(sorted(attacks))))
+    return tuple(liars)
+
+
+def _draw_faults(
+    draw: Random, members: int, upright: Sequence[int], heal_s: float
+) -> tuple[Fault, ...]:
+    dice = _Dice(draw, members, upright, heal_s)
+    kinds: tuple[Callable[[], Fault], ...] = (
+        dice.kill, dice.crash, dice.disk, dice.cut, dice.slow, dice.weather, dice.clock, dice.stall,
+    )  # fmt: skip
+    chosen = draw.sample(kinds, draw.randint(1, 4))
+    drawn = [draw.choice(chosen)() for _ in range(draw.randint(0, FAULTS_MAX))]
+    return tuple(sorted(drawn, key=lambda one: (isinstance(one, CrashAtStep), _when(one))))
+
+
+@final
+class _Dice:
+    """Draws one fault of each kind."""
+
+    def __init__(self, draw: Random, members: int, upright: Sequence[int], heal_s: float) -> None:
+        self._draw = draw
+        self._everyone = range(members)
+        self._upright = upright
+        self._heal_s = heal_s
+
+    def _at_s(self) -> float:
+        return round(self._draw.uniform(0.0, self._heal_s), 2)
+
+    def _for_s(self) -> float:
+        return round(self._draw.choice((0.5, 3.0, 8.0, 20.0)) * self._draw.uniform(0.5, 1.5), 2)
+
+    def kill(self) -> Fault:
+        return Kill(
+            at_s=self._at_s(), member=self._draw.choice(self._upright), down_s=self._for_s(),
+            power=self._draw.random() < 0.6,
+        )  # fmt: skip
+
+    def crash(self) -> Fault:
+        step = int(2 ** self._draw.uniform(2.0, 10.5))  # the early ones are the denser ones
+        return CrashAtStep(
+            step=step, member=self._draw.choice(self._upright), down_s=self._for_s(),
+            power=self._draw.random() < 0.7,
+        )  # fmt: skip
+
+    def disk(self) -> Fault:
+        return BadDisk(
+            at_s=self._at_s(), member=self._draw.choice(self._upright), for_s=self._for_s(),
+            broken=self._draw.random() < 0.4,
+        )  # fmt: skip
+
+    def cut(self) -> Fault:
+        group = self._draw.sample(self._everyone, self._draw.randint(1, len(self._everyone) - 1))
+        others = [index for index in self._everyone if index not in group]
+        return Cut(
+            at_s=self._at_s(), for_s=self._for_s(), sources=tuple(sorted(group)),
+            targets=tuple(others), symmetric=self._draw.random() < 0.6,
+        )  # fmt: skip
+
+    def slow(self) -> Fault:
+        source, target = self._draw.sample(self._everyone, 2)
+        return SlowLink(
+            at_s=self._at_s(), for_s=self._for_s(), source=source, target=target,
+            delay_s=round(self._draw.uniform(0.5, 8.0), 1),
+            bandwidth_bytes_s=self._draw.choice((200.0, 2000.0)),
+        )  # fmt: skip
+
+    def weather(self) -> Fault:
+        choice = self._draw.choice
+        conditions = Conditions(
+            loss=choice((0.0, 0.1, 0.3)), delay_s=choice((0.0, 0.1, 1.0)),
+            jitter_s=choice((0.0, 0.5, 2.0)), duplicate=choice((0.0, 0.2)),
+            detect_s=choice((0.0, 2.0)), reconnect_s=choice((0.0, 1.0)),
+        )  # fmt: skip
+        return Weather(at_s=self._at_s(), for_s=self._for_s(), conditions=conditions)
+
+    def clock(self) -> Fault:
+        by_ms = self._draw.choice((-1, 1)) * self._draw.choice((1_000, HOUR_MS, 720 * HOUR_MS))
+        return ClockJump(at_s=self._at_s(), member=self._draw.choice(self._everyone), by_ms=by_ms)
+
+    def stall(self) -> Fault:
+        return Stall(
+            at_s=self._at_s(), for_s=self._for_s(), member=self._draw.choice(self._everyone),
+            cost_s=self._draw.choice((2.0, 5.0, 15.0)),
+        )  # fmt: skip
+
+
+def _when(fault: Fault) -> float:
+    return float(fault.step) if isinstance(fault, CrashAtStep) else fault.at_s
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,380 @@
+"""One seed: a safety phase in which anything may fail, then a liveness phase in which it may not matter.
+
+Room: scenarios. Carries a plan out on a running swarm; what must hold is judged by observations.py
+while it runs and by checkers.py afterwards.
+"""
+
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import trio
+
+from ledger.errors import SwarmError
+from node.network_memory import Conditions, MemoryHub
+from scenarios.simulation import faults as plans
+from scenarios.simulation.checkers import Evidence, check
+from scenarios.simulation.faults import CrashAtStep, Fault
+from scenarios.simulation.federation import charter_of, sites_of
+from scenarios.simulation.observations import Observations, Violation
+from scenarios.simulation.plan import Plan
+from scenarios.simulation.swarm import Swarm, heads_digest
+from scenarios.simulation.world import Rough
+from swarm.protocol.round import Phase
+
+LOOK_S: Final = 1.0
+"""Virtual seconds between two looks at the members."""
+REVIVE_S: Final = 3.0
+"""After healing a member that stopped is started again so often."""
+RAM_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedResult:
+    """What a seed came to."""
+
+    seed: int
+    violations: tuple[Violation, ...]
+    heads: str
+    """SHA-256 over all members' final ledger heads, hexadecimal."""
+    virtual_s: float
+    wall_s: float
+    records: int
+    steps: int
+    torn_commits: int
+
+
+def run_plan(plan: Plan, *, trace: Callable[[str], None] | None = None) -> SeedResult:
+    """Run one plan to its end, judge it, and leave nothing behind."""
+    started_s = time.perf_counter()
+    with _folder() as directory:
+        run = Run(plan, directory, trace)
+        virtual_s = run.run()
+        if not run.observations.violations or trace is not None:
+            check(run.evidence(), run.observations)
+        return SeedResult(
+            seed=plan.seed,
+            violations=tuple(sorted(run.observations.violations)),
+            heads=run.heads(),
+            virtual_s=virtual_s,
+            wall_s=time.perf_counter() - started_s,
+            records=run.records(),
+            steps=sum(member.steps for member in run.world.members),
+            torn_commits=sum(member.disk.torn_commits for member in run.world.members),
+        )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    place = RAM_DISK if RAM_DISK.is_dir() else None
+    directory = Path(tempfile.mkdtemp(prefix="swarm-simulation-", dir=place))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@final
+class Run:
+    """A plan on its way."""
+
+    def __init__(
+        self, plan: Plan, directory: Path, trace: Callable[[str], None] | None = None
+    ) -> None:
+        self.plan = plan
+        self.observations = Observations(frozenset(plan.honest))
+        self._hub = MemoryHub(seed=plan.seed, conditions=plan.network)
+        self.world = Rough(plan, self._hub, directory, self.observations, trace=trace)
+        self.swarm = Swarm(
+            charter_of(plan), sites_of(plan), directory, self._hub, plan.seed, self.world,
+            sync_interval_s=plan.sync_interval_s,
+        )  # fmt: skip
+        self._directory = directory
+        self._healed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._down: set[int] = set()
+        """Members whose return somebody sees to."""
+
+    def run(self) -> float:
+        """Run both phases; return the virtual seconds that they took."""
+        limit_s = self.plan.heal_s + self.plan.liveness_s() + 900.0
+        with self.world.flushes():
+            try:
+                return self.swarm.run_to_end(self._conduct, virtual_s_max=limit_s)
+            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - a bug of the node's is a finding
+                text = "".join(traceback.format_exception(error))
+                self.world_says(text)
+                self.observations.blame("no-bug", _last_line(error))
+                return limit_s
+
+    def world_says(self, text: str) -> None:
+        """Show a traceback in the trace."""
+        if self.world._trace is not None:  # noqa: SLF001 - one thing in two halves
+            self.world._trace(text)  # noqa: SLF001
+
+    def heads(self) -> str:
+        """SHA-256 over all members' heads, in hexadecimal."""
+        import hashlib
+
+        services = self.swarm.services
+        joined = "".join(heads_digest(services[index]) for index in sorted(services))
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    def records(self) -> int:
+        """How many records the fullest member holds."""
+        counts = [sum(one.journal.counts().values()) for one in self.swarm.services.values()]
+        return max(counts, default=0)
+
+    def evidence(self) -> Evidence:
+        """What is left on the disks."""
+        disks = {index: self.world.members[index].disk.path for index in self.plan.lasting}
+        return Evidence(
+            plan=self.plan, charter=self.swarm.charter, disks=disks, scratch=self._directory
+        )
+
+    # The two phases
+
+    async def _conduct(self, swarm: Swarm) -> None:
+        self.world.crashed = self._crashed
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._look)
+            async with trio.open_nursery() as mischief:
+                for fault in self.plan.faults:
+                    if not isinstance(fault, CrashAtStep):
+                        mischief.start_soon(self._happen, fault)
+                await self._until_healing()
+                mischief.cancel_scope.cancel()
+            await self._heal()
+            await self._until_done()
+            self._nursery.cancel_scope.cancel()
+        await self._stop(swarm)
+
+    async def _until_healing(self) -> None:
+        """Wait for the plan's moment, but leave two rounds in which nothing fails."""
+        with trio.move_on_after(self.plan.heal_s):
+            while True:
+                running = [
+                    self.swarm.services[i] for i in self.plan.honest if i in self.swarm.services
+                ]
+                furthest = max((one.machine.round for one in running), default=0)
+                if furthest >= self.plan.rounds - 1:
+                    return
+                await trio.sleep(LOOK_S / 4)
+
+    async def _heal(self) -> None:
+        """Mend everything but the liars, and those who stay away."""
+        self.world.say("healed")
+        self._healed.set()
+        self._hub.heal()
+        self._hub.conditions = Conditions(delay_s=0.01)
+        for source in range(self.plan.members):
+            for target in range(self.plan.members):
+                self._hub.shape(source, target, None)
+        for member in self.world.members:
+            member.crashes.clear()
+            member.disk.fault = None
+            member.cost_s = self.plan.compute_s[member.index]
+        for index in self.plan.stays_dead:
+            self._down.add(index)
+            if not self.swarm.ended[index].is_set():
+                self._take_down(index, power=True)
+                await self.swarm.ended[index].wait()
+
+    async def _until_done(self) -> None:
+        """Wait until all lasting members agree; start again whoever stopped."""
+        with trio.move_on_after(self.plan.liveness_s()) as patience:
+            while not self._is_converged():
+                for index in self.plan.lasting:
+                    ended = self.swarm.ended[index].is_set()
+                    service = self.swarm.services.get(index)
+                    left = service is not None and service.machine.phase is Phase.DONE
+                    if ended and index not in self._down and not left:
+                        self._excuse(index)
+                        self.swarm.start(index)
+                await trio.sleep(REVIVE_S if self._is_someone_down() else LOOK_S / 2)
+        if patience.cancelled_caught:
+            self.observations.blame("progress", self._standing())
+
+    def _is_someone_down(self) -> bool:
+        return any(self.swarm.ended[index].is_set() for index in self.plan.lasting)
+
+    def _excuse(self, index: int) -> None:
+        """A member that stopped by itself must have had a disk to blame."""
+        error = self.swarm.errors.pop(index, None)
+        if error is not None:
+            self._judge_stop(index, error)
+
+    def _judge_stop(self, index: int, error: SwarmError) -> None:
+        self.world.say(f"member {index} stopped: {error}")
+        said = str(error)
+        if "disk is full" in said or "I/O error" in said or "No space left" in said:
+            return
+        if "Input/output error" in said:
+            return
+        self.observations.blame("stays-up", f"member {index} stops: {said}")
+
+    def _is_converged(self) -> bool:
+        """Whether all lasting members have closed, hold the same honest logs and the same model."""
+        services = []
+        for index in self.plan.lasting:
+            service = self.swarm.services.get(index)
+            if service is None or (self.plan.to_the_end and service.machine.phase != Phase.DONE):
+                return False
+            if service.machine.phase < Phase.LINGER or index not in service.book.closed:
+                return False
+            if self.swarm.ended[index].is_set() and service.machine.phase != Phase.DONE:
+                return False
+            services.append(service)
+        honest = set(self.plan.honest)
+        heads = {
+            tuple(
+                sorted(
+                    (log, h.prev_id) for log, h in one.journal.heads().items() if log[0] in honest
+                )
+            )
+            for one in services
+        }
+        return len(heads) == 1 and len({one.machine.model for one in services}) == 1
+
+    def _standing(self) -> str:
+        told = []
+        for index in self.plan.lasting:
+            service = self.swarm.services.get(index)
+            if service is None:
+                told.append(f"{index}: never started")
+                continue
+            machine = service.machine
+            state = "ended" if self.swarm.ended[index].is_set() else "runs"
+            agreed = [r for r in service.book.agreed_rounds() if r]
+            told.append(
+                f"{index}: {state}, round {machine.round} {machine.phase.name.lower()}, "
+                f"agreed {agreed}, model {machine.model.hex()[:8]}"
+            )
+        return f"not done {self.plan.liveness_s():.0f} s after healing ({'; '.join(told)})"
+
+    async def _stop(self, swarm: Swarm) -> None:
+        """End everybody who still runs; what is on the disks then is judged."""
+        for index in range(self.plan.members):
+            if not swarm.ended[index].is_set():
+                self._take_down(index, power=False)
+        for index in range(self.plan.members):
+            await swarm.ended[index].wait()
+
+    async def _look(self) -> None:
+        while True:
+            for index in self.plan.honest:
+                service = self.swarm.services.get(index)
+                if service is not None and not self.swarm.ended[index].is_set():
+                    self.observations.looks(index, service)
+            await trio.sleep(LOOK_S)
+
+    # Faults
+
+    def _take_down(self, index: int, *, power: bool) -> None:
+        self.world.dies(index, power=power)
+        self.swarm.cut_down(index)
+
+    def _crashed(self, index: int, crash: CrashAtStep) -> None:
+        """A member has died at one of its steps: end the rest of it, and bring it back later."""
+        self.swarm.cut_down(index)
+        self._down.add(index)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._return, index, crash.down_s)
+
+    async def _return(self, index: int, down_s: float) -> None:
+        """Start a dead member again, sooner if all is healed."""
+        await self.swarm.ended[index].wait()
+        with trio.move_on_after(down_s):
+            await self._healed.wait()
+        if index in self.plan.stays_dead and self._healed.is_set():
+            return
+        self._down.discard(index)
+        if self.swarm.ended[index].is_set():
+            self.swarm.start(index)
+
+    async def _happen(self, fault: Fault) -> None:
+        """Let one fault begin and end."""
+        match fault:
+            case plans.Kill():
+                await trio.sleep(fault.at_s)
+                await self._kill(fault)
+            case plans.BadDisk():
+                await trio.sleep(fault.at_s)
+                await self._spoil(fault)
+            case plans.Cut():
+                await trio.sleep(fault.at_s)
+                await self._cut(fault)
+            case plans.SlowLink():
+                await trio.sleep(fault.at_s)
+                slow = Conditions(
+                    delay_s=fault.delay_s, jitter_s=fault.delay_s / 2,
+                    bandwidth_bytes_s=fault.bandwidth_bytes_s,
+                )  # fmt: skip
+                self._hub.shape(fault.source, fault.target, slow)
+                await trio.sleep(fault.for_s)
+                self._hub.shape(fault.source, fault.target, None)
+            case plans.Weather():
+                await trio.sleep(fault.at_s)
+                self._hub.conditions = fault.conditions
+                await trio.sleep(fault.for_s)
+                self._hub.conditions = self.plan.network
+            case plans.ClockJump():
+                await trio.sleep(fault.at_s)
+                self.world.members[fault.member].skew_ms += fault.by_ms
+            case plans.Stall():
+                await trio.sleep(fault.at_s)
+                self.world.members[fault.member].cost_s = fault.cost_s
+                await trio.sleep(fault.for_s)
+                self.world.members[fault.member].cost_s = self.plan.compute_s[fault.member]
+            case CrashAtStep():
+                pass  # happens in the member itself
+
+    async def _kill(self, fault: plans.Kill) -> None:
+        index = fault.member
+        if index in self._down or self.swarm.ended[index].is_set():
+            return
+        self.world.say(f"member {index} {'loses power' if fault.power else 'is killed'}")
+        self._down.add(index)
+        self._take_down(index, power=fault.power)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._return, index, fault.down_s)
+
+    async def _spoil(self, fault: plans.BadDisk) -> None:
+        """Writes fail; a node that stops for it is started again once the disk is mended."""
+        import errno
+
+        index = fault.member
+        disk = self.world.members[index].disk
+        self.world.say(f"disk of member {index} fails")
+        disk.fault = errno.EIO if fault.broken else errno.ENOSPC
+        await trio.sleep(fault.for_s)
+        disk.fault = None
+        if self.swarm.ended[index].is_set() and index not in self._down:
+            self._excuse(index)
+            if self.swarm.services[index].machine.phase is not Phase.DONE:
+                self.swarm.start(index)
+
+    async def _cut(self, fault: plans.Cut) -> None:
+        pairs = [(a, b) for a in fault.sources for b in fault.targets]
+        if fault.symmetric:
+            pairs += [(b, a) for a, b in pairs]
+        self.world.say(str(fault))
+        for source, target in pairs:
+            self._hub.block(source, target)
+        await trio.sleep(fault.for_s)
+        for source, target in pairs:
+            self._hub.unblock(source, target)
+
+
+def _last_line(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    where = traceback.extract_tb(error.__traceback__)
+    last = f" ({Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
+    return f"{type(error).__name__}: {error}{last}"
