@@ -43,6 +43,7 @@ from node.blobs import BlobStore
 from node.causes import cause_of
 from node.exchange import Exchange
 from node.forks import ForkReporter
+from node.janitor import Janitor
 from node.journal import Journal
 from node.network import (
     CHECKPOINT_PROTOCOL,
@@ -51,15 +52,17 @@ from node.network import (
     TASK_STATUS_IGNORED,
     TaskStatus,
 )
+from node.payload_io import NoRoomError
 from node.privacy import published_count
 from node.roster_watch import RosterWatch
-from node.transfer import Transfer
+from node.transfer import Received, Transfer
 from node.witness import Signers, Witness
 from node.world import World
 from swarm.learning.trained import Trained
 from swarm.protocol.book import Offer, RoundBook
 from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
 from swarm.protocol.payload import OversizedError
+from swarm.protocol.retention import KEEP_ROUNDS, Keep
 from swarm.protocol.round import MOMENTS_ROUND, Phase, Place, RoundMachine
 from swarm.protocol.waiting import why_waiting
 
@@ -98,6 +101,10 @@ class Hospital:
     data_commitment: bytes
     sync_interval_s: float
     linger_s: float
+    keep: Keep = Keep(rounds=KEEP_ROUNDS)  # noqa: RUF009 - frozen
+    """Which payloads stay."""
+    upload_bytes_s_max: float | None = None
+    """Bytes a second of payloads that it serves; None: as many as the line takes."""
     inbox: Path | None = None
     """Where `roster submit` leaves updates for a node that runs; None: nowhere."""
 
@@ -154,7 +161,23 @@ class Service:
         self.rosters = RosterWatch(
             world=world, journal=self.journal, inbox=hospital.inbox, changed=self.failed
         )
-        self.transfer = Transfer(world=world, blobs=blobs, book=self.book, behind=self.fell_behind)
+        self.transfer = Transfer(
+            world=world,
+            blobs=blobs,
+            book=self.book,
+            behind=self.fell_behind,
+            upload_bytes_s_max=hospital.upload_bytes_s_max,
+        )
+        self.janitor = Janitor(
+            world=world,
+            blobs=blobs,
+            machine=self.machine,
+            keep=hospital.keep,
+            own=hospital.own,
+            pinned=frozenset({initial}),
+            in_use=self.transfer.active,
+        )
+        self.transfer.tidy = self.janitor.tidy
         self.exchange = Exchange(
             world=world,
             journal=self.journal,
@@ -191,6 +214,7 @@ class Service:
             self._learn(record)
             self.witness.replayed(record)
         self.forks_found(self.journal.forks.take_news())
+        self.janitor.start()
         for digest, (codec, bytes_count) in self._blobs.stored().items():
             self._hold(digest, codec, bytes_count)
         self._log.info("started", records=sum(self.journal.counts().values()))
@@ -207,6 +231,8 @@ class Service:
             nursery.start_soon(self.witness.run, self._hospital.sync_interval_s)
             nursery.start_soon(self.rosters.run, self._hospital.sync_interval_s)
             nursery.start_soon(self.accuser.run)
+            nursery.start_soon(self.janitor.run)
+            nursery.start_soon(self.transfer.log_forever)
             nursery.start_soon(self._explain_stalls)
             task_status.started()
             await self._rounds()
@@ -380,12 +406,13 @@ class Service:
         try:
             if offer:
                 self._check_offer(offer)
-            codec, payload = await self.transfer.fetch(
+            async with self.transfer.fetch(
                 effect.digest,
                 sources=effect.sources,
                 payload_bytes_max=offer.bytes_count if offer else self._policy.payload_bytes_max,
-            )
-            await self._check(codec, payload, offer)
+                member=offer.author if offer else None,
+            ) as received:
+                await self._accept(received, offer)
         except (_Refused, OversizedError) as error:
             refusal = error if isinstance(error, _Refused) else _Refused(Reason.TOO_LARGE)
             if offer is None:
@@ -400,8 +427,17 @@ class Service:
             )
             body = Rejection(target_id=offer.id, reason=refusal.reason)
             await self._record(Kind.REJECTION, self.machine.round, body)
-            return
-        await self._keep(codec, payload)
+
+    async def _accept(self, received: Received, offer: Offer | None) -> None:
+        """Hold a payload that passes its check. Raises _Refused."""
+        try:
+            await self._check(received.codec, received.payload, offer)
+        except _Refused:
+            await self.transfer.refuse(received)
+            raise
+        await self.transfer.accept(received)
+        self._hold(received.digest, received.codec, received.bytes_count)
+        self._changed.set()
 
     def _check_offer(self, offer: Offer) -> None:
         """Raise _Refused where the record alone says that its payload cannot be an input."""
@@ -497,7 +533,11 @@ class Service:
                 await self.exchange.publish(record)
 
     async def _keep(self, codec: int, payload: bytes) -> bytes:
-        digest = await self._world.disk.run(self._blobs.put, codec, payload)
+        try:
+            digest = await self._world.disk.run(self._blobs.put, codec, payload)
+        except NoRoomError:
+            await self.janitor.tidy()
+            digest = await self._world.disk.run(self._blobs.put, codec, payload)
         self._hold(digest, codec, len(payload))
         self._changed.set()
         return digest
@@ -524,6 +564,7 @@ class Service:
     def _tell_phase(self) -> None:
         phase = self.machine.phase
         self.accuser.wake()
+        self.janitor.soon()
         self._log.info("phase", round=self.machine.round, phase=phase.name.lower())
 
     async def _explain_stalls(self) -> None:

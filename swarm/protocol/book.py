@@ -89,6 +89,8 @@ class RoundBook:
         self._by_id: dict[bytes, Offer] = {}
         self._are_models: set[bytes] = set()
         """results that are models, not moments"""
+        self._named: dict[bytes, int] = {}
+        """payload → newest round of a record that names it"""
         self._agreed: dict[int, Agreed] = {}
         self._last_offer: dict[int, int] = {}
         self._reached: dict[int, int] = {}
@@ -127,6 +129,7 @@ class RoundBook:
                     base=body.base_digest,
                     samples=body.samples,
                 )
+                self._name(body.update_digest, round_)
                 self._offers[round_].setdefault(author, offer)
                 self._by_id[checked.id] = offer
                 self._offered[body.update_digest].add((round_, author))
@@ -141,6 +144,7 @@ class RoundBook:
                     self._vote_rosters[ballot][author] = record.roster
                 newest = self._attempts[round_]
                 newest[author] = max(attempt, newest.get(author, 0))
+                self._name(body.result_digest, round_)
                 self._results[body.result_digest].add(author)
                 if body.rule != Rule.MOMENTS:
                     self._are_models.add(body.result_digest)
@@ -250,6 +254,13 @@ class RoundBook:
         rounds = {round_, self.last_offer_round(author)}
         own = [self._offers[r].get(author) for r in rounds if r >= round_]
         return any(offer is not None and offer.digest != digest for offer in own)
+
+    def _name(self, digest: bytes, round_: int) -> None:
+        self._named[digest] = max(round_, self._named.get(digest, round_))
+
+    def newest_round_of(self, digest: bytes) -> int | None:
+        """The newest round in which anybody offered ``digest`` or published it as a result."""
+        return self._named.get(digest)
 
     def is_result(self, digest: bytes) -> bool:
         """Tell whether anybody published ``digest`` as the result of a round."""

@@ -146,6 +146,10 @@ class RoundMachine:
         self._held[digest] = (codec, bytes_count)
         self._last_held_s = now_s
 
+    def release(self, digest: bytes) -> None:
+        """A payload is not stored any more."""
+        self._held.pop(digest, None)
+
     def synced(self, peer: int) -> None:
         """A comparison of heads with ``peer`` has ended: what it had, I have."""
         self._synced.add(peer)
