@@ -45,6 +45,7 @@ def anomalies(story: Story, roster: Roster, report: Report) -> list[Anomaly]:
         )
         for finding in report.findings
     ]
+    found += [Anomaly(name="fork", text=fork.text, member=fork.author) for fork in report.forks]
     for number in sorted(story.rounds):
         found += _of_round(story.rounds[number], story, roster, names)
     found += _of_members(story, names)

@@ -10,13 +10,16 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from .audit_checkpoints import Anchors, AuditedLog
+from .audit_checkpoints import NO_LOG, Anchors, AuditedLog
 from .audit_evaluations import EvaluationSteps
+from .audit_forks import ForkedLog, Proven, limit_to, prove_forks
 from .audit_jobs import LogFiles, confirms, signature_jobs
-from .audit_log import BodyMemo, LogAudit, Signatures
+from .audit_log import BodyMemo, LogAudit, Signatures, Source
 from .audit_refs import AckAudit, AggregationAudit, acks_by_version
 from .audit_roster import CutAudit, check_cut_of
 from .bodies import EXTENSION_MIN, Kind
@@ -51,7 +54,11 @@ def run_audit(
     jobs: int = 1,
     quick: bool = False,
 ) -> Audit:
-    """Read every log to its end or first failure; the answer is the same for any ``jobs``."""
+    """Read every log to its end or first failure; the answer is the same for any ``jobs``.
+
+    Where a FORK_PROOF is among the records, a second pass reads what stands of the forked logs.
+    """
+    signatures = Signatures.NEWEST if quick else Signatures.EACH
     with _no_collector():
         if jobs > 1 and not quick:
             files = [
@@ -60,10 +67,16 @@ def run_audit(
             with signature_jobs(files, jobs) as finish:
                 audit = Audit(charter, roster, paths, Signatures.ELSEWHERE)
                 audit.run()
-                if not audit.findings() and confirms(finish(), audit.ids()):
+                if not (audit.findings() or audit.proven) and confirms(finish(), audit.ids()):
                     return audit
-        audit = Audit(charter, roster, paths, Signatures.NEWEST if quick else Signatures.EACH)
+        audit = Audit(charter, roster, paths, signatures)
         audit.run()
+        if audit.findings() or audit.proven:
+            seen = None if audit.findings() else audit.proven
+            forks = prove_forks(roster, paths, signatures, seen)
+            if forks:
+                audit = Audit(charter, roster, paths, signatures, forks)
+                audit.run()
     return audit
 
 
@@ -76,10 +89,13 @@ class Audit:
         roster: Roster,
         paths: Mapping[Log, Sequence[Path]],
         signatures: Signatures = Signatures.EACH,
+        forks: Mapping[Log, ForkedLog] = MappingProxyType({}),
     ) -> None:
+        """forks: logs that are proven to fork; only what stands of them is read here."""
         self._charter = charter
         self._roster = roster
         self._signatures = signatures
+        self._forks = forks
         memo = BodyMemo()
         self._logs = {
             log: LogAudit(
@@ -87,9 +103,12 @@ class Audit:
             )
             for log in sorted(paths)
         }  # fmt: skip
-        self._acks = AckAudit(self._logs, roster)
-        self._aggregations = AggregationAudit(self._logs, charter, roster)
-        self._evaluations = EvaluationSteps(self._logs, roster)
+        for key, fork in forks.items():
+            if key in self._logs and not limit_to(self._logs[key], fork.limits):
+                del self._logs[key]  # nothing of it stands
+        self._acks = AckAudit(self._logs, roster, forks)
+        self._aggregations = AggregationAudit(self._logs, charter, roster, forks)
+        self._evaluations = EvaluationSteps(self._logs, roster, is_forked=bool(forks))
         self._cuts = CutAudit(self._logs, roster)
         self._missing: list[Finding] = []
 
@@ -127,10 +146,16 @@ class Audit:
         self._evaluations.settle()
         self._missing = self._cuts.settle()
 
+    @property
+    def proven(self) -> list[Proven]:
+        """Forks that accepted records prove."""
+        return [Proven(*one) for one in self._evaluations.proven]
+
     def findings(self) -> list[Finding]:
         """Return what was refused, file by file."""
         found = [s.finding for log in self._logs.values() for s in log.sources if s.finding]
-        return [*found, *self._missing]
+        of_forks = [finding for fork in self._forks.values() for finding in fork.findings]
+        return [*found, *of_forks, *self._missing]
 
     def ids(self) -> list[bytes]:
         """Return for each log, in order, the ids of its records one after the other."""
@@ -138,7 +163,10 @@ class Audit:
 
     def audited(self) -> dict[Log, AuditedLog]:
         """Return what steps 16 to 18 hold checkpoints against."""
-        return {
+        empty = {
+            key: replace(NO_LOG, forked_at=fork.found.seq) for key, fork in self._forks.items()
+        }
+        return empty | {
             key: AuditedLog(
                 ids=memoryview(log.ids)[: log.accepted * 32],
                 counts={
@@ -147,6 +175,7 @@ class Audit:
                 },
                 is_refused=any(source.finding for source in log.sources),
                 is_cut=log.cut is not None,
+                forked_at=self._forks[key].found.seq if key in self._forks else None,
             )
             for key, log in self._logs.items()
         }
@@ -157,12 +186,16 @@ class Audit:
             key: tuple(
                 source.path
                 for source in sorted(
-                    log.sources,
+                    (one for one in log.sources if self._shows_all(key, log, one)),
                     key=lambda one: (one.finding is not None, -one.finding_at),
                 )
             )
             for key, log in self._logs.items()
         }
+
+    def _shows_all(self, key: Log, log: LogAudit, source: Source) -> bool:
+        """Whether a file can be read on from: of a forked log, one that has all that stands."""
+        return key not in self._forks or source.count >= log.accepted
 
     def counts(self) -> dict[Log, int]:
         """Return how many records of each log stand."""
@@ -234,7 +267,7 @@ class Audit:
                     head_id=bytes(log.ids[log.accepted * 32 - 32 : log.accepted * 32]),
                 )
             )
-        with_log = {author for author, _ in self._logs}
+        with_log = {author for author, _ in (*self._logs, *self._forks)}
         absent = [
             f'no record of member {member.index} "{member.name}"'
             for member in self._roster.active
@@ -257,6 +290,8 @@ class Audit:
             supplied=supplied,
             notes=(*self._notes(), *anchors.notes, *notes),
             findings=(*findings, *self.findings(), *anchors.findings),
+            forks=tuple(fork.found for fork in self._forks.values()),
+            contested=self._acks.contested + self._aggregations.contested,
             quick=self._signatures is Signatures.NEWEST,
         )
 
@@ -275,8 +310,8 @@ class Audit:
                 f"with {self._roster.n} members no liar is tolerated: final means that "
                 f"{self._roster.q} members hold it, not that they are honest"
             )
-        for log in self._logs.values():
-            for source in log.sources:
+        for key, log in self._logs.items():
+            for source in log.sources if key not in self._forks else ():
                 if source.finding is None and source.count < len(log):
                     yield f"{source.file} has {source.count} of {len(log)} records"
         void = self._acks.void + self._aggregations.void

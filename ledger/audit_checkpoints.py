@@ -35,6 +35,8 @@ class AuditedLog:
     """File → records of it that were accepted."""
     is_refused: bool
     is_cut: bool
+    forked_at: int | None = None
+    """The lowest slot that its key has signed twice, where that is proven."""
 
     @property
     def count(self) -> int:
@@ -150,7 +152,7 @@ class _CheckpointAudit:
         """Hold a checkpoint against the accepted records of its log."""
         size = seen.opened.checkpoint.size
         log = self._logs.get(seen.log, NO_LOG)
-        if size > log.count and (log.is_refused or log.is_cut):
+        if size > log.count and (log.is_refused or (log.is_cut and log.forked_at is None)):
             what = "refused" if log.is_refused else "cut off"
             self.anchors.notes.append(
                 f"{seen.file} covers {size} records; the log was {what} after {log.count}, "
@@ -161,6 +163,12 @@ class _CheckpointAudit:
         try:
             _check_log(seen, log)
         except VerificationError as error:
+            if log.forked_at is not None and size > log.forked_at:
+                # The author's fault, and proven already; its witnesses may have seen that branch.
+                self.anchors.notes.append(
+                    f"{seen.file} covers {size} records of a branch that does not stand: void"
+                )
+                return
             step = 16 if error.code == "E_CHECKPOINT" else 17
             self._find(step, error, seen.file, seen.log, proof=(seen.opened.data,))
             return

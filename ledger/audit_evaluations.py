@@ -14,7 +14,7 @@ from .audit_log import LogAudit
 from .bodies import Codec, EvaluationCommit, EvaluationReveal, ForkProof, Kind
 from .errors import VerificationError
 from .evaluation import Target, check_opening, check_targets, no_target
-from .fork import check_fork_proof
+from .fork import Fork, check_fork_proof
 from .record import Record, RecordId
 from .report import Finding
 from .roster import Roster
@@ -27,9 +27,13 @@ _SWEEP_MIN: Final = 1_024
 class EvaluationSteps:
     """Reveals open their commits and score what may be scored; fork proofs prove a fork."""
 
-    def __init__(self, logs: Mapping[Log, LogAudit], roster: Roster) -> None:
+    def __init__(
+        self, logs: Mapping[Log, LogAudit], roster: Roster, *, is_forked: bool = False
+    ) -> None:
         self._logs = logs
         self._roster = roster
+        self._is_forked = is_forked  # a target that nobody shows may be on a void branch
+        self.proven: list[tuple[Fork, ForkProof, tuple[int, int, int]]] = []
         self._commits: dict[Log, Record] = {}  # first of its log's newest round
         self._opened: dict[Log, int] = {}  # seq of the commit that was opened last
         self._waiting: list[tuple[LogAudit, Record]] = []
@@ -58,7 +62,9 @@ class EvaluationSteps:
 
     def step_14(self, value: list[Any]) -> None:
         """A FORK_PROOF proves what it says. E_FORK_PROOF."""
-        check_fork_proof(ForkProof.from_value(value[12]), self._roster)
+        body = ForkProof.from_value(value[12])
+        fork = check_fork_proof(body, self._roster)
+        self.proven.append((fork, body, (value[2], value[3], value[4])))
 
     def settle(self) -> None:
         """Decide what waits once every log is over."""
@@ -71,6 +77,7 @@ class EvaluationSteps:
             all(one.index in present for one in self._roster.members)
             and not any(log.damaged for log in self._logs.values())
             and not any(True for _ in self._roster.cuts())
+            and not self._is_forked
         )
         everything = {
             id_: target for log in self._logs.values() for id_, target in _first_updates(log)

@@ -6,7 +6,7 @@ has been seen. What has not been seen yet is kept until it comes or until all lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, TypeAlias, final
 
 from .audit_log import Link, LogAudit
@@ -29,9 +29,13 @@ _CODEC_OF_RULE: Final = {Rule.MEAN: Codec.FLOAT32, Rule.MOMENTS: Codec.MOMENTS}
 class AckAudit:
     """Step 11: acks name records that exist and lie before."""
 
-    def __init__(self, logs: Mapping[Log, LogAudit], roster: Roster) -> None:
+    def __init__(
+        self, logs: Mapping[Log, LogAudit], roster: Roster, forked: Collection[Log] = ()
+    ) -> None:
         self._logs = logs
         self._roster = roster
+        self._forked = forked  # proven: who names another branch may be honest
+        self.contested = 0
         for log in logs.values():
             others = {key: one for key, one in logs.items() if key[0] != log.author}
             log.links = {key: Link(target) for key, target in others.items()}
@@ -65,6 +69,9 @@ class AckAudit:
         if link is None:
             self._doubt(log, value, ack)
             return
+        if (author, epoch) in self._forked and not link.ids.startswith(id_, seq << 5):
+            self.contested += 1
+            return
         if seq < link.seq:
             raise VerificationError(
                 "E_ACK_BACKWARD",
@@ -92,6 +99,9 @@ class AckAudit:
             self._roster.key(author, epoch)
         except VerificationError as error:
             raise VerificationError("E_DEP_UNKNOWN", error.message) from None
+        if (author, epoch) in self._forked:
+            self.contested += 1
+            return
         if self._roster.is_void(author, epoch, seq, by_version=value[6]):
             self.void += 1
             return
@@ -182,9 +192,17 @@ _NOTHING: Final = _Merged()  # the same for all, so that logs that agree share e
 class AggregationAudit:
     """Step 12: inputs are contributions that exist, and weigh what the charter says."""
 
-    def __init__(self, logs: Mapping[Log, LogAudit], charter: Charter, roster: Roster) -> None:
+    def __init__(
+        self,
+        logs: Mapping[Log, LogAudit],
+        charter: Charter,
+        roster: Roster,
+        forked: Collection[Log] = (),
+    ) -> None:
         self._logs = logs
         self._roster = roster
+        self._forked = forked
+        self.contested = 0  # aggregations with an input of a forked log that does not stand
         self.void = 0  # aggregations with an input that a later cut took away: not judged
         self._policy = charter.aggregation
         self._staleness_max = charter.rounds.staleness_max
@@ -259,20 +277,30 @@ class AggregationAudit:
             if target is None or seq >= len(target):
                 if not over:
                     return False
-                if target is not None and target.damaged:
-                    return True
-                if self._roster.is_void(author, epoch, seq, by_version=value[6]):
-                    self.void += 1
-                    return True
-                raise VerificationError(
-                    "E_AGG_INPUT", f"input {author}/{epoch}/{seq} is in no bundle"
-                )
+                self._excuse(target, author, epoch, seq, by_version=value[6])
+                return True
+            if (author, epoch) in self._forked and not target.ids.startswith(id_, seq << 5):
+                self.contested += 1
+                return True
             self._check_input(target, seq, id_, round_, codec)
             samples.append(target.samples[seq])
             staleness.append(round_ - target.rounds[seq])
         self._check_weights(rule, inputs, samples, staleness)
         self._good = (round_, body)
         return True
+
+    def _excuse(
+        self, target: LogAudit | None, author: int, epoch: int, seq: int, *, by_version: int
+    ) -> None:
+        """Say why an input that nobody shows cannot be judged, or refuse it. E_AGG_INPUT."""
+        if target is not None and target.damaged:
+            return
+        if (author, epoch) in self._forked:
+            self.contested += 1
+        elif self._roster.is_void(author, epoch, seq, by_version=by_version):
+            self.void += 1
+        else:
+            raise VerificationError("E_AGG_INPUT", f"input {author}/{epoch}/{seq} is in no bundle")
 
     def _check_weights(
         self, rule: int, inputs: list[Any], samples: list[int], staleness: list[int]

@@ -21,7 +21,7 @@ from .bodies import Kind
 from .canonical import pack
 from .errors import ConfigError, PeerError, VerificationError
 from .reading import Paths, envelopes
-from .record import decode_record, split_envelope
+from .record import decode_record, record_id, split_envelope
 from .report import Finding
 
 Log: TypeAlias = tuple[int, int]
@@ -132,16 +132,16 @@ class _Work:
         self._paths: Paths = audit.readable()
         self._files = files
         self._with = with_
-        self._offers: dict[Slot, _Offer] = {}
+        self._offers: dict[bytes, _Offer] = {}  # by the id of the record
         self._bad: set[tuple[bytes, int]] = set()
         self.done = Recomputed()
 
     def check_payloads(self) -> None:
         """Every contribution's payload, if it is there, is what its record names. E_PAYLOAD."""
         checked: set[_Offer] = set()
-        for slot, body in self._bodies(Kind.CONTRIBUTION):
+        for id_, slot, body in self._bodies(Kind.CONTRIBUTION):
             offer = _Offer(digest=body[0], bytes_count=body[1], codec=body[2])
-            self._offers[slot] = offer
+            self._offers[id_] = offer
             if offer in checked:
                 continue
             checked.add(offer)
@@ -161,7 +161,7 @@ class _Work:
     def check_merges(self) -> None:
         """Every distinct merge is done once; every record that states it is compared. E_AGG_RESULT."""
         known: dict[bytes, bytes | None] = {}
-        for slot, body in self._bodies(Kind.AGGREGATION):
+        for _, slot, body in self._bodies(Kind.AGGREGATION):
             rule, parameters, inputs, _, stated = body
             key = pack([rule, parameters, inputs])
             if key not in known:
@@ -180,8 +180,8 @@ class _Work:
     def _merge(self, rule: int, inputs: Sequence[Any]) -> bytes | None:
         """Return the digest of the merge, None if a payload is absent or refused."""
         merged = []
-        for author, epoch, seq, _, weight_micro in inputs:
-            offer = self._offers.get((author, epoch, seq))
+        for *_, id_, weight_micro in inputs:
+            offer = self._offers.get(id_)
             if offer is None or (offer.digest, offer.codec) not in self._files:
                 return None
             if (offer.digest, offer.codec) in self._bad:
@@ -206,12 +206,13 @@ class _Work:
         return payload
 
     def _bodies(self, kind: Kind) -> Any:
-        """Yield (slot, body) of every accepted record of one kind."""
+        """Yield (id, slot, body) of every accepted record of one kind."""
         for log, count in self._audit.counts().items():
             for seq, envelope in enumerate(islice(envelopes(self._paths[log]), count)):
-                value = decode_record(split_envelope(envelope)[0])
+                record_bytes, _ = split_envelope(envelope)
+                value = decode_record(record_bytes)
                 if value[7] == kind:
-                    yield (*log, seq), value[12]
+                    yield record_id(record_bytes), (*log, seq), value[12]
 
 
 def _read(path: Path, bytes_count: int) -> bytes | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import VerificationError
+from .words import kind_name
 
 VERIFIED = "VERIFIED"
 REFUTED = "REFUTED"
@@ -63,6 +64,52 @@ class LogSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForkFound:
+    """A member whose key has signed two records for one slot, proven by records of the bundles."""
+
+    author: int
+    epoch: int
+    seq: int  # the lowest slot that is known to be signed twice
+    proof: tuple[bytes, bytes]  # two envelopes for that slot: they need nothing else
+    recorded_in: tuple[tuple[int, int, int], ...]  # FORK_PROOF records: (author, epoch, seq)
+    stands: int  # records of the log that stand
+    is_final: bool  # whether one branch is final at or behind that slot
+    is_cut: bool  # whether the roster says what stays of the log
+    void: Mapping[int, int]  # kind → records of branches that do not stand
+
+    @property
+    def text(self) -> str:
+        """Say who, where, and what stands."""
+        log = f"{self.author}/{self.epoch}"
+        if self.is_cut:
+            why = "as the roster's cut says"
+        elif self.is_final:
+            why = "one branch is final beyond that slot"
+        else:
+            why = "neither branch is final there"
+        named = ", ".join("/".join(map(str, place)) for place in self.recorded_in)
+        return (
+            f"member {self.author} has signed two records for slot {log}/{self.seq} "
+            f"(recorded in {named}); {self.stands} records of log {log} stand, {why}; "
+            f"{sum(self.void.values())} are void"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "author": self.author,
+            "epoch": self.epoch,
+            "seq": self.seq,
+            "proof": [envelope.hex() for envelope in self.proof],
+            "recorded_in": [list(place) for place in self.recorded_in],
+            "stands": self.stands,
+            "is_final": self.is_final,
+            "is_cut": self.is_cut,
+            "void": {kind_name(kind): count for kind, count in self.void.items()},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """The whole answer. ``records`` and ``final`` count what was accepted."""
 
@@ -81,6 +128,8 @@ class Report:
     supplied: tuple[str, ...]
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...]
+    forks: tuple[ForkFound, ...] = ()  # misbehaviour that is proven and refutes nothing
+    contested: int = 0  # references to a forked log that name nothing that stands
     quick: bool = False
 
     @property
@@ -110,10 +159,21 @@ class Report:
             f"{QUICK + '. ' if self.quick else ''}{self.verdict}: {self.records} records ({kinds or 'none'}), "
             f"{self.final} final, {self.records - self.final} signed only; "
             f"{self.anchored} anchored, {self.timestamped} timestamped; "
-            f"refused: {len(self.findings)}; "
+            f"refused: {len(self.findings)}; {self._forked()}"
             f"missing: {'; '.join(self.missing) or 'nothing'}; "
             f"supplied: {', '.join(self.supplied)}"
         )
+
+    @property
+    def void(self) -> int:
+        """How many records are of branches that do not stand."""
+        return sum(sum(fork.void.values()) for fork in self.forks)
+
+    def _forked(self) -> str:
+        if not self.forks:
+            return ""
+        logs = ", ".join(f"{fork.author}/{fork.epoch}" for fork in self.forks)
+        return f"forked, with proof: {logs}, {self.void} void; "
 
     def to_text(self) -> str:
         """Return the verdict's line and what is behind it, one fact a line."""
@@ -121,6 +181,14 @@ class Report:
         for finding in self.findings:
             lines.append(f"  step {finding.step}: {finding.error}")
             lines += [f"    proof: {envelope.hex()}" for envelope in finding.proof]
+        for fork in self.forks:
+            lines.append(f"  misbehaviour: {fork.text}")
+            lines += [f"    proof: {envelope.hex()}" for envelope in fork.proof]
+        if self.contested:
+            lines.append(
+                f"  contested: {self.contested} references to forked logs name no record that stands "
+                "and were not judged"
+            )
         lines.append(f"  charter {self.charter_digest}")
         lines.append(
             f"  members {self.members}, liars tolerated {self.tolerated}, quorum {self.quorum}"
@@ -170,4 +238,7 @@ class Report:
             "supplied": list(self.supplied),
             "notes": list(self.notes),
             "findings": [finding.to_json() for finding in self.findings],
+            "forks": [fork.to_json() for fork in self.forks],
+            "void": self.void,
+            "contested": self.contested,
         }
