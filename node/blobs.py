@@ -1,62 +1,79 @@
 """Payloads on disk, called by their digest. A file is whole or absent, and is checked when it is read.
 
 A payload is written to a temporary file, flushed to the disk and renamed, so whatever name exists after
-a power cut is complete; a record on the ledger that names it is written only afterwards.
+a power cut is complete; a record on the ledger that names it is written only afterwards. What comes in
+from others grows in a file of its own (partial.py) until it is complete and accepted. Room: node.
 """
 
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
 
-from ledger.errors import StoreError
+from blake3 import blake3
+
 from ledger.store_files import sync_directory
+from node.partial import DATA, MANIFEST, Partial, remove_partial
+from node.payload_io import Buffer, NoRoomError, faults, manifest_of_file, read_fully, view_of_file
 from swarm.protocol.payload import CHUNK_BYTES, Manifest, manifest_of
 
 MANIFESTS_REMEMBERED: Final = 256
+BYTES_MAX: Final = 20_000_000_000
+"""Most bytes of payloads, unless the site's settings say otherwise."""
+DISK_SPARE_BYTES: Final = 64 << 20
+"""Left free for the ledger when somebody else's payload asks for room."""
 _NAME: Final = re.compile(r"[0-9a-f]{64}\.[0-9]{1,5}")
+_INCOMING: Final = re.compile(r"[0-9a-f]{64}\.(incoming|manifest)")
 
 
 @final
 class BlobStore:
-    """Content-addressed payloads in one directory."""
+    """Content-addressed payloads in one directory, up to so many bytes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, bytes_max: int = BYTES_MAX) -> None:
+        self.bytes_max = bytes_max
         self._directory = directory
         self._manifests: dict[bytes, Manifest] = {}
-        with _faults(directory, "keep payloads there"):
+        self._stored: dict[bytes, tuple[int, int]] = {}
+        self._incoming: dict[bytes, int] = {}
+        """digest → bytes that its file will have"""
+        with faults(directory, "keep payloads there"):
             directory.mkdir(parents=True, exist_ok=True)
-            for leftover in directory.glob("*.part"):
-                leftover.unlink()
+            self._look()
 
-    def put(self, codec: int, payload: bytes) -> bytes:
-        """Store ``payload`` durably and return its digest. Storing it again changes nothing."""
+    def put(self, codec: int, payload: Buffer) -> bytes:
+        """Store ``payload`` durably and return its digest. Storing it again changes nothing.
+
+        Raises NoRoomError when payloads may not take so much of the disk.
+        """
         manifest = manifest_of(codec, payload)
         path = self._path(manifest.digest, codec)
-        with _faults(path, "store a payload"):
-            if not path.exists():
+        if manifest.digest not in self._stored or not path.exists():
+            self._check_room(manifest.digest, len(payload))
+            with faults(path, "store a payload"):
                 self._write(path, payload)
+        self._stored[manifest.digest] = (codec, len(payload))
         self._remember(manifest)
         return manifest.digest
 
     def get(self, digest: bytes) -> bytes | None:
         """Return the payload, or None when it is absent or its file is damaged (then it is removed)."""
-        found = self._find(digest)
+        found = self._stored.get(digest)
         if found is None:
             return None
-        path, codec = found
-        with _faults(path, "read a payload"):
-            payload = path.read_bytes()
-            manifest = manifest_of(codec, payload)
-            if manifest.digest != digest:
-                path.unlink()
-                self._manifests.pop(digest, None)
-                return None
-        self._remember(manifest)
-        return payload
+        path = self._path(digest, found[0])
+        with faults(path, "read a payload"), suppress(FileNotFoundError):
+            manifest = manifest_of_file(found[0], path)
+            if manifest.digest == digest:
+                self._remember(manifest)
+                return view_of_file(path)
+            path.unlink()
+        self._forget(digest)
+        return None
 
     def manifest(self, digest: bytes) -> Manifest | None:
         """Return the chunk digests of a stored payload."""
@@ -65,36 +82,105 @@ class BlobStore:
         return self._manifests.get(digest)
 
     def chunk(self, digest: bytes, index: int) -> bytes | None:
-        """Return one chunk without reading the rest; the receiver checks it."""
-        found = self._find(digest)
+        """Return one chunk without reading the rest; None also when its bytes have changed."""
         manifest = self.manifest(digest)
-        if found is None or manifest is None or not 0 <= index < len(manifest.chunks):
+        if manifest is None or not 0 <= index < len(manifest.chunks):
             return None
-        with _faults(found[0], "read a payload"), found[0].open("rb") as file:
-            file.seek(index * CHUNK_BYTES)
-            return file.read(CHUNK_BYTES)
+        path = self._path(digest, manifest.codec)
+        chunk = b""
+        with faults(path, "read a payload"), suppress(FileNotFoundError), path.open("rb") as file:
+            chunk = read_fully(file.fileno(), CHUNK_BYTES, index * CHUNK_BYTES)
+        return chunk if blake3(chunk).digest() == manifest.chunks[index] else None
 
     def stored(self) -> dict[bytes, tuple[int, int]]:
         """Everything stored: digest → (codec, bytes). Files of other names are somebody else's."""
-        found = {}
-        with _faults(self._directory, "list payloads"):
-            for path in self._directory.iterdir():
-                if _NAME.fullmatch(path.name):
-                    codec = int(path.suffix[1:])
-                    found[bytes.fromhex(path.stem)] = (codec, path.stat().st_size)
-        return found
+        return dict(self._stored)
+
+    def incoming(self) -> frozenset[bytes]:
+        """Payloads of which a part is here, also from before a restart."""
+        return frozenset(self._incoming)
+
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of everything stored and, in full, of everything that is coming in."""
+        return sum(size for _, size in self._stored.values()) + sum(self._incoming.values())
+
+    def begin(self, manifest: Manifest) -> Partial:
+        """Make room for a payload that comes in. Raises NoRoomError when there is none."""
+        self._check_room(manifest.digest, manifest.bytes_count)
+        with faults(self._directory, "look for room"):
+            free = shutil.disk_usage(self._directory).free
+        if free < manifest.bytes_count + DISK_SPARE_BYTES:
+            raise NoRoomError(f"{self._directory}: {free} bytes are free, too few for a payload")
+        self._incoming[manifest.digest] = manifest.bytes_count
+        return Partial.begin(self._directory, manifest)
+
+    def resume(self, digest: bytes) -> Partial | None:
+        """Go on with what an earlier process left of a payload, if there is anything."""
+        if digest not in self._incoming:
+            return None
+        partial = Partial.resume(self._directory, digest)
+        if partial is None:
+            self._forget_incoming(digest)
+        else:
+            self._incoming[digest] = partial.manifest.bytes_count
+        return partial
+
+    def accept(self, partial: Partial) -> None:
+        """Give a complete payload its name: from now on it is stored, durably."""
+        manifest = partial.manifest
+        partial.become(self._path(manifest.digest, manifest.codec))
+        self._incoming.pop(manifest.digest, None)
+        self._stored[manifest.digest] = (manifest.codec, manifest.bytes_count)
+        self._remember(manifest)
+
+    def remove(self, digests: Iterable[bytes]) -> int:
+        """Remove stored payloads; return how many bytes that freed."""
+        before = self.bytes_stored
+        for digest in digests:
+            if digest in self._stored:
+                path = self._path(digest, self._stored[digest][0])
+                with faults(path, "remove a payload"):
+                    path.unlink(missing_ok=True)
+                self._forget(digest)
+        return before - self.bytes_stored
+
+    def remove_incoming(self, digests: Iterable[bytes]) -> int:
+        """Remove what came in of payloads; return how many bytes were set aside for them."""
+        return sum(map(self._forget_incoming, digests))
+
+    def _look(self) -> None:
+        """Learn what is there and remove what a crash left half written."""
+        sizes = {}
+        for path in self._directory.iterdir():
+            if _NAME.fullmatch(path.name):
+                size = path.stat().st_size
+                self._stored[bytes.fromhex(path.stem)] = (int(path.suffix[1:]), size)
+            elif _INCOMING.fullmatch(path.name):
+                sizes[path.name] = path.stat().st_size
+            elif path.suffix == ".part":
+                path.unlink()
+        for stem in {name.partition(".")[0] for name in sizes}:
+            digest = bytes.fromhex(stem)
+            if digest in self._stored or stem + DATA not in sizes or stem + MANIFEST not in sizes:
+                remove_partial(self._directory, digest)
+            else:
+                self._incoming[digest] = sizes[stem + DATA]
+        # What has its name from before a crash must keep it through the next power cut.
+        sync_directory(self._directory)
+
+    def _check_room(self, digest: bytes, bytes_count: int) -> None:
+        others = self.bytes_stored - self._incoming.get(digest, 0)
+        if others + bytes_count > self.bytes_max:
+            raise NoRoomError(
+                f"{self._directory}: payloads take {others} bytes, {bytes_count} more exceed "
+                f"storage.payload_bytes_max = {self.bytes_max}: raise it, or lower storage.keep_rounds"
+            )
 
     def _path(self, digest: bytes, codec: int) -> Path:
         return self._directory / f"{digest.hex()}.{codec}"
 
-    def _find(self, digest: bytes) -> tuple[Path, int] | None:
-        with _faults(self._directory, "list payloads"):
-            for path in self._directory.glob(f"{digest.hex()}.*"):
-                if path.suffix[1:].isdecimal():
-                    return path, int(path.suffix[1:])
-        return None
-
-    def _write(self, path: Path, payload: bytes) -> None:
+    def _write(self, path: Path, payload: Buffer) -> None:
         handle, name = tempfile.mkstemp(dir=self._directory, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -115,11 +201,12 @@ class BlobStore:
             self._manifests.pop(next(iter(self._manifests)))
         self._manifests[manifest.digest] = manifest
 
+    def _forget(self, digest: bytes) -> None:
+        self._stored.pop(digest, None)
+        self._manifests.pop(digest, None)
 
-@contextmanager
-def _faults(path: Path, what: str) -> Iterator[None]:
-    """Turn what the system says into one line of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"{path}: cannot {what}: {error.strerror or error}") from error
+    def _forget_incoming(self, digest: bytes) -> int:
+        if digest not in self._incoming:
+            return 0
+        remove_partial(self._directory, digest)
+        return self._incoming.pop(digest)

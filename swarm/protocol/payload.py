@@ -39,6 +39,10 @@ class Manifest:
         head = self.codec.to_bytes(2, "big") + self.bytes_count.to_bytes(8, "big")
         return hashlib.sha256(_DOMAIN + head + b"".join(self.chunks)).digest()
 
+    def size_of(self, index: int) -> int:
+        """Bytes of a chunk: 1 MiB but for the last."""
+        return min(CHUNK_BYTES, self.bytes_count - index * CHUNK_BYTES)
+
     def to_bytes(self) -> bytes:
         """Canonical bytes for the wire."""
         return encode([int(self.codec), self.bytes_count, b"".join(self.chunks)])
@@ -54,7 +58,7 @@ def manifest_bytes_max(payload_bytes_max: int) -> int:
     return chunk_count(payload_bytes_max) * DIGEST_BYTES + 64
 
 
-def manifest_of(codec: int, payload: bytes) -> Manifest:
+def manifest_of(codec: int, payload: bytes | memoryview) -> Manifest:
     """Cut ``payload`` into chunks and digest each."""
     view = memoryview(payload)
     starts = range(0, len(payload), CHUNK_BYTES)
@@ -62,7 +66,7 @@ def manifest_of(codec: int, payload: bytes) -> Manifest:
     return Manifest(codec=codec, bytes_count=len(payload), chunks=chunks)
 
 
-def payload_digest(codec: int, payload: bytes) -> bytes:
+def payload_digest(codec: int, payload: bytes | memoryview) -> bytes:
     """Digest by which the ledger names ``payload``."""
     return manifest_of(codec, payload).digest
 
@@ -90,9 +94,7 @@ def open_manifest(data: bytes, *, digest: bytes, payload_bytes_max: int) -> Mani
     return manifest
 
 
-def check_chunk(manifest: Manifest, index: int, chunk: bytes) -> None:
+def check_chunk(manifest: Manifest, index: int, chunk: bytes | memoryview) -> None:
     """Check one received chunk. Raises PeerError when its bytes are not the promised ones."""
-    last = index == len(manifest.chunks) - 1
-    size = manifest.bytes_count - index * CHUNK_BYTES if last else CHUNK_BYTES
-    if len(chunk) != size or blake3(chunk).digest() != manifest.chunks[index]:
+    if len(chunk) != manifest.size_of(index) or blake3(chunk).digest() != manifest.chunks[index]:
         raise PeerError(f"chunk {index} does not match the digest on the ledger")

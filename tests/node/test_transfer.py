@@ -1,16 +1,17 @@
 """Payloads between real nodes over a simulated network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import trio
-from exchanging import Mute, nodes
+from exchanging import Mute, Node, nodes
 from trio.testing import MockClock
 
 from ledger.errors import UnavailableError
 from ledger.record import Codec
 from node.network import FETCH_PROTOCOL, SYNC_PROTOCOL
-from node.transfer import REQUEST_TIMEOUT_S
+from node.pull import REQUEST_TIMEOUT_S
 from swarm.protocol.messages import (
     FetchRequest,
     FetchStatus,
@@ -23,6 +24,23 @@ from swarm.protocol.payload import CHUNK_BYTES, OversizedError, manifest_of, pay
 from tests.federation import Federation
 
 PAYLOAD = bytes(range(256)) * (5 * CHUNK_BYTES // 512)
+
+
+async def fetch(
+    node: Node,
+    digest: bytes,
+    *,
+    sources: Sequence[int],
+    payload_bytes_max: int = len(PAYLOAD),
+) -> tuple[int, bytes]:
+    """Fetch a payload, accept it, and read it from the store."""
+    async with node.transfer.fetch(
+        digest, sources=sources, payload_bytes_max=payload_bytes_max
+    ) as received:
+        await node.transfer.accept(received)
+    payload = node.blobs.get(digest)
+    assert payload is not None
+    return received.codec, bytes(payload)
 
 
 async def test_a_payload_is_withheld_until_the_requester_has_contributed(
@@ -41,10 +59,7 @@ async def test_a_payload_is_withheld_until_the_requester_has_contributed(
             )
             assert decode_fetch_reply(reply) == (FetchStatus.WITHHELD, b"")
         members[0].book.learn(federation[1].contribute(1))
-        codec, payload = await members[1].transfer.fetch(
-            digest, sources=(0,), payload_bytes_max=len(PAYLOAD)
-        )
-        assert (codec, payload) == (Codec.FLOAT32, PAYLOAD)
+        assert await fetch(members[1], digest, sources=(0,)) == (Codec.FLOAT32, PAYLOAD)
 
 
 @pytest.mark.parametrize("lie", ["chunk", "manifest", "status", "stall", "cut"])
@@ -79,10 +94,7 @@ async def test_a_corrupt_source_is_left_for_another(
         liar = Liar()
         await nursery.start(hub.network(3).run, liar)
         with trio.fail_after(REQUEST_TIMEOUT_S + 5):
-            _, payload = await members[1].transfer.fetch(
-                digest, sources=(3,), payload_bytes_max=len(PAYLOAD)
-            )
-        assert payload == PAYLOAD
+            assert await fetch(members[1], digest, sources=(3,)) == (Codec.FLOAT32, PAYLOAD)
         assert liar.asked >= 1
 
 
@@ -105,7 +117,7 @@ async def test_a_fetch_waits_for_whoever_brings_the_payload(
             members[0].blobs.put(Codec.FLOAT32, PAYLOAD)
 
         nursery.start_soon(bring)
-        await members[1].transfer.fetch(digest, sources=(0,), payload_bytes_max=len(PAYLOAD))
+        await fetch(members[1], digest, sources=(0,))
         assert 120 <= trio.current_time() < 130
 
 
@@ -117,5 +129,5 @@ async def test_a_payload_larger_than_was_announced_is_refused_before_it_is_pulle
     async with nodes(federation, tmp_path, indices=(0, 1), syncing=False) as (_, members, _n):
         members[0].blobs.put(Codec.FLOAT32, PAYLOAD)
         with pytest.raises(OversizedError):
-            await members[1].transfer.fetch(digest, sources=(0,), payload_bytes_max=1_000)
+            await fetch(members[1], digest, sources=(0,), payload_bytes_max=1_000)
         assert members[1].network.traffic().bytes_received < 1_000

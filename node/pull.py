@@ -1,0 +1,327 @@
+"""One payload fetched from several peers at once, straight to the disk. Room: node. Spec: docs/wire.md §4.2.
+
+A source is a task that asks one peer for the manifest, if that is still unknown, and then for chunks,
+several at once. What a peer does wrong ends its task, not the fetch; the fetch ends when all is here.
+Which chunk is asked of whom says swarm/protocol/fetch.py.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, final
+
+import trio
+
+from ledger.errors import PeerError, StoreError, UnavailableError
+from node.blobs import BlobStore
+from node.network import FETCH_PROTOCOL, REQUEST_BYTES_MAX
+from node.partial import Partial
+from node.progress import Meter
+from node.world import World
+from swarm.protocol.fetch import Download, Window, unpack_chunks
+from swarm.protocol.messages import (
+    FetchRequest,
+    FetchStatus,
+    Part,
+    decode_fetch_reply,
+    encode_fetch_request,
+)
+from swarm.protocol.payload import OversizedError, open_manifest
+
+REQUEST_TIMEOUT_S: Final = 20.0
+CHUNK_TIMEOUT_S: Final = 60.0
+"""A line that moves a chunk more slowly than this (17 kB/s) brings no payload."""
+RETRY_MIN_S: Final = 0.1
+RETRY_MAX_S: Final = 5.0
+HEDGE_S: Final = 1.0
+"""How long the first source may be silent before another one is asked too."""
+SOURCES_MAX: Final = 6
+"""Peers that one payload is fetched from at once."""
+REQUESTS_MAX: Final = 16
+"""Chunks under way to this node at once, over all payloads: each takes up to 3 MiB of memory."""
+SWARM_CHUNKS_MIN: Final = 3
+"""With fewer chunks missing one source after the other is asked, as long as each is quick."""
+
+
+@dataclass(kw_only=True)
+class Shared:
+    """What all fetches of a node have in common."""
+
+    world: World
+    blobs: BlobStore
+    slots: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(REQUESTS_MAX))
+    corrupted: Counter[int] = field(default_factory=Counter)
+    """peer → how often it sent what it had not promised"""
+
+
+@dataclass(eq=False)
+class _Source:
+    """One peer that is being asked."""
+
+    peer: int
+    window: Window = field(default_factory=Window)
+    requests: dict[int, trio.CancelScope] = field(default_factory=dict)
+    """chunk → what cancels the request for it"""
+    failure: Exception | None = None
+    has_nothing: bool = False
+    """It said so; it may have something later."""
+
+
+@final
+class Pull:
+    """One payload on its way in."""
+
+    def __init__(
+        self, shared: Shared, digest: bytes, *, sources: Sequence[int], payload_bytes_max: int
+    ) -> None:
+        self.digest = digest
+        self.partial: Partial | None = None
+        self.meter = Meter(trio.current_time())
+        self._shared = shared
+        self._network = shared.world.network
+        self._log = shared.world.log
+        self._random = shared.world.random
+        self._first = sources
+        self._payload_bytes_max = payload_bytes_max
+        self._download: Download | None = None
+        self._sources: dict[int, _Source] = {}
+        self._distrusted: set[int] = set()
+        self._asks_again_s: dict[int, float] = {}
+        """peer → not before"""
+        self._rests_s: dict[int, float] = {}
+        """peer → how long it rests the next time"""
+        self._started_s = float("-inf")
+        self._beginning = trio.Lock()
+        self._changed = trio.Event()
+        self._failure: Exception | None = None
+
+    @property
+    def bytes_held(self) -> int:
+        """Checked bytes so far."""
+        return self._download.bytes_held if self._download else 0
+
+    @property
+    def bytes_count(self) -> int | None:
+        """Bytes in all, once the manifest is known."""
+        return self.partial.manifest.bytes_count if self.partial else None
+
+    @property
+    def sources_count(self) -> int:
+        """Peers that chunks are under way from."""
+        return sum(bool(source.requests) for source in self._sources.values())
+
+    async def run(self) -> Partial:
+        """Fetch until all is here. Raises OversizedError, NoRoomError (run it again later), StoreError."""
+        disk = self._shared.world.disk
+        await disk.run(self.close)
+        self._download = self._failure = None
+        partial = await disk.run(self._shared.blobs.resume, self.digest)
+        if partial is not None:
+            self._log.info("fetch_resumed", digest=self.digest.hex()[:16], chunks=len(partial.held))
+            self._know(partial)
+        async with trio.open_nursery() as nursery:
+            while self._failure is None and not self._is_complete():
+                self._changed = trio.Event()
+                wake_s = self._ask_more(nursery)
+                with trio.move_on_at(wake_s):
+                    await self._changed.wait()
+            nursery.cancel_scope.cancel()
+        if self._failure is not None or self.partial is None:
+            raise self._failure or AssertionError("complete without a manifest")
+        return self.partial
+
+    def close(self) -> None:
+        """Let go of the file; what is in it stays for the next time. On the thread that reads it."""
+        if self.partial is not None:
+            self.partial.close()
+            self.partial = None
+
+    def _is_complete(self) -> bool:
+        return self._download is not None and self._download.is_complete
+
+    def _know(self, partial: Partial) -> None:
+        """The manifest is known: chunks may come."""
+        if partial.manifest.bytes_count > self._payload_bytes_max:
+            partial.close()
+            raise OversizedError(f"payload of {partial.manifest.bytes_count} bytes is too large")
+        self.partial = partial
+        self._download = Download(partial.manifest, partial.held, random=self._random)
+
+    # Whom to ask
+
+    def _ask_more(self, nursery: trio.Nursery) -> float:
+        """Begin with as many sources as are of use; return when to look again."""
+        now_s = trio.current_time()
+        connected = self._network.connected()
+        if connected and self._distrusted >= connected and not self._sources:
+            # Nobody else is left: all get another chance, after the longest wait.
+            for peer in connected:
+                self._rest(peer, RETRY_MAX_S)
+            self._distrusted.clear()
+        idle = connected - self._sources.keys() - self._distrusted
+        able = [peer for peer in self._in_order(idle) if self._asks_again_s.get(peer, 0.0) <= now_s]
+        for peer in able:
+            if not self._has_room_for_another(now_s):
+                break
+            self._started_s = now_s
+            source = self._sources[peer] = _Source(peer)
+            nursery.start_soon(self._ask, source)
+        return min([now_s + HEDGE_S, *(self._asks_again_s[peer] for peer in idle - set(able))])
+
+    def _in_order(self, peers: frozenset[int]) -> list[int]:
+        """Who presumably has it comes first; in any order, so that one that stalls is not always first."""
+        order = sorted(peers)
+        self._random.shuffle(order)
+        counts = self._shared.corrupted
+        return sorted(order, key=lambda peer: (counts[peer] > 0, peer not in self._first))
+
+    def _has_room_for_another(self, now_s: float) -> bool:
+        if not self._sources:
+            return True
+        few = self._download is None or self._download.missing_count < SWARM_CHUNKS_MIN
+        if few and now_s < self._started_s + HEDGE_S:
+            return False
+        return len(self._sources) < SOURCES_MAX
+
+    def _rest(self, peer: int, least_s: float = RETRY_MIN_S) -> None:
+        rest_s = max(self._rests_s.get(peer, RETRY_MIN_S), least_s)
+        self._rests_s[peer] = min(rest_s * 1.5, RETRY_MAX_S)
+        self._asks_again_s[peer] = trio.current_time() + rest_s * self._random.uniform(0.75, 1.25)
+
+    # One source
+
+    async def _ask(self, source: _Source) -> None:
+        """Take what a peer has; whatever goes wrong is told here and stays here."""
+        peer = source.peer
+        try:
+            if self._download is None:
+                await self._ask_for_manifest(source)
+            if self._download is not None and not source.has_nothing:
+                await self._ask_for_chunks(source, self._download)
+        except UnavailableError as error:
+            self._log.debug("fetch_unavailable", peer=peer, why=str(error))
+        except (OversizedError, StoreError) as error:
+            self._failure = error
+        except PeerError as error:
+            self._distrusted.add(peer)
+            self._shared.corrupted[peer] += 1
+            count = self._shared.corrupted[peer]
+            self._log.warning("fetch_refused", peer=peer, count=count, why=str(error))
+        finally:
+            self._rest(peer)
+            if self._download is not None:
+                self._download.leave(peer)
+            del self._sources[peer]
+            self._changed.set()
+
+    async def _ask_for_manifest(self, source: _Source) -> None:
+        status, body = await self._request(source.peer, Part.MANIFEST, timeout_s=REQUEST_TIMEOUT_S)
+        if status is not FetchStatus.OK:
+            source.has_nothing = True
+            return
+        manifest = open_manifest(
+            body, digest=self.digest, payload_bytes_max=self._payload_bytes_max
+        )
+        async with self._beginning:
+            if self._download is None:
+                self._know(await self._shared.world.disk.run(self._shared.blobs.begin, manifest))
+        self._changed.set()
+
+    async def _ask_for_chunks(self, source: _Source, download: Download) -> None:
+        """Keep a window of requests going until this peer has nothing more that is missing."""
+        if source.peer not in self._first:
+            await self._ask_what_is_held(source, download)
+        async with trio.open_nursery() as nursery:
+            while not download.is_complete and source.failure is None:
+                changed = self._changed
+                if len(source.requests) < source.window.size and (
+                    await self._ask_for_another(source, download, nursery)
+                ):
+                    continue
+                if not source.requests and not download.can_come_from(source.peer):
+                    break
+                with trio.move_on_after(HEDGE_S):
+                    await changed.wait()
+            if not isinstance(source.failure, UnavailableError):
+                nursery.cancel_scope.cancel()
+        if source.failure is not None:
+            raise source.failure
+
+    async def _ask_for_another(
+        self, source: _Source, download: Download, nursery: trio.Nursery
+    ) -> bool:
+        """Begin one request more; False when there is no chunk to ask this peer for."""
+        slots, token = self._shared.slots, object()
+        await slots.acquire_on_behalf_of(token)
+        index = download.take(source.peer, now_s=trio.current_time(), usual_s=source.window.usual_s)
+        if index is None or source.failure is not None:
+            slots.release_on_behalf_of(token)
+            return False
+        scope = source.requests[index] = trio.CancelScope()
+        nursery.start_soon(self._ask_for_chunk, source, download, index, scope, token)
+        return True
+
+    async def _ask_for_chunk(
+        self,
+        source: _Source,
+        download: Download,
+        index: int,
+        scope: trio.CancelScope,
+        token: object,
+    ) -> None:
+        """Fetch one chunk and write it, unless somebody else is faster."""
+        disk, partial, started_s = self._shared.world.disk, self.partial, trio.current_time()
+        try:
+            with scope:
+                status, body = await self._request(
+                    source.peer, Part.CHUNK, index, timeout_s=CHUNK_TIMEOUT_S
+                )
+                if status is not FetchStatus.OK:
+                    await self._ask_what_is_held(source, download)
+                elif partial is not None:
+                    await disk.run(partial.add, index, body)
+                    self._took(source, download, index, started_s)
+        except (PeerError, UnavailableError, StoreError) as error:
+            source.window.failed()
+            source.failure = source.failure or error
+        finally:
+            self._shared.slots.release_on_behalf_of(token)
+            del source.requests[index]
+            download.put_back(source.peer, index)
+            self._changed.set()
+
+    def _took(self, source: _Source, download: Download, index: int, started_s: float) -> None:
+        now_s = trio.current_time()
+        source.window.took(now_s - started_s)
+        self.meter.add(download.manifest.size_of(index), now_s)
+        self._rests_s.pop(source.peer, None)
+        for peer in download.received(index):
+            other = self._sources.get(peer)
+            if other is not None and other is not source and index in other.requests:
+                other.requests[index].cancel()
+
+    async def _ask_what_is_held(self, source: _Source, download: Download) -> None:
+        """Learn which chunks a peer has that does not have all, or perhaps none."""
+        held: frozenset[int] = frozenset()
+        try:
+            status, body = await self._request(source.peer, Part.HELD, timeout_s=REQUEST_TIMEOUT_S)
+            if status is FetchStatus.OK:
+                held = unpack_chunks(body, len(download.manifest.chunks))
+        except PeerError as error:
+            # Perhaps an older node, which does not know the question.
+            self._log.debug("fetch_not_told", peer=source.peer, why=str(error))
+        download.announce(source.peer, held)
+        source.has_nothing = not held
+
+    async def _request(
+        self, peer: int, part: Part, index: int = 0, *, timeout_s: float
+    ) -> tuple[FetchStatus, bytes]:
+        request = FetchRequest(digest=self.digest, part=part, index=index)
+        reply = await self._network.request(
+            peer,
+            FETCH_PROTOCOL,
+            encode_fetch_request(request),
+            reply_bytes_max=REQUEST_BYTES_MAX,
+            timeout_s=timeout_s,
+        )
+        return decode_fetch_reply(reply)
