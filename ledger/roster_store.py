@@ -62,6 +62,17 @@ def store_update(store: Store, roster: Roster, signed: SignedUpdate) -> Roster:
     return after
 
 
+def lacking(store: Store, roster: Roster) -> dict[Cut, int]:
+    """Return the cuts that keep more than this store holds (yet), and how much it holds.
+
+    A bundle of such a store, alone, is refused: a quorum vouches for what a cut keeps.
+    """
+    heads = store.heads()
+    held = {cut: heads.get((cut.author, cut.epoch)) for cut in roster.cuts()}
+    counts = {cut: head.next_seq if head else 0 for cut, head in held.items()}
+    return {cut: count for cut, count in counts.items() if count < cut.kept}
+
+
 def kept_of(store: Store, cut: Cut) -> int:
     """Return how many stored records of a log the cut leaves.
 

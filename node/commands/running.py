@@ -113,6 +113,7 @@ def export(
       swarm-node export bundle --payloads && swarm-audit verify bundle --recompute bundle.payloads
     """  # noqa: D301
     from ledger.bundle import export_bundle
+    from ledger.roster_store import lacking, load_roster
     from ledger.store import Store
     from node.config import load_site_charter
     from node.payload_export import export_payloads, payloads_beside
@@ -123,10 +124,19 @@ def export(
     copied = None
     with Store.open(site.paths.ledger, read_only=True) as store:
         path = export_bundle(store, charter.source_bytes, directory)
+        roster = load_roster(store, charter)
+        warnings = [
+            f'this site holds {held} of the {cut.kept} records of "{roster.member(cut.author).name}" '
+            "that a roster update keeps: alone this bundle will be refuted (E_OMISSION); export "
+            "again when the node has caught up, or give the auditor another hospital's bundle too"
+            for cut, held in lacking(store, roster).items()
+        ]
         if payloads:
             copied = export_payloads(store, site.paths.blobs, payloads_beside(path))
     if as_json:
-        shown = {"bundle": str(path), "charter_digest": charter.digest_hex}
+        shown = {
+            "bundle": str(path), "charter_digest": charter.digest_hex, "warnings": warnings,
+        }  # fmt: skip
         say_json(shown if copied is None else {**shown, "payloads": copied.to_json()})
     else:
         say(str(path))
@@ -135,6 +145,8 @@ def export(
             note(
                 f"{copied.copied} payloads copied; {copied.absent} that are named are not kept here"
             )
+        for warning in warnings:
+            note(f"Careful: {warning}")
         note(f"Auditors need the charter's digest from someone they trust: {charter.digest_hex}")
 
 

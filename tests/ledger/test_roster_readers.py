@@ -9,10 +9,12 @@ from ledger_factory import Federation
 from roster_factory import Living, newcomer, write_files
 
 from ledger import cli
-from ledger.bundle import read_bundle
+from ledger.bundle import export_bundle, read_bundle
 from ledger.checkpoint import log_vkey, policy, witness_vkey
 from ledger.errors import VerificationError
 from ledger.prove import check_proof, prove_consistency, prove_inclusion, rosters_of
+from ledger.roster_store import lacking, store_update
+from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
 
 
@@ -141,3 +143,28 @@ def test_a_bundle_with_a_bad_update_proves_nothing(changed: Changed, tmp_path: P
     with pytest.raises(VerificationError) as refusal:
         prove_inclusion(bundle, "2/0/0")
     assert refusal.value.code == "E_SIGNATURE"
+
+
+def test_a_site_that_lacks_what_a_cut_keeps_is_refuted_alone_and_not_beside_another(
+    tmp_path: Path,
+) -> None:
+    """It knows the update and has not heard all of the log; its exporter can say so."""
+    federation = Living(4)
+    federation.open_all()
+    federation.close_all(1)
+    before = federation.roster
+    signed = federation.remove(0)
+    digest = federation.charter.digest_hex
+    bundles = []
+    for name, heard in (("behind", 1), ("whole", 2)):
+        with Store.open(tmp_path / f"{name}.db") as store:
+            opens = [federation.logs[one][0] for one in (1, 2, 3)]
+            store.append([*opens, *federation.ended[0, 0][:heard]])
+            roster = store_update(store, before, signed)
+            held = {cut.author: count for cut, count in lacking(store, roster).items()}
+            assert held == ({0: 1} if heard == 1 else {})
+            bundles.append(export_bundle(store, federation.charter_bytes, tmp_path / name))
+    alone = verify_bundles(bundles[:1], federation.charter_bytes, digest)
+    assert [one.error.code for one in alone.findings] == ["E_OMISSION"]
+    both = verify_bundles(bundles, federation.charter_bytes, digest)
+    assert both.verdict == "VERIFIED", both.to_text()
