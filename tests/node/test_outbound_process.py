@@ -134,8 +134,8 @@ def test_two_hospitals_that_accept_no_connection_complete_every_round(
     running.start(berta)
     running.wait(sites)
     assert_all_rounds_are_agreed(sites)
-    (carried,) = {str(event["name"]) for event in events(clara, "peer_carried")}
-    assert carried == "Dora"
+    carried = {event["name"] for event in events(clara, "peer_carried")}
+    assert "Dora" in carried
     # Who said that it cannot be dialled is not dialled, although the charter has an address.
     assert not [one for one in events(berta, "dial_failed") if one["name"] in ("Clara", "Dora")]
 
