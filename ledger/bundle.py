@@ -26,6 +26,7 @@ from .checkpoint_files import (
     read_unchecked,
 )
 from .errors import ConfigError, StoreError, VerificationError
+from .fork_store import References
 from .frames import END_MARK, read_at
 from .note import NOTE_BYTES_MAX
 from .record import Kind
@@ -146,8 +147,10 @@ def closed_counts(store: Store, roster: Roster | None = None) -> dict[Log, int]:
 
     Gossip may bring a record before one that it acks; such a record waits for a later export,
     since an auditor who cannot find what a record refers to must refuse it. What lies behind a cut
-    that its writer could not know is not missed. ``roster``: the newest, None for version 0.
+    that its writer could not know is not missed, nor is the other branch of a log that an exported
+    FORK_PROOF proves to fork. ``roster``: the newest, None for version 0.
     """
+    references = References(store)
     counts = {log: head.next_seq for log, head in store.heads().items()}
     while True:
         before = dict(counts)
@@ -156,9 +159,10 @@ def closed_counts(store: Store, roster: Roster | None = None) -> dict[Log, int]:
             log, seq = (value[2], value[3]), value[4]
             if seq < counts.get(log, 0) and (
                 any(
-                    ref_seq >= counts.get((author, epoch), 0)
+                    not references.is_shown((author, epoch), ref_seq, id_, counts)
                     and not (roster and roster.is_void(author, epoch, ref_seq, by_version=value[6]))
-                    for author, epoch, ref_seq in _references(value)
+                    and not references.is_contested((author, epoch), counts)
+                    for author, epoch, ref_seq, id_ in _references(value)
                 )
                 or not _has_targets(store, value, counts)
             ):
@@ -167,12 +171,12 @@ def closed_counts(store: Store, roster: Roster | None = None) -> dict[Log, int]:
             return counts
 
 
-def _references(value: Any) -> Iterator[tuple[int, int, int]]:
-    for author, epoch, seq, _ in value[11]:
-        yield author, epoch, seq
+def _references(value: Any) -> Iterator[tuple[int, int, int, bytes]]:
+    for author, epoch, seq, id_ in value[11]:
+        yield author, epoch, seq, id_
     if value[7] == Kind.AGGREGATION:
-        for author, epoch, seq, *_ in value[12][2]:
-            yield author, epoch, seq
+        for author, epoch, seq, id_, _ in value[12][2]:
+            yield author, epoch, seq, id_
 
 
 def _has_targets(store: Store, value: Any, counts: Mapping[Log, int]) -> bool:

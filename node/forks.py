@@ -7,14 +7,14 @@ Spec: docs/wire.md §4.6, docs/ledger.md §8, docs/adr/0011.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Final, final
+from typing import final
 
 import trio
 
 from ledger.bodies import ForkProof
-from ledger.canonical import decode, encode
 from ledger.errors import StoreError, VerificationError
 from ledger.fork import Fork, check_fork_proof, fork_proof
+from ledger.fork_store import fork_key, fork_value, stored_proofs
 from ledger.record import Record, SignedRecord, Verified
 from ledger.roster import Roster
 from ledger.store import Store
@@ -22,8 +22,6 @@ from node.highwater import LostHistoryError
 
 Log = tuple[int, int]
 """(author, epoch)"""
-
-STATE_BYTES_MAX: Final = 1 << 18
 
 
 class OwnLogForkedError(LostHistoryError):
@@ -35,11 +33,6 @@ class OwnLogForkedError(LostHistoryError):
             "nothing more of it: two copies of the site have run; stop every copy, and ask the "
             "federation for a key rotation (swarm-node roster propose rotate)"
         )
-
-
-def fork_key(log: Log) -> str:
-    """Under which name a store remembers what froze a log."""
-    return f"fork.{log[0]:04d}-{log[1]:04d}"
 
 
 @final
@@ -54,19 +47,14 @@ class Forks:
         self._recorded: dict[Log, tuple[Log, int]] = {}
         self._news: dict[Log, Fork] = {}
         self._unsaved: dict[Log, ForkProof] = {}
-        for author in range(len(roster.members)):
-            for epoch in range(roster.epoch(author) + 1):
-                blob = store.state_get(fork_key((author, epoch)))
-                if blob is not None:
-                    self._restore(store, blob)
+        for body in stored_proofs(store, roster):
+            try:
+                self.believe(body)
+            except VerificationError as error:
+                raise StoreError(
+                    f"{store.path}: a stored fork proof has changed: {error}"
+                ) from error
         self._unsaved.clear()
-
-    def _restore(self, store: Store, blob: bytes) -> None:
-        try:
-            body = ForkProof.from_value(decode(blob, bytes_max=STATE_BYTES_MAX))
-            self.believe(body)
-        except (VerificationError, TypeError, ValueError) as error:
-            raise StoreError(f"{store.path}: a stored fork proof has changed: {error}") from error
 
     @property
     def slots(self) -> Mapping[Log, int]:
@@ -115,7 +103,7 @@ class Forks:
     def take_unsaved(self) -> dict[str, bytes]:
         """What the store has to remember, for the transaction that comes next."""
         unsaved, self._unsaved = self._unsaved, {}
-        return {fork_key(log): encode(body.to_value()) for log, body in unsaved.items()}
+        return {fork_key(log): fork_value(body) for log, body in unsaved.items()}
 
     def unrecorded(self) -> tuple[ForkProof, ...]:
         """Proofs that no stored record holds: this site publishes them, once for each log."""

@@ -1,0 +1,73 @@
+"""Proven forks as a store keeps them. Room: ledger. Spec: docs/ledger.md §8, §9.
+
+What froze a log lies in the store's key-value part, written in one transaction with the records that
+were let in because of it; FORK_PROOF records may follow later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+from .bodies import ForkProof, Kind
+from .canonical import decode, encode, unpack
+from .errors import StoreError, VerificationError
+from .record import RecordId, split_envelope
+from .roster import Roster
+from .store import Store
+
+Log: TypeAlias = tuple[int, int]  # (author, epoch)
+_BYTES_MAX: Final = 1 << 18
+
+
+def fork_key(log: Log) -> str:
+    """Under which name a store remembers what froze a log."""
+    return f"fork.{log[0]:04d}-{log[1]:04d}"
+
+
+def fork_value(body: ForkProof) -> bytes:
+    """Return what a store remembers of it."""
+    return encode(body.to_value())
+
+
+def stored_proofs(store: Store, roster: Roster) -> Iterator[ForkProof]:
+    """Yield what this store remembers, not checked again. Raises StoreError."""
+    for author in range(len(roster.members)):
+        for epoch in range(roster.epoch(author) + 1):
+            blob = store.state_get(fork_key((author, epoch)))
+            if blob is not None:
+                try:
+                    value: Any = decode(blob, bytes_max=_BYTES_MAX)
+                    yield ForkProof.from_value(value)
+                except (VerificationError, TypeError, ValueError) as error:
+                    raise StoreError(
+                        f"{store.path}: a stored fork proof has changed: {error}"
+                    ) from error
+
+
+class References:
+    """Which references of stored records an auditor can follow, as far as records are exported."""
+
+    def __init__(self, store: Store) -> None:
+        # A node lets a reference to another branch in only where it knows of the fork.
+        self._proofs: dict[Log, list[tuple[Log, int]]] = {}
+        for signed in store.records(kind=Kind.FORK_PROOF):
+            value: Any = unpack(signed.record_bytes)
+            half: Any = unpack(split_envelope(value[12][0])[0])
+            place = (value[2], value[3]), value[4]
+            self._proofs.setdefault((half[2], half[3]), []).append(place)
+        forked = [log for log in store.heads() if store.state_get(fork_key(log)) is not None]
+        self._ids: dict[Log, list[RecordId]] = {
+            log: [signed.id for signed in store.records(author=log[0], epoch=log[1])]
+            for log in {*self._proofs, *forked}
+        }
+
+    def is_shown(self, log: Log, seq: int, id_: RecordId, counts: Mapping[Log, int]) -> bool:
+        """Tell whether this very record is exported."""
+        if seq >= counts.get(log, 0):
+            return False
+        return log not in self._ids or self._ids[log][seq] == id_
+
+    def is_contested(self, log: Log, counts: Mapping[Log, int]) -> bool:
+        """Tell whether a proof is exported that the log forks: then nothing that names it is missed."""
+        return any(seq < counts.get(where, 0) for where, seq in self._proofs.get(log, ()))
