@@ -4,17 +4,13 @@ import json
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from ledger.errors import ConfigError, SwarmError
-
-OK: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-INTERRUPTED: Final = 130
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
+from scenarios.cli_faults import faults
 
 app = typer.Typer(
     add_completion=False,
@@ -29,6 +25,7 @@ app = typer.Typer(
       swarm-scenario list
       swarm-scenario run four-hospitals
       swarm-scenario run heart --data ../data/heart --json heart.json
+      swarm-scenario faults --case kill
 
     \b
     Exit status: 0 every check holds, 1 one does not (or the run broke), 2 wrong usage.
@@ -85,17 +82,17 @@ def run(
     Exit status: 0 every check holds, 1 one does not (or the run broke), 2 wrong usage.
     """  # noqa: D301
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)  # the nodes are stopped on the way out
+        signal.signal(number, interrupt)  # the nodes are stopped on the way out
     try:
         status = _run(
             name, data=data, seed=seed, rounds=rounds, json_file=json_file, out=out, keep=keep
         )
     except ConfigError as error:
-        _fail(str(error), USAGE)
+        fail(str(error), USAGE)
     except SwarmError as error:
-        _fail(str(error), FAILED)
+        fail(str(error), FAILED)
     except KeyboardInterrupt:
-        _fail("interrupted; the nodes are stopped", INTERRUPTED)
+        fail("interrupted; the nodes are stopped", INTERRUPTED)
     raise typer.Exit(status)
 
 
@@ -129,13 +126,7 @@ def _run(
     return FAILED if outcome.failures else OK
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _fail(message: str, status: int) -> None:
-    typer.echo(f"swarm-scenario: {message}", err=True)
-    raise typer.Exit(status)
+app.command()(faults)
 
 
 def main() -> None:

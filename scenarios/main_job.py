@@ -46,7 +46,7 @@ class Job:
     def prepare(cls, spec: ScenarioSpec, *, data: Path | None, out: Path, keep: bool) -> Self:
         """Check what the operator gave and make a new run directory. Raises ConfigError."""
         sources = _sources(spec, data)
-        return cls(spec=spec, directory=_new_directory(out, spec.name), sources=sources, keep=keep)
+        return cls(spec=spec, directory=new_directory(out, spec.name), sources=sources, keep=keep)
 
     @property
     def charter(self) -> Path:
@@ -195,7 +195,7 @@ def _sources(spec: ScenarioSpec, data: Path | None) -> tuple[Path | None, ...]:
     return tuple((data / hospital.file).resolve() for hospital in spec.hospitals)
 
 
-def _new_directory(out: Path, name: str) -> Path:
+def new_directory(out: Path, name: str) -> Path:
     """Make OUT/<name>-<n> with the first free n."""
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,8 @@ class Options:
     """How large a case is."""
 
     members: int = 7
-    rounds: int = 16
+    rounds: int = 0
+    """0: as many as the case needs to see the member merged again."""
     seed: int = 1
     partition_s: float = 300.0
 
@@ -71,6 +72,7 @@ class Case:
 
     about: str
     act: Callable[[LiveSwarm, Story, Options], None]
+    rounds: int = 40
     needs_namespaces: bool = False
     needs_root: bool = False
     machines: int = 0
@@ -84,7 +86,7 @@ def run_case(name: str, directory: Path, options: Options) -> CaseResult:
     if (in_namespaces or case.needs_root) and (missing := why_not()) is not None:
         raise ConfigError(f"{name}: {missing}")
     federation = make_federation(
-        directory, members=options.members, rounds=options.rounds, seed=options.seed,
+        directory, members=options.members, rounds=options.rounds or case.rounds, seed=options.seed,
         namespaces=in_namespaces,
     )  # fmt: skip
     story = Story()
@@ -239,13 +241,15 @@ def _namespaces(swarm: LiveSwarm) -> Namespaces:
 
 CASES: Final[Mapping[str, Case]] = MappingProxyType(
     {
-        "kill": Case(about="kill -9 in each phase of a round", act=kill_in_each_phase),
+        "kill": Case(about="kill -9 in each phase of a round", act=kill_in_each_phase, rounds=70),
         "pause": Case(about="SIGSTOP for 30 s", act=pause),
-        "disk": Case(about="one node's disk full", act=full_disk, needs_root=True),
-        "restart": Case(about="rolling restart of all", act=rolling_restart),
+        "disk": Case(about="one node's disk full", act=full_disk, needs_root=True, rounds=60),
+        "restart": Case(about="rolling restart of all", act=rolling_restart, rounds=70),
         "cut": Case(about="cable out for 30 s", act=cut_cable, needs_namespaces=True),
         "one-way": Case(about="hears nobody for 30 s", act=one_way, needs_namespaces=True),
         "slow": Case(about="200 ms, 5 % loss, 2 Mbit/s", act=wide_area, needs_namespaces=True),
-        "partition": Case(about="two halves, then healed", act=partition, needs_namespaces=True),
+        "partition": Case(
+            about="two halves, then healed", act=partition, needs_namespaces=True, rounds=80
+        ),
     }
 )
