@@ -78,7 +78,7 @@ class _Talk:
 
     session: bytes = NO_SESSION
     number: int = 0
-    carrier: int | None = None
+    is_carried: bool = False
     paths: dict[int, _Path] = field(default_factory=dict)
 
 
@@ -218,6 +218,7 @@ class ForwardingNetwork:
             self.reaching.note_foreign(peer, foreign=True)
             raise
         self.reaching.note_foreign(peer, foreign=False)
+        self._talks[peer].is_carried = False
         return reply
 
     def _paths(self, target: int) -> list[int]:
@@ -260,9 +261,10 @@ class ForwardingNetwork:
         raise UnavailableError(f"{name}: {'; '.join(reasons) or 'not connected'}")
 
     def _note_way(self, target: int, carrier: int) -> None:
+        """Say once that a member is reached through others, until it is met again."""
         talk = self._talks[target]
-        if talk.carrier != carrier:
-            talk.carrier = carrier
+        if not talk.is_carried:
+            talk.is_carried = True
             name, through = self._names[target], self._names[carrier]
             self._log.info("peer_carried", peer=target, name=name, through=through)
 

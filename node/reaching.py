@@ -139,18 +139,20 @@ class Reaching:
         )
 
     async def run(self) -> None:
-        """Ask who has just connected, everybody after a change, and everybody now and then."""
+        """Ask who has just connected; everybody after a change here, and now and then."""
         if self._book is not None:
             await self._book.announce()
         told: frozenset[int] = frozenset()
+        told_of: Sequences = {}
         due_s = told_s = trio.current_time()
         async with trio.open_nursery() as nursery:
             while True:
                 now_s, connected = trio.current_time(), self._network.connected()
                 chosen = connected - self._views.keys() | (self._newer & connected)
-                changed = connected != told and now_s - told_s >= SETTLE_S
+                held = self._book.sequences() if self._book else {}
+                changed = (connected, held) != (told, told_of) and now_s - told_s >= SETTLE_S
                 if changed or now_s >= due_s:
-                    chosen, told, told_s = connected, connected, now_s
+                    chosen, told, told_of, told_s = connected, connected, held, now_s
                     due_s = now_s + INTERVAL_S * (0.75 + 0.5 * self._uniform())
                 for gone in self._views.keys() - connected:
                     del self._views[gone]
