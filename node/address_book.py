@@ -90,10 +90,10 @@ class AddressBook:
         """
         addresses = self.own_addresses()
         record = self._records.get(self._own)
-        if addresses is not None:
-            self._wanted = tuple(dict.fromkeys(addresses))
-        elif record is None:
+        if addresses is None and record is None:
             return
+        charter = [one.text for one in self._charter[self._own]]
+        self._wanted = tuple(dict.fromkeys(charter if addresses is None else addresses))
         if record is None or tuple(one.text for one in record.addresses) != self._wanted:
             self._sign(after=record.sequence if record else 0)
             await self._keep()
