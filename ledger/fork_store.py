@@ -11,9 +11,11 @@ from typing import Any, Final, TypeAlias
 
 from .bodies import ForkProof, Kind
 from .canonical import decode, encode, unpack
-from .errors import StoreError, VerificationError
+from .errors import ConfigError, StoreError, VerificationError
+from .finality import raise_to, states_of_versions
+from .fork import check_fork_proof
 from .record import RecordId, split_envelope
-from .roster import Roster
+from .roster import Roster, quorum
 from .store import Store
 
 Log: TypeAlias = tuple[int, int]  # (author, epoch)
@@ -43,6 +45,63 @@ def stored_proofs(store: Store, roster: Roster) -> Iterator[ForkProof]:
                     raise StoreError(
                         f"{store.path}: a stored fork proof has changed: {error}"
                     ) from error
+
+
+class _Branch:
+    """Our branch of one forked log, and who has acked which record of the log."""
+
+    def __init__(self, store: Store, log: Log) -> None:
+        self.ids = [one.id for one in store.records(author=log[0], epoch=log[1])]
+        self.elsewhere: dict[int, set[int]] = {}
+        matrices: dict[int, dict[Log, dict[int, int]]] = {}
+        for signed in store.records():
+            value: Any = unpack(signed.record_bytes)
+            if (value[2], value[3]) == log:
+                raise_to(matrices.setdefault(value[6], {}), log, log[0], value[4])
+            for author, epoch, seq, id_ in value[11]:
+                if (author, epoch) == log and value[2] != log[0]:
+                    if seq < len(self.ids) and self.ids[seq] == id_:
+                        raise_to(matrices.setdefault(value[6], {}), log, value[2], seq)
+                    else:
+                        self.elsewhere.setdefault(value[6], set()).add(value[2])
+        self.matrices = matrices
+
+
+def kept_by_default(store: Store, roster: Roster, log: Log) -> int:
+    """Return how many records of a log a cut should keep by what this store holds.
+
+    All that it holds; of a log that forks, what is final on the branch that it holds, and if nothing
+    is from the fork on, what lies before it. Raises ConfigError where another branch may be final.
+    """
+    held = store.heads()[log].next_seq
+    slots = []
+    for body in (*stored_proofs(store, roster), *_recorded(store)):
+        try:
+            fork = check_fork_proof(body, roster)
+        except VerificationError:
+            continue
+        if (fork.author, fork.epoch) == log:
+            slots.append(fork.seq)
+    if not slots:
+        return held
+    branch = _Branch(store, log)
+    final = states_of_versions(branch.matrices, roster).get(log, -1) + 1
+    if final > min(slots):
+        return final
+    for version, members in branch.elsewhere.items():
+        needed = quorum(len(roster.active_at(version)))
+        if len(members & roster.active_at(version)) + 1 >= needed:  # its author signed it, too
+            raise ConfigError(
+                f"log {log[0]}/{log[1]} forks, and the branch that this site does not hold may be "
+                "final: propose it on a site that holds that one, or say --kept"
+            )
+    return min(held, *slots)
+
+
+def _recorded(store: Store) -> Iterator[ForkProof]:
+    for signed in store.records(kind=Kind.FORK_PROOF):
+        value: Any = unpack(signed.record_bytes)
+        yield ForkProof.from_value(value[12])
 
 
 class References:

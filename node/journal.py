@@ -16,9 +16,10 @@ import trio
 
 from ledger.chain import LAMPORT_STEP_MAX, LogHead, check_next, compose
 from ledger.errors import StoreError, SwarmError, UnavailableError, VerificationError
-from ledger.fork import Fork, check_cut
+from ledger.fork import Cut, Fork, check_cut
 from ledger.keys import Signer
 from ledger.record import (
+    NO_ID,
     Ack,
     Aggregation,
     Body,
@@ -198,8 +199,25 @@ class Journal:
         return {log: head.next_seq for log, head in self._heads.items()}
 
     def claim(self) -> Heads:
-        """How many records of each log are held and which is the last: what peers are told."""
-        return {log: Head(head.next_seq, head.prev_id) for log, head in self._heads.items()}
+        """How many records of each log are held and which is the last: what peers are told.
+
+        Of a log that a cut has ended, and that is not held up to the cut, no more than what lies
+        before a fork: so peers show the branch that was kept, whichever is here.
+        """
+        claimed = {log: Head(head.next_seq, head.prev_id) for log, head in self._heads.items()}
+        for log, slot in self.forks.slots.items():
+            if (
+                log in claimed
+                and slot < claimed[log].count
+                and self._is_cut_short(log, self._heads)
+            ):
+                claimed[log] = Head(slot, NO_ID)
+        return {log: head for log, head in claimed.items() if head.count}
+
+    def _is_cut_short(self, log: Log, heads: Mapping[Log, LogHead]) -> bool:
+        """Whether the roster keeps more of a log than is held, so that it may change its branch."""
+        cut, head = self._roster.cut(*log), heads.get(log)
+        return cut is not None and (head.next_seq if head else 0) < cut.kept
 
     def heads(self) -> Mapping[Log, LogHead]:
         """Where every log stands."""
@@ -284,7 +302,7 @@ class Journal:
                 if self._is_over:
                     return Ingested((), gap=False, refused=())
                 batch, gap = await self._disk.run(self._ingest, envelopes)
-                self._heads.update((log, head) for log, head in batch.heads.items())
+                self._heads = batch.heads
         return Ingested(
             tuple(record for record, _ in batch.fresh),
             gap,
@@ -311,7 +329,8 @@ class Journal:
         while True:  # what freezes a log may let others in
             before = len(self.forks.slots), len(batch.fresh)
             self._in_order(batch)
-            if before == (len(self.forks.slots), len(batch.fresh)):
+            changed = any(self._change_branch(cut, batch) for cut in self._roster.cuts())
+            if not changed and before == (len(self.forks.slots), len(batch.fresh)):
                 break
         unsaved = self.forks.take_unsaved()
         if batch.fresh or unsaved:
@@ -322,6 +341,30 @@ class Journal:
         gap = not batch.heard.isdisjoint(self._pending)
         self._drop_surplus()
         return batch, gap
+
+    def _change_branch(self, cut: Cut, batch: _Batch) -> bool:
+        """Where the waiting records complete what a cut keeps, they replace the branch that is here.
+
+        A quorum has decided that the other one is void, so it goes, for good.
+        """
+        log = (cut.author, cut.epoch)
+        head = batch.heads.get(log)
+        if head is None or not self._is_cut_short(log, batch.heads):
+            return False
+        first, wanted = cut.kept, cut.head_id
+        while first and wanted in self._pending and self._id_at(log, first - 1, batch) != wanted:
+            wanted = self._pending[wanted].value.prev
+            first -= 1
+        joins = wanted == (self._id_at(log, first - 1, batch) if first else NO_ID)
+        is_stored = all(record.value.author != cut.author for record, _ in batch.fresh)
+        if not joins or first >= head.next_seq or not is_stored:
+            return False
+        self._store.cut({log: first})
+        after = self._store.heads().get(log)
+        batch.heads = {key: one for key, one in batch.heads.items() if key != log}
+        if after is not None:
+            batch.heads[log] = after
+        return True
 
     def _find_twins(self) -> None:
         """Two records for one slot that wait, both: a proof, whichever comes first."""
@@ -359,17 +402,19 @@ class Journal:
         head = batch.heads.get(log)
         next_seq = head.next_seq if head else 0
         if value.seq < next_seq:
-            self._check_slot(record, batch)
-            self._settle(record.id)
+            if self._is_taken(record, batch):
+                self._settle(record.id)
             return None
         self._check_cut(record)
         if log == (self._own, self._epoch):
             raise OwnLogAheadError(value.seq)
-        if self.forks.holds_back(log, value.seq):
+        is_cut = self._roster.cut(*log) is not None  # then the cut says what is stored
+        if self.forks.holds_back(log, value.seq) and not is_cut:
             raise _refusal("E_FORK", "the log is frozen: its key has signed one slot twice", value)
         if value.seq > next_seq:
             return None
-        if head is not None and value.prev != head.prev_id and log not in self.forks.slots:
+        is_open = is_cut or log not in self.forks.slots
+        if head is not None and value.prev != head.prev_id and is_open:
             batch.ask_author_of(record)  # it continues another branch: somebody has the other half
             return None
         return check_next(head, record) if self._causes_known(record, batch) else None
@@ -389,16 +434,21 @@ class Journal:
         if cut is not None:
             check_cut(cut, record)
 
-    def _check_slot(self, record: Verified[Record], batch: _Batch) -> None:
-        """Refuse a second record for a slot; of our own log it means that two copies of us sign."""
+    def _is_taken(self, record: Verified[Record], batch: _Batch) -> bool:
+        """Tell whether a record is stored already; False: it may yet take the place of the one here.
+
+        A second record for a slot is refused; of our own log it means that two copies of us sign.
+        """
         value = record.value
         log = (value.author, value.epoch)
         if record.id == self._id_at(log, value.seq, batch):
-            return
+            return True
         if log == (self._own, self._epoch):
             raise OwnLogAheadError(value.seq)
         if not self.forks.holds_back(log, value.seq):
             self.forks.found(record.signed, self._at(log, value.seq, batch))
+        if self._is_cut_short(log, batch.heads):
+            return False
         raise _refusal("E_FORK", "another record is stored for this slot", value)
 
     def _id_at(self, log: Log, seq: int, batch: _Batch) -> bytes | None:
@@ -475,7 +525,8 @@ class Journal:
         return await self._disk.run(self._read, gaps(have=have, lacks=lacks), lacks)
 
     def _served(self, log: Log, count: int) -> int:
-        return min(count, self.forks.slots.get(log, count))
+        is_cut = self._roster.cut(*log) is not None
+        return count if is_cut else min(count, self.forks.slots.get(log, count))
 
     def _read(self, missing: Sequence[Gap], lacks: Mapping[Log, int]) -> list[bytes]:
         logs = [

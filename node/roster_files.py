@@ -6,17 +6,20 @@ one hospital's change touches nobody else's files. Spec: docs/ledger.md §12.
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger.bundle import ROSTERS_NAME, read_bundle
+from ledger.chain import check_next
 from ledger.charter import CHARTER_BYTES_MAX, Charter, load_charter, load_members
 from ledger.errors import ConfigError, StoreError, VerificationError
 from ledger.fork import Cut
-from ledger.record import NO_ID
+from ledger.fork_store import kept_by_default
+from ledger.frames import read_frames
+from ledger.record import NO_ID, open_record, parse_envelope
 from ledger.roster import Roster
 from ledger.roster_store import load_roster, store_update, stored_updates
 from ledger.roster_update import (
@@ -54,6 +57,8 @@ class Known:
     """Log → records held."""
     ledger: Path | None
     """Where the records lie; None for a bundle, or before the first run."""
+    ids: Mapping[tuple[int, int], tuple[bytes, ...]] = field(default_factory=dict)
+    """Of a bundle: log → the ids of its records."""
 
 
 def known_to_site(config: "SiteConfig") -> Known:
@@ -85,6 +90,26 @@ def known_to_bundle(directory: Path) -> Known:
     except VerificationError as error:
         raise ConfigError(f"{directory}: {error}") from error
     return Known(charter=charter, roster=roster, updates=tuple(updates), heads={}, ledger=None)
+
+
+def known_with_logs(directory: Path) -> Known:
+    """Do the same, and read every log of the bundle: for a site that has lost its own ledger."""
+    known = known_to_bundle(directory)
+    try:
+        logs = read_bundle(directory).logs
+        ids = {log: tuple(_ids(path, known.roster)) for log, path in sorted(logs.items())}
+    except VerificationError as error:
+        raise ConfigError(f"{directory}: {error}") from error
+    return replace(known, ids=ids, heads={log: len(of_log) for log, of_log in ids.items()})
+
+
+def _ids(path: Path, roster: Roster) -> Iterator[bytes]:
+    """Read one log through, as a node would take it. Raises VerificationError."""
+    head = None
+    for envelope in read_frames(path):
+        record = open_record(parse_envelope(envelope), roster=roster)
+        head = check_next(head, record)
+        yield record.id
 
 
 # Proposing
@@ -121,7 +146,10 @@ def propose_add(known: Known, member: Add, *, version: int | None = None) -> Upd
 def propose_remove(
     known: Known, name: str, *, kept: int | None = None, version: int | None = None
 ) -> Update:
-    """Propose that a hospital leaves for good; its records up to what this site holds stay."""
+    """Propose that a hospital leaves for good; its records up to what this site holds stay.
+
+    Of a log that forks by default what is final stays, or what lies before the fork.
+    """
     author = named(known.roster, name)
     return _proposal(known, Remove(author=author), (_cut(known, author, kept),), version)
 
@@ -170,11 +198,18 @@ def _cut(known: Known, author: int, kept: int | None) -> Cut:
             f'this site holds no record of "{name}" in epoch {epoch}: propose it on a site that '
             "does, or say --kept 0 if nothing of it shall stay"
         )
-    kept = held if kept is None else kept
+    if kept is None:
+        kept = held
+        if known.ledger is not None:
+            with Store.open(known.ledger, read_only=True) as store:
+                kept = kept_by_default(store, known.roster, (author, epoch))
     if not 0 <= kept <= held:
         raise ConfigError(f'--kept {kept}: this site holds {held} records of "{name}"')
-    if kept == 0 or known.ledger is None:
+    if kept == 0:
         return Cut(author=author, epoch=epoch, kept=0, head_id=NO_ID)
+    if known.ledger is None:
+        head_id = known.ids[author, epoch][kept - 1]
+        return Cut(author=author, epoch=epoch, kept=kept, head_id=head_id)
     with Store.open(known.ledger, read_only=True) as store:
         head = next(iter(store.records(author=author, epoch=epoch, from_seq=kept - 1, limit=1)))
     return Cut(author=author, epoch=epoch, kept=kept, head_id=head.id)

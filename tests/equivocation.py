@@ -10,7 +10,6 @@ from pathlib import Path
 
 import trio
 
-from ledger.canonical import decode
 from ledger.charter import Charter
 from ledger.errors import VerificationError
 from ledger.keys import Signer
@@ -32,9 +31,11 @@ from ledger.store import Store
 from node.blobs import BlobStore
 from node.compute import Compute
 from node.network import TASK_STATUS_IGNORED, EventLog, Handlers, Network, TaskStatus
-from node.network_memory import MemoryHub, MemoryNetwork, _Gossip
+from node.network_memory import Conditions, MemoryHub, MemoryNetwork, _Gossip
 from node.service import Service
-from scenarios.simulation.swarm import Calm
+from scenarios.simulation.federation import charter_of, sites_of
+from scenarios.simulation.plan import Plan
+from scenarios.simulation.swarm import Calm, SimulatedSite
 from swarm.protocol.messages import (
     Head,
     SyncReply,
@@ -225,14 +226,16 @@ class WithLiar:
         return index == LIAR and self.liar is not None and self.liar.twin is not None
 
 
-def lamport_of(record: Record) -> int:
-    return record.lamport
-
-
 def in_round(kind: Kind, round_: int) -> Callable[[Record], bool]:
-    return lambda record: (
-        record.author == LIAR and record.kind == kind and record.round == round_
-    )
+    return lambda record: record.author == LIAR and record.kind == kind and record.round == round_
 
 
-__all__ = ["LIAR", "TwoFaced", "WithLiar", "decode", "in_round", "twin_of"]
+def tiny_swarm(rounds: int, seed: int = 5) -> tuple[Charter, list[SimulatedSite]]:
+    """Four members that learn without torch."""
+    plan = Plan(
+        seed=seed, members=4, rounds=rounds, has_moments=True, members_min=2, deadline_min_s=5.0,
+        deadline_max_s=60.0, grace_s=3.0, start_wait_s=30.0, inactive_after_rounds=3, compute_s=(),
+        skew_ms=(), sync_interval_s=2.0, network=Conditions(), liars=(), faults=(), stays_dead=(),
+        heal_s=0.0, to_the_end=True,
+    )  # fmt: skip
+    return charter_of(plan), sites_of(plan)

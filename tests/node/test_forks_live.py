@@ -12,8 +12,7 @@ from ledger.store import Store
 from ledger.verify import verify_bundles
 from node.network_memory import MemoryHub
 from scenarios.simulation.swarm import VIRTUAL_S_MAX, Faults, Swarm
-from tests.equivocation import LIAR, WithLiar, in_round
-from tests.simulated import swarm_of
+from tests.equivocation import LIAR, WithLiar, in_round, tiny_swarm
 
 SEED = 11
 HONEST = (0, 1, 2)
@@ -37,7 +36,7 @@ def play(
     rounds: int = ROUNDS,
     **lies: bool,
 ) -> Swarm:
-    charter, sites = swarm_of(4, rounds=rounds)
+    charter, sites = tiny_swarm(rounds)
     hub = MemoryHub(seed=SEED)
     world = WithLiar(
         hub,
