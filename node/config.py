@@ -45,6 +45,18 @@ class NetworkConfig:
     addresses: tuple[str, ...] = ()
     forward_mb_s: float = 8.0
     mdns: bool = False
+    upload_mbit_s_max: float = 0.0
+    peer_upload_mbit_s_max: float = 0.0
+    psk_file: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageConfig:
+    """What this node keeps; every field is explained in node/knobs.py."""
+
+    payload_bytes_max: int = 20_000_000_000
+    keep_rounds: int | str = 2
+    snapshot_interval_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,11 @@ class SitePaths:
         return self.directory / "blobs"
 
     @property
+    def training(self) -> Path:
+        """The snapshot of a training that goes on."""
+        return self.directory / "training.safetensors"
+
+    @property
     def inbox(self) -> Path:
         """Roster updates that `roster submit` leaves for a node that runs."""
         return self.directory / "inbox"
@@ -107,6 +124,7 @@ class SiteConfig:
     data: DataConfig
     run: RunConfig
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
     allow: tuple[str, ...] = ()
     python_path: tuple[Path, ...] = ()
     settings: Mapping[str, Value] = field(default_factory=dict, repr=False, compare=False)
@@ -262,6 +280,7 @@ def _site(directory: Path, settings: dict[str, Value], origins: dict[str, str]) 
         python_path=tuple(directory / folder for folder in top["python_path"]),
         data=data,
         run=RunConfig(**table("run")),
+        storage=StorageConfig(**table("storage")),
         network=network,
         settings=settings,
         origins=origins,

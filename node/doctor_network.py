@@ -17,6 +17,7 @@ from ledger.store import Store
 from node.config import SiteConfig
 from node.findings import Finding, fail, ok, warn
 from node.identity import Identity
+from node.line import line_of
 from node.network import REQUEST_BYTES_MAX, SYNC_PROTOCOL, OtherFederationError, Peer
 from node.telemetry import get_log
 from swarm.protocol.messages import Head, Heads, Hello, decode_sync_reply, encode_sync_request
@@ -32,6 +33,7 @@ SKEW_FAIL_S: Final = 600.0
 
 CHARTER_FAULT: Final = "charter: "
 _MISCONFIGURED: Final = (CHARTER_FAULT, "wrong key", "not a member")
+_PSK_FAULTS: Final = ("wrong pre-shared key", "no pre-shared key")
 
 
 def check_network(
@@ -43,7 +45,8 @@ def check_network(
         for m in charter.members
         if m.index != own
     ]
-    reasons = trio.run(_dial_all, identity.network_seed, peers)
+    psk = line_of(config).psk
+    reasons = trio.run(_dial_all, identity.network_seed, peers, psk)
     for peer in peers:
         yield _dialled(peer, reasons[peer.index])
     reached = [peer for peer in peers if reasons[peer.index] is None]
@@ -57,7 +60,9 @@ def check_network(
         yield from visit.findings()
 
 
-async def _dial_all(network_seed: bytes, peers: Sequence[Peer]) -> dict[int, str | None]:
+async def _dial_all(
+    network_seed: bytes, peers: Sequence[Peer], psk: bytes | None
+) -> dict[int, str | None]:
     from node.libp2p import probe_member
 
     reasons: dict[int, str | None] = {}
@@ -65,7 +70,7 @@ async def _dial_all(network_seed: bytes, peers: Sequence[Peer]) -> dict[int, str
     async def dial(peer: Peer) -> None:
         try:
             reasons[peer.index] = await probe_member(
-                network_seed=network_seed, peer=peer, timeout_s=DIAL_TIMEOUT_S
+                network_seed=network_seed, peer=peer, timeout_s=DIAL_TIMEOUT_S, psk=psk
             )
         except ConfigError as error:
             reasons[peer.index] = f"{CHARTER_FAULT}{error}"
@@ -81,6 +86,8 @@ def _dialled(peer: Peer, reason: str | None) -> Finding:
         return ok("dial", f"{peer.name} answers")
     if not peer.addresses:
         return ok("dial", f"{peer.name} has no address: it dials this site")
+    if reason.startswith(_PSK_FAULTS):
+        return fail("dial", f"{peer.name}: {reason}", "bring the same psk_file to all members")
     if reason.startswith(_MISCONFIGURED):
         return fail("dial", f"{peer.name}: {reason}", "compare both sites' charter digest")
     return warn(
@@ -113,6 +120,7 @@ class _Visit:
             peers=self.peers,
             net=self.charter.net,
             log=get_log(),
+            line=line_of(self.config),
         )
         heads = self._heads()
         async with trio.open_nursery() as nursery:

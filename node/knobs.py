@@ -140,6 +140,15 @@ def whole(low: int, high: int) -> Callable[[object], int]:
     return check
 
 
+def rounds_or_all(value: object) -> int | str:
+    """Take a number of rounds, or "all"."""
+    if value == "all":
+        return "all"
+    if type(value) is not int or not 0 <= value <= 1_000_000:
+        raise BadValueError('need a number of rounds, like 2, or "all"')
+    return value
+
+
 def number(low: float, high: float, unit: str = "") -> Callable[[object], float]:
     """Check numbers from low to high in the unit that the key's name ends with."""
 
@@ -188,6 +197,7 @@ TABLES: Final[Mapping[str, str]] = {
     "data": "Where this hospital's own patients are. Nothing of this table leaves the site.",
     "network": "How this site meets the others (docs/howto/network.md). The defaults suit most sites.",
     "run": "How this node runs. The defaults suit most sites.",
+    "storage": "What this node keeps on its disk beside the ledger. The defaults suit most sites.",
 }
 """Tables of site.toml in order, with the comment above each."""
 
@@ -318,11 +328,32 @@ KNOBS: Final[tuple[Knob, ...]] = (
         "Raise it if their models are large; 0 carries nothing.",
     ),
     Knob(
+        key="network.upload_mbit_s_max",
+        check=number(0, 1_000_000, "megabits a second"),
+        default=0.0,
+        when="Most megabits a second of models that this site hands out; 0 = as many as the line takes. "
+        "Lower it where the line has other work; rounds take longer.",
+    ),
+    Knob(
+        key="network.peer_upload_mbit_s_max",
+        check=number(0, 1_000_000, "megabits a second"),
+        default=0.0,
+        when="The same for each member alone; 0 = no limit of its own.",
+    ),
+    Knob(
         key="network.mdns",
         check=yes_no,
         default=False,
         when="true to find members on the same LAN without addresses; it tells the LAN that this "
         "node is there.",
+    ),
+    Knob(
+        key="network.psk_file",
+        check=text,
+        is_text=True,
+        example='"swarm.key"',
+        when="A key that all members hold, so that strangers are not even answered. All sites need the "
+        "same one, or none.",
     ),
     Knob(
         key="run.threads",
@@ -349,6 +380,28 @@ KNOBS: Final[tuple[Knob, ...]] = (
         default="info",
         is_text=True,
         when='What goes to node.log and the terminal. "debug" while looking for a fault.',
+    ),
+    Knob(
+        key="storage.payload_bytes_max",
+        check=whole(1_000_000, 2**62),
+        default=20_000_000_000,
+        when="Most bytes of models and updates on the disk. A round needs about one model for each "
+        "member; with no room left this node takes no more from others and says so.",
+    ),
+    Knob(
+        key="storage.keep_rounds",
+        check=rounds_or_all,
+        default=2,
+        is_text=True,
+        when='Finished rounds whose updates stay, for hospitals that are behind. "all" keeps everything, '
+        "so that `swarm-audit --recompute` can do every merge again.",
+    ),
+    Knob(
+        key="storage.snapshot_interval_s",
+        check=number(0, 86_400, "seconds"),
+        default=60.0,
+        when="How often a training is saved in the middle of a round: what a crash may cost. "
+        "Raise it if a save takes long; 0 = after every step.",
     ),
 )
 

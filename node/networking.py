@@ -18,6 +18,7 @@ from node.config import SiteConfig
 from node.forwarding import ForwardingNetwork
 from node.identity import Identity
 from node.libp2p import Libp2pNetwork
+from node.line import line_of
 from node.network import Dialling, EventLog, Peer
 from node.sealed import Sealer
 
@@ -56,6 +57,7 @@ def build_network(
         peers=peers_of(roster),
         net=roster.net,
         log=log,
+        line=line_of(config),
     )
     book = AddressBook(
         roster=roster,

@@ -21,10 +21,11 @@ class Dialler:
     choice of transports that we do not offer.
     """
 
-    def __init__(self, swarm: Swarm, members: Members, *, dial_s: float) -> None:
+    def __init__(self, swarm: Swarm, members: Members, *, dial_s: float, psk: bytes | None) -> None:
         self._swarm = swarm
         self._members = members
         self._dial_s = dial_s
+        self._psk = psk
 
     async def dial(self, peer: int) -> str | None:
         """Try every address once. Returns why none worked, or None."""
@@ -46,12 +47,12 @@ class Dialler:
         except UnavailableError as error:
             return str(error)
         established = False
+        wire = Wire(stream, is_initiator=True, psk=self._psk)
         try:
-            wire = Wire(stream, is_initiator=True)
             await self._swarm.upgrade_outbound_raw_conn(wire, self._members.ids[peer])
             established = True
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
-            return handshake_reason(error, address)
+            return handshake_reason(error, address, wire.psk_problem)
         finally:
             if not established:
                 stream.socket.close()

@@ -41,11 +41,14 @@ async def open_listeners(addresses: Sequence[Address]) -> list[trio.SocketListen
 class Door:
     """Where inbound connections become members, or go."""
 
-    def __init__(self, swarm: Swarm, *, handshake_s: float, log: EventLog) -> None:
+    def __init__(
+        self, swarm: Swarm, *, handshake_s: float, psk: bytes | None, log: EventLog
+    ) -> None:
         self._swarm = swarm
+        self._psk = psk
         self._handshake_s = handshake_s
         self._log = log
-        self._told = TokenBucket(rate_per_s=0.1, burst=1)
+        self._told = TokenBucket(rate_per_s=0.1, burst=3)
         self.callers = Callers()
 
     async def accept(self, stream: trio.SocketStream) -> None:
@@ -53,13 +56,12 @@ class Door:
 
         Returning closes the socket.
         """
-        wire = Wire(stream, is_initiator=False)
+        wire = Wire(stream, is_initiator=False, psk=self._psk)
         if (remote := wire.get_remote_address()) is None:
             return
         ip, now_s = remote[0], trio.current_time()
         if not self.callers.may_call(ip, now_s=now_s):
-            if self._told.take(now_s=now_s):
-                self._log.warning("calls_refused", address=ip, reason="too many in a short time")
+            self._tell("calls_refused", address=ip, reason="too many in a short time")
             return
         muxed: IMuxedConn | None = None
         with trio.move_on_after(self._handshake_s) as scope:
@@ -68,7 +70,14 @@ class Door:
                 muxed = await self._swarm.upgrade_inbound_raw_conn(wire, _NOWHERE)
             except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
                 self._log.debug("handshake_failed", address=ip, error=short(error))
+                if wire.psk_problem is not None:
+                    self._tell("psk_refused", address=ip, reason=wire.psk_problem)
             finally:
                 self.callers.end(scope)
         if muxed is not None:
             await as_yamux(muxed).event_closed.wait()
+
+    def _tell(self, event: str, **fields: object) -> None:
+        """Warn, but not as often as a stranger likes."""
+        if self._told.take(now_s=trio.current_time()):
+            self._log.warning(event, **fields)

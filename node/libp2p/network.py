@@ -22,11 +22,12 @@ from node.libp2p.door import Door, open_listeners
 from node.libp2p.gossip import REPAIR_S, Admission, GuardedPubsub
 from node.libp2p.host import build_host
 from node.libp2p.members import Members
-from node.libp2p.pacing import UNPACED
+from node.libp2p.pacing import Paces
 from node.libp2p.quiet import forwarded_log
 from node.libp2p.requests import PING, Answerer, Requester
 from node.libp2p.traffic import Meter
 from node.limits import TokenBucket
+from node.line import Line
 from node.links import Link, Timing, keep_dialling, watch_heartbeat
 from node.network import (
     RECORDS_PROTOCOL,
@@ -71,6 +72,7 @@ class Libp2pNetwork:
         net: bytes,
         log: EventLog,
         timing: Timing | None = None,
+        line: Line | None = None,
     ) -> None:
         self._listen = [parse_address(text) for text in listen]
         self._members = Members(own_index=own_index, network_seed=network_seed, peers=peers)
@@ -81,6 +83,8 @@ class Libp2pNetwork:
         }
         self._log = log
         self._timing = timing or Timing()
+        self._line = line or Line()
+        self._paces = Paces(self._line)
         self._links = {
             index: Link(peer=peer, is_up=partial(self._is_up, index), log=log)
             for index, peer in self._members.peers.items()
@@ -181,7 +185,7 @@ class Libp2pNetwork:
                 self._members,
                 {wire_id: partial(answerer.serve, p) for p, wire_id in self._wire_ids.items()},
                 admits=self._admits,
-                pace_of=lambda _peer_id: UNPACED,
+                pace_of=lambda peer_id: self._paces.of(self._members.known_index(peer_id)),
                 log=self._log,
             )
             admission = Admission(self._members, self._meter, self._inbox)
@@ -229,8 +233,8 @@ class Libp2pNetwork:
             pubsub=pubsub,
             connections=connections,
             requester=requester,
-            dialler=Dialler(swarm, self._members, dial_s=self._timing.dial_s),
-            door=Door(swarm, handshake_s=self._timing.dial_s, log=self._log),
+            dialler=Dialler(swarm, self._members, dial_s=self._timing.dial_s, psk=self._line.psk),
+            door=Door(swarm, handshake_s=self._timing.dial_s, psk=self._line.psk, log=self._log),
         )
 
     def _start(self, life: _Life, nursery: trio.Nursery, handlers: Handlers) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Final, Protocol, final
 
+from node.line import Line
+
 _SLICE_S: Final = 0.25  # of a limited line that one batch may take
 _BATCH_BYTES_MIN: Final = 16 * 1024
 _BURST_S: Final = 0.5
@@ -69,3 +71,24 @@ class Both:
     def reserve(self, count: int, *, now_s: float) -> float:
         """Count bytes at both, and return when both let them leave."""
         return max(self._one.reserve(count, now_s=now_s), self._other.reserve(count, now_s=now_s))
+
+
+@final
+class Paces:
+    """The pace of each member, and what they share."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._shared = _bucket(line.upload_mbit_s_max)
+        self._own: dict[int, Pace] = {}
+
+    def of(self, peer: int) -> Pace:
+        """Return a member's pace, the same for all its connections."""
+        if peer not in self._own:
+            own = _bucket(self._line.peer_upload_mbit_s_max)
+            self._own[peer] = Both(self._shared, own)
+        return self._own[peer]
+
+
+def _bucket(mbit_s: float | None) -> Pace:
+    return UNPACED if mbit_s is None else Bucket(mbit_s * 1e6 / 8)

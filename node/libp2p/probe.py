@@ -16,12 +16,14 @@ from node.libp2p.wire import Wire
 from node.network import Peer
 
 
-async def probe_member(*, network_seed: bytes, peer: Peer, timeout_s: float = 5.0) -> str | None:
+async def probe_member(
+    *, network_seed: bytes, peer: Peer, timeout_s: float = 5.0, psk: bytes | None = None
+) -> str | None:
     """Dial a member as the node would, and hang up. Returns None, or why it does not work.
 
     Stops before a connection counts as one, so that a node that runs meanwhile is not disturbed.
     The reason begins with one of: DNS, refused, unreachable, timeout, wrong key, no swarm node,
-    not a member.
+    wrong pre-shared key, no pre-shared key, not a member.
     """
     if not peer.addresses:
         return "no address in the charter: it has to dial us"
@@ -31,7 +33,7 @@ async def probe_member(*, network_seed: bytes, peer: Peer, timeout_s: float = 5.
     for address in addresses(peer):
         reason: str | None = f"timeout: {address.text} does not finish the handshake"
         with trio.move_on_after(timeout_s), forwarded_log(None):
-            reason = await _probe_address(noise, target, address, timeout_s=timeout_s)
+            reason = await _probe_address(noise, target, address, timeout_s=timeout_s, psk=psk)
         if reason is None:
             return None
         reasons.append(reason)
@@ -39,18 +41,18 @@ async def probe_member(*, network_seed: bytes, peer: Peer, timeout_s: float = 5.
 
 
 async def _probe_address(
-    noise: GatedNoise, target: ID, address: Address, *, timeout_s: float
+    noise: GatedNoise, target: ID, address: Address, *, timeout_s: float, psk: bytes | None
 ) -> str | None:
     try:
         stream = await connect(address, timeout_s=timeout_s)
     except UnavailableError as error:
         return str(error)
     async with stream:
-        wire = Wire(stream, is_initiator=True)
+        wire = Wire(stream, is_initiator=True, psk=psk)
         try:
             session = await SecurityMultistream({NOISE: noise}).secure_outbound(wire, target)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
-            return handshake_reason(error, address)
+            return handshake_reason(error, address, wire.psk_problem)
         try:
             await session.read(1)  # it speaks next, unless it refused us
         except LOST:

@@ -24,14 +24,16 @@ def not_a_member(address: Address) -> str:
     return _NOT_A_MEMBER.format(address.text)
 
 
-def handshake_reason(error: Exception, address: Address) -> str:
+def handshake_reason(error: Exception, address: Address, psk_problem: str | None) -> str:
     """Say why a handshake with an address failed."""
+    if psk_problem is not None:
+        return f"{psk_problem} ({address.text})"
     names = {type(cause).__name__ for cause in _causes(error)}
     if "PeerIDMismatchesPubkey" in names or "Peer ID mismatch" in str(error):
         return f"wrong key: {address.text} answers with a key that is not this member's"
     if "MuxerUpgradeFailure" in names:
         return not_a_member(address)
-    return f"no swarm node: {address.text} does not shake hands ({short(error)})"
+    return f"no swarm node: {address.text} does not shake hands, or asks for a psk_file ({short(error)})"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -11,6 +11,8 @@ from libp2p.connection_types import ConnectionType
 from libp2p.io.exceptions import ConnectionClosedError
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
+from node.libp2p.psk import Filter
+
 STRANGER_BYTES_MAX: Final = 16 * 1024
 """What the other end may send before it has shown who it is; a handshake takes about 500 bytes."""
 _RECEIVE_BYTES: Final = 256 * 1024
@@ -20,8 +22,11 @@ _RECEIVE_BYTES: Final = 256 * 1024
 class Wire(IRawConnection):
     """One socket."""
 
-    def __init__(self, stream: trio.SocketStream, *, is_initiator: bool) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, *, is_initiator: bool, psk: bytes | None = None
+    ) -> None:
         self.is_initiator = is_initiator
+        self._filter = Filter(psk) if psk is not None else None
         self._stream = stream
         self._budget_bytes: int | None = STRANGER_BYTES_MAX
         self._address: tuple[str, int] | None
@@ -30,14 +35,30 @@ class Wire(IRawConnection):
         except OSError:
             self._address = None
 
+    @property
+    def psk_problem(self) -> str | None:
+        """Why the pre-shared keys do not fit, if they do not."""
+        return self._filter.problem if self._filter is not None else None
+
     def trust(self) -> None:
         """Lift the budget: the other end is a member."""
         self._budget_bytes = None
 
     async def read(self, n: int | None = None) -> bytes:
         """Return 1 to n bytes, none at the end. Raises ConnectionClosedError."""
+        if self._filter is None:
+            return await self._receive(n or _RECEIVE_BYTES)
+        while True:
+            data = await self._receive(self._filter.wanted(n or _RECEIVE_BYTES))
+            plain = self._filter.open(data)
+            if self._filter.problem is not None:
+                raise ConnectionClosedError(self._filter.problem)
+            if plain or not data:
+                return plain
+
+    async def _receive(self, bytes_max: int) -> bytes:
         try:
-            data = bytes(await self._stream.receive_some(n or _RECEIVE_BYTES))
+            data = bytes(await self._stream.receive_some(bytes_max))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionClosedError("the connection is lost") from error
         if self._budget_bytes is not None:
@@ -49,7 +70,7 @@ class Wire(IRawConnection):
     async def write(self, data: bytes) -> None:
         """Write all. Raises ConnectionClosedError."""
         try:
-            await self._stream.send_all(data)
+            await self._stream.send_all(self._filter.seal(data) if self._filter else data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionClosedError("the connection is lost") from error
 

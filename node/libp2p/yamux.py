@@ -256,11 +256,12 @@ class Yamux(IMuxedConn):
             await self._outbox.wait()
             messages = self._outbox.take_small()
             if (sender := self._outbox.next_large()) is not None:
-                batch = sender.take(self._pace.batch_bytes(BATCH_BYTES))
-                ready_s = self._pace.reserve(sum(map(len, batch)), now_s=trio.current_time())
+                size = min(self._pace.batch_bytes(BATCH_BYTES), sender.waiting_bytes())
+                ready_s = self._pace.reserve(size, now_s=trio.current_time())
                 if ready_s > trio.current_time():
                     messages = await self._send_small_until(ready_s, messages)
-                messages += batch
+                # Taken last: what a stream sends next must not pass what it sent before.
+                messages += sender.take(size)
                 if sender.waiting_bytes():
                     self._outbox.put_back(sender)
             if messages:

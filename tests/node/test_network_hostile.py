@@ -1,0 +1,316 @@
+"""A node under attack by strangers and by bad members: what it holds, and how others fare meanwhile.
+
+The victim runs in a process of its own; an honest member asks it all the time.
+"""
+
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from bad_member import ACK, DATA, PING, SYN, WINDOW, BadMember, bad_member, frame, opening
+from network_swarm import NET, Log, free_port, peers_on, seeds, until
+
+from ledger.errors import UnavailableError
+from node.framing import request_frame
+from node.libp2p import Libp2pNetwork
+from node.libp2p.frames import WINDOW_BYTES
+from node.libp2p.requests import PING as PING_PROTOCOL
+from node.libp2p.yamux import LONG_BYTES, STREAMS_MAX, UNREAD_BYTES_MAX
+from node.network import FETCH_PROTOCOL, REQUEST_PROTOCOLS
+from scenarios import strangers
+
+MIB = 2**20
+ROOT = Path(__file__).parents[2]
+FETCH = f"{FETCH_PROTOCOL}/{NET.hex()}"
+BAD = 2  # the bad member's index
+HONEST_S_MAX = 1.0
+
+
+@dataclass
+class Fight:
+    """The victim as its honest peer sees it."""
+
+    port: int
+    honest: Libp2pNetwork
+    grown_bytes: int = 0
+    waits_s: list[float] = field(default_factory=list)
+
+    async def ask(self, body: bytes, *, bytes_max: int = 64) -> bytes:
+        return await self.honest.request(
+            0, FETCH_PROTOCOL, body, reply_bytes_max=bytes_max, timeout_s=10
+        )
+
+    async def during(self, attack: Callable[[], Awaitable[object]]) -> None:
+        """Attack, and measure what it costs the victim and the honest."""
+        before = int(await self.ask(b"rss"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._measure, before)
+            await attack()
+            await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+        assert await self.ask(b"alive?") == b"alive?"
+        assert self.waits_s, "the honest member was never answered"
+        print(  # noqa: T201 - the figures of the report
+            f"grew {self.grown_bytes / MIB:.1f} MiB; an honest request took "
+            f"{sorted(self.waits_s)[len(self.waits_s) // 2] * 1e3:.0f} ms (median), "
+            f"{max(self.waits_s) * 1e3:.0f} ms (worst)"
+        )
+        assert max(self.waits_s) < HONEST_S_MAX
+
+    async def _measure(self, before: int) -> None:
+        while True:
+            asked_s = trio.current_time()
+            now = int(await self.ask(b"rss"))
+            self.waits_s.append(trio.current_time() - asked_s)
+            self.grown_bytes = max(self.grown_bytes, now - before)
+            await trio.sleep(0.02)
+
+    @asynccontextmanager
+    async def bad(self) -> AsyncIterator[BadMember]:
+        async with bad_member(self.port, seed=seeds(9)[BAD], victim_seed=seeds(9)[0]) as member:
+            yield member
+
+
+@contextmanager
+def victim() -> Iterator[list[int]]:
+    """A process, and the ports of the victim and its two peers (who do not listen)."""
+    ports = [free_port(), free_port(), free_port()]
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("victim.py")), *map(str, ports)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT)},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield ports
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[list[int]]:
+    """One victim for all.
+
+    The attacks that may take most memory come last: what one leaves would hide what the next takes.
+    """
+    with victim() as ports:
+        yield ports
+
+
+@asynccontextmanager
+async def fight(ports: list[int]) -> AsyncIterator[Fight]:
+    honest = Libp2pNetwork(
+        own_index=1,
+        network_seed=seeds(9)[1],
+        listen=[],
+        peers=[peer for peer in peers_on(ports) if peer.index < BAD],
+        net=NET,
+        log=Log(),
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(honest.run, Nobody())
+        await until(lambda: honest.connected() == {0})
+        yield Fight(ports[0], honest)
+        nursery.cancel_scope.cancel()
+
+
+class Nobody:
+    async def on_gossip(self, peer: int, message: bytes) -> None: ...
+
+    async def on_request(self, *_: object) -> bytes:
+        return b""
+
+
+async def test_a_room_full_of_silent_strangers_keeps_no_member_out(shared: list[int]) -> None:
+    async with fight(shared) as fought, trio.open_nursery() as nursery:
+        nursery.start_soon(
+            trio.to_thread.run_sync,
+            partial(strangers.half_open, "127.0.0.1", fought.port, seconds=1, connections=60),
+        )
+        await trio.sleep(0.5)
+        with trio.fail_after(2):
+            async with fought.bad() as member:
+                await member.say(frame(PING, SYN, 0, 7))
+                assert frame(PING, ACK, 0, 7) in await member.session.receive()
+
+
+@pytest.mark.parametrize(
+    ("attack", "grows_bytes_max"),
+    [
+        (partial(strangers.half_open, seconds=0.5), 16 * MIB),
+        (partial(strangers.slowloris, seconds=0.5), 8 * MIB),
+        (partial(strangers.random_bytes, seconds=0.5), 8 * MIB),
+        (partial(strangers.endless_talk, seconds=0.5), 8 * MIB),
+        (
+            partial(strangers.no_member, network_key=peers_on([1])[0].network_key, seconds=0.5),
+            8 * MIB,
+        ),
+        (partial(strangers.knock, seconds=0.5), 8 * MIB),
+    ],
+    ids=lambda value: value.func.__name__ if isinstance(value, partial) else "",
+)
+async def test_a_stranger_costs_little_and_keeps_nobody_out(
+    shared: list[int], attack: Callable[[str, int], strangers.Outcome], grows_bytes_max: int
+) -> None:
+    async with fight(shared) as fought:
+        outcomes: list[strangers.Outcome] = []
+
+        async def run() -> None:
+            outcomes.append(await trio.to_thread.run_sync(attack, "127.0.0.1", fought.port))
+
+        await fought.during(run)
+        print(outcomes[0])  # noqa: T201
+        assert outcomes[0].connections > 0
+        assert fought.grown_bytes < grows_bytes_max
+
+
+async def test_a_peer_that_ignores_its_window_is_cut_at_once(shared: list[int]) -> None:
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            async with fought.bad() as member:
+                slow = request_frame(b"sleep 20")
+                await member.say(opening(1, FETCH) + frame(DATA, 0, 1, slow))
+                piece = frame(DATA, 0, 1, bytes(60_000))
+                assert await member.say_until_cut(lambda: piece, bytes_max=200 * MIB, s=5)
+                print(f"cut after {member.sent_bytes / MIB:.1f} MiB")  # noqa: T201
+
+        await fought.during(attack)
+        assert fought.grown_bytes < 8 * MIB
+
+
+async def test_a_thousand_streams_are_refused_and_cost_little(shared: list[int]) -> None:
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            async with fought.bad() as member, trio.open_nursery() as nursery:
+                nursery.start_soon(member.listen)
+                for number in range(1000):
+                    await member.say(opening(2 * number + 1, FETCH))
+                await trio.sleep(0.5)
+                nursery.cancel_scope.cancel()
+
+        await fought.during(attack)
+        assert fought.grown_bytes < 8 * MIB
+
+
+async def test_a_peer_that_asks_and_never_reads_is_cut(shared: list[int]) -> None:
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            async with fought.bad() as member:
+                pings = b"".join(frame(PING, SYN, 0, number) for number in range(5000))
+                with trio.move_on_after(5):
+                    try:
+                        while member.sent_bytes < 64 * MIB:
+                            await member.say(pings)
+                    except Exception:  # noqa: BLE001 - cut
+                        return
+                pytest.fail(f"still there after {member.sent_bytes} bytes")
+
+        await fought.during(attack)
+        assert fought.grown_bytes < 8 * MIB
+
+
+async def test_many_tiny_frames_do_not_swell_in_memory(shared: list[int]) -> None:
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            async with fought.bad() as member:
+                slow = request_frame(b"sleep 20")
+                await member.say(opening(1, FETCH) + frame(DATA, 0, 1, slow))
+                tiny = frame(DATA, 0, 1, b"x") * 4096
+                for _ in range(16):
+                    await member.say(tiny)
+
+        await fought.during(attack)
+        assert fought.grown_bytes < 8 * MIB
+
+
+async def test_random_bytes_of_a_member_end_its_own_connection_at_most(shared: list[int]) -> None:
+    source = random.Random(9)
+    protocols = [f"{name}/{NET.hex()}" for name in (*REQUEST_PROTOCOLS, PING_PROTOCOL)]
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            for protocol in (*protocols, "/meshsub/1.1.0", "/ipfs/id/1.0.0"):
+                async with fought.bad() as member:
+                    for number in range(8):
+                        noise = frame(DATA, 0, 2 * number + 1, source.randbytes(64))
+                        try:
+                            await member.say(opening(2 * number + 1, protocol) + noise)
+                        except Exception:  # noqa: BLE001 - that we are cut off is fine
+                            break
+                    with trio.move_on_after(0.05):
+                        await member.listen()
+
+        await fought.during(attack)
+        assert fought.grown_bytes < 8 * MIB
+
+
+async def test_what_is_no_yamux_ends_the_connection(shared: list[int]) -> None:
+    source = random.Random(10)
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            broken = [
+                source.randbytes(500),
+                frame(WINDOW, SYN, 0),
+                frame(WINDOW, SYN, 2),
+                frame(WINDOW, SYN, 1) * 2,
+                frame(DATA, SYN, 1, 2**32 - 1),
+                frame(7, 0, 0),
+            ]
+            for said in broken:
+                async with fought.bad() as member:
+                    await member.say(said)
+                    assert await member.is_cut(s=2), said[:20]
+
+        await fought.during(attack)
+        with pytest.raises(UnavailableError):
+            await fought.honest.request(
+                0, FETCH_PROTOCOL, b"sleep 9", reply_bytes_max=9, timeout_s=0.1
+            )
+
+
+async def test_a_slow_reader_costs_its_own_replies_only(shared: list[int]) -> None:
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            async with fought.bad() as member:
+                for stream_id in range(1, 2 * STREAMS_MAX, 2):
+                    ask = frame(DATA, 0, stream_id, request_frame(b"zeros 1000000"))
+                    await member.say(opening(stream_id, FETCH) + ask)
+                await trio.sleep(1)
+
+        await fought.during(attack)
+        assert fought.grown_bytes < STREAMS_MAX * MIB * 1.5
+
+
+async def test_a_peer_that_fills_every_window_is_cut_at_the_cap(shared: list[int]) -> None:
+    """64 streams, each within its own window, none of which anybody reads."""
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            async with fought.bad() as member:
+                slow = request_frame(b"sleep 20")
+                for stream_id in range(1, 2 * STREAMS_MAX, 2):
+                    await member.say(opening(stream_id, FETCH) + frame(DATA, 0, stream_id, slow))
+                todo = [
+                    frame(DATA, 0, stream_id, bytes(60_000))
+                    for _ in range((WINDOW_BYTES + LONG_BYTES) // 60_000)
+                    for stream_id in range(1, 2 * STREAMS_MAX, 2)
+                ]
+                await member.say_until_cut(todo.pop, bytes_max=60_000 * len(todo), s=5)
+
+        await fought.during(attack)
+        assert fought.grown_bytes < UNREAD_BYTES_MAX + 16 * MIB

@@ -1,0 +1,242 @@
+"""Our session and muxer against libp2p's own, and their parts alone."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from libp2p import new_host
+from libp2p.abc import INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.host.basic_host import BasicHost
+from libp2p.network.config import ConnectionConfig
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.security.secure_session import SecureSession
+from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
+from multiaddr import Multiaddr
+from network_swarm import NET, Log, Service, free_port, peers_on, running_swarm, seeds, until
+
+from ledger.errors import UnavailableError
+from node.framing import Status, read_reply, read_request, reply_frame, request_frame
+from node.libp2p import Libp2pNetwork
+from node.libp2p.callers import CALLS_BURST, HALF_OPEN_MAX, HALF_OPEN_PER_ADDRESS_MAX, Callers
+from node.libp2p.frames import Flag, Frame, FrameError, FrameReader, Kind, header
+from node.libp2p.multiselect import proposal, read_agreement
+from node.libp2p.outbox import HEADERS_MAX, Outbox
+from node.libp2p.pacing import Both, Bucket
+from node.line import Line
+from node.network import FETCH_PROTOCOL, REQUEST_BYTES_MAX
+
+FETCH = TProtocol(f"{FETCH_PROTOCOL}/{NET.hex()}")
+BODY = random.Random(1).randbytes(REQUEST_BYTES_MAX)
+
+
+@asynccontextmanager
+async def stock_host(seed: bytes, port: int) -> AsyncIterator[BasicHost]:
+    """An unmodified libp2p node: its own noise session, its own yamux."""
+    keys = create_new_key_pair(seed)
+    noise = NoiseTransport(keys, noise_privkey=x25519_key_pair().private_key)
+    config = ConnectionConfig(min_connections=0, low_watermark=0, high_watermark=0)
+    host = new_host(keys, sec_opt={NOISE: noise}, connection_config=config)
+    host.get_network().notifees.clear()
+    async with host.run([Multiaddr(f"/ip4/127.0.0.1/tcp/{port}")]):
+        yield host
+        await host.get_network().close()
+
+
+def is_stock(host: BasicHost) -> bool:
+    (connection,) = host.get_network().get_connections()
+    assert isinstance(connection, SwarmConn)
+    muxed = connection.muxed_conn
+    return isinstance(muxed, StockYamux) and isinstance(muxed.secured_conn, SecureSession)
+
+
+async def test_a_stock_peer_dials_us_and_long_bodies_pass_both_ways() -> None:
+    async with running_swarm("libp2p", 2) as members:
+        await members[1].stop()
+        async with stock_host(seeds(2)[1], free_port()) as host:
+            target = ID.from_pubkey(create_new_key_pair(seeds(2)[0]).public_key)
+            where = Multiaddr(members[0].network.listening()[0])
+            await host.connect(PeerInfo(target, [where]))
+            assert is_stock(host)
+            for _ in range(3):
+                stream = await host.new_stream(target, [FETCH])
+                await stream.write(request_frame(BODY))
+                assert await read_reply(stream, bytes_max=len(BODY)) == (Status.OK, BODY)
+                await stream.close()
+            await until(lambda: members[0].network.connected() == {1})
+
+
+async def test_we_dial_a_stock_peer_and_long_bodies_pass_both_ways() -> None:
+    ports = [free_port(), free_port()]
+    async with stock_host(seeds(2)[1], ports[1]) as host, trio.open_nursery() as nursery:
+
+        async def echo(stream: INetStream) -> None:
+            body = await read_request(stream, bytes_max=REQUEST_BYTES_MAX)
+            await stream.write(reply_frame(Status.OK, body))
+            await stream.close()
+
+        host.set_stream_handler(FETCH, echo)
+        network = Libp2pNetwork(
+            own_index=0,
+            network_seed=seeds(2)[0],
+            listen=[],
+            peers=peers_on(ports),
+            net=NET,
+            log=Log(),
+        )
+        await nursery.start(network.run, Service())
+        await until(lambda: network.connected() == {1})
+        assert is_stock(host)
+
+        async def ask(body: bytes) -> None:
+            reply = await network.request(
+                1, FETCH_PROTOCOL, body, reply_bytes_max=REQUEST_BYTES_MAX, timeout_s=10
+            )
+            assert reply == body
+
+        async with trio.open_nursery() as asking:
+            for size in (0, 1, 65_507, 262_144, len(BODY)):
+                asking.start_soon(ask, BODY[:size])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reply_arrives_whole_however_many_are_on_their_way() -> None:
+    async with running_swarm("libp2p", 2) as members:
+
+        async def ask(number: int) -> None:
+            body = bytes([number]) * (REQUEST_BYTES_MAX - number)
+            assert await members[0].ask(1, body, bytes_max=REQUEST_BYTES_MAX, s=20) == body
+
+        async with trio.open_nursery() as nursery:
+            for number in range(24):
+                nursery.start_soon(ask, number)
+
+
+async def test_a_ping_does_not_wait_for_a_payload() -> None:
+    """On a line of 4 Mbit/s a payload takes long, and the small ones pass it."""
+    async with running_swarm("libp2p", 2, line=Line(upload_mbit_s_max=4.0)) as members:
+        async with trio.open_nursery() as nursery:
+            started_s = trio.current_time()
+            nursery.start_soon(partial(members[0].ask, 1, b"zeros 700000", bytes_max=700_000, s=20))
+            await trio.sleep(0.3)
+            for _ in range(5):
+                asked_s = trio.current_time()
+                await members[0].ask(1, b"small")
+                assert trio.current_time() - asked_s < 0.2
+        assert 0.7 < trio.current_time() - started_s < 4, "5.6 Mbit, of which 2 at once"
+
+
+@given(
+    frames=st.lists(
+        st.tuples(
+            st.sampled_from(Kind), st.integers(0, 15), st.integers(0, 2**32 - 1), st.binary()
+        ),
+        max_size=8,
+    ),
+    cuts=st.lists(st.integers(0, 300), max_size=20),
+)
+def test_frames_survive_any_split(
+    frames: list[tuple[Kind, int, int, bytes]], cuts: list[int]
+) -> None:
+    wire, expected = b"", []
+    for kind, flags, stream_id, body in frames:
+        body_there = body if kind is Kind.DATA else b""
+        wire += header(kind, Flag(flags), stream_id, len(body)) + body_there
+        expected.append((Frame(kind, flags, stream_id, len(body)), body_there))
+    reader = FrameReader()
+    found: list[tuple[Frame, bytes]] = []
+    edges = [0, *sorted(cut for cut in cuts if cut < len(wire)), len(wire)]
+    for start, end in pairwise(edges):
+        for event in reader.feed(wire[start:end]):
+            if isinstance(event, Frame):
+                found.append((event, b""))
+            else:
+                found[-1] = (found[-1][0], found[-1][1] + bytes(event))
+    assert found == expected
+
+
+def test_another_version_or_type_is_no_frame() -> None:
+    for broken in (b"\x01" + bytes(11), b"\x00\x04" + bytes(10)):
+        with pytest.raises(FrameError):
+            list(FrameReader().feed(broken))
+
+
+def test_a_peer_that_makes_us_answer_and_does_not_read_is_told_from_one_that_does() -> None:
+    outbox = Outbox()
+    for _ in range(HEADERS_MAX):
+        outbox.put_header(bytes(12))
+    with pytest.raises(FrameError, match="does not read"):
+        outbox.put_header(bytes(12))
+    assert b"".join(outbox.take_small()) == bytes(12 * HEADERS_MAX)
+    outbox.put_header(bytes(12))
+
+
+async def test_the_oldest_silent_stranger_makes_room() -> None:
+    callers = Callers()
+    scopes = [trio.CancelScope() for _ in range(HALF_OPEN_PER_ADDRESS_MAX + 1)]
+    for scope in scopes:
+        callers.begin(scope, "192.0.2.1")
+    assert [scope.cancel_called for scope in scopes] == [True] + [False] * (len(scopes) - 1)
+    others = [trio.CancelScope() for _ in range(HALF_OPEN_MAX)]
+    for number, scope in enumerate(others):
+        callers.begin(scope, f"198.51.100.{number}")
+    assert len(callers) == HALF_OPEN_MAX
+    assert all(scope.cancel_called for scope in scopes)
+    assert not any(scope.cancel_called for scope in others)
+    callers.end(others[0])
+    callers.end(others[0])
+    assert len(callers) == HALF_OPEN_MAX - 1
+
+
+def test_one_address_does_not_use_up_the_calls_of_another() -> None:
+    callers = Callers()
+    burst = int(CALLS_BURST)
+    assert [callers.may_call("2001:db8::1", now_s=0) for _ in range(burst + 1)][-1] is False
+    assert not callers.may_call("2001:db8::2", now_s=0), "the same network of 64 bits"
+    assert callers.may_call("2001:db8:0:1::1", now_s=0)
+    assert callers.may_call("192.0.2.1", now_s=0)
+    assert callers.may_call("2001:db8::1", now_s=1)
+
+
+def test_the_slower_of_two_lines_decides() -> None:
+    line = Both(Bucket(1000.0), Bucket(100.0))
+    assert line.reserve(50, now_s=10.0) == 10.0, "half a second's worth at once"
+    assert line.reserve(100, now_s=10.0) == 10.0
+    assert line.reserve(100, now_s=10.0) == 11.0
+    assert line.reserve(100, now_s=100.0) == 100.0
+    assert line.batch_bytes(10**6) == 16 * 1024
+    with pytest.raises(ValueError, match="more than 0"):
+        Bucket(0)
+
+
+class Said:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def read(self, n: int) -> bytes:
+        out, self.data = self.data[:n], self.data[n:]
+        return out
+
+
+async def test_a_protocol_that_is_not_offered_is_told_from_a_broken_peer() -> None:
+    assert proposal("/a") == b"\x13/multistream/1.0.0\n\x03/a\n"
+    await read_agreement(Said(proposal("/a")), "/a")
+    with pytest.raises(UnavailableError, match="is not offered"):
+        await read_agreement(Said(b"\x13/multistream/1.0.0\n\x03na\n"), "/a")
+    for broken in (proposal("/b"), b"\x03na\n", b"\xff", b"\x13/multi"):
+        with pytest.raises(UnavailableError):
+            await read_agreement(Said(broken), "/a")
+    with pytest.raises(ValueError, match="bytes"):
+        proposal("/" + "x" * 200)
