@@ -53,7 +53,7 @@ def anomalies(story: Story, roster: Roster, report: Report) -> list[Anomaly]:
     found += [
         Anomaly(
             name="fork proof" if event.kind == Kind.FORK_PROOF else "withdrawal",
-            text=f"record {event.place} by {names[event.place.author]}",
+            text=f"record {event.place} by {names[event.place.author]}: {event.text}",
             round=event.round,
             member=event.place.author,
         )

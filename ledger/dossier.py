@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from .anomalies import Anomaly, anomalies
-from .bodies import MetricId, MetricValue, Reason, Rule
+from .bodies import Kind, MetricId, MetricValue, Reason, Rule
 from .charter import Charter
 from .errors import ConfigError, VerificationError
 from .reading import opened_ledger, read_all
@@ -19,8 +19,9 @@ from .reputation import replay
 from .reputation_report import as_json as reputation_json
 from .reputation_types import Reputation
 from .roster import Roster
-from .story import Result, RoundStory, Story, tell
+from .story import Event, Result, RoundStory, Story, tell
 from .verify import Audited
+from .words import kind_name
 
 Log: TypeAlias = tuple[int, int]
 Series: TypeAlias = dict[int, dict[int, list[tuple[int, MetricValue]]]]  # metric → member → rounds
@@ -78,6 +79,10 @@ class Dossier:
             )
         return f"{text}None is TIMESTAMPED."
 
+    def statements(self) -> list[Event]:
+        """Return what hospitals have stated beside the rounds: releases, withdrawals, anchors."""
+        return [one for one in self.story.events if one.kind != Kind.FORK_PROOF]
+
     def metric_series(self) -> Series:
         """Return every metric of every member, round by round."""
         series: Series = {}
@@ -133,6 +138,17 @@ class Dossier:
             "members": [_member_json(one) for one in self.story.members.values()],
             "rounds": [self._round_json(told) for _, told in sorted(self.story.rounds.items())],
             "anomalies": [one.to_json() for one in self.anomalies],
+            "statements": [
+                {
+                    "kind": kind_name(one.kind),
+                    "record": str(one.place),
+                    "member": one.place.author,
+                    "round": one.round,
+                    "time_ms": one.time_ms,
+                    "text": one.text,
+                }
+                for one in self.statements()
+            ],
             "reputation": None if self.reputation is None else reputation_json(self.reputation),
             "reputation_note": self.reputation_note,
             "not_proved": list(self.limits()),

@@ -16,7 +16,7 @@ from .report import EMPTY, VERIFIED
 from .report_style import STYLE
 from .story import MemberStory, Result, RoundStory
 from .svg import Axes, Point, panel
-from .words import micro, utc
+from .words import kind_name, micro, utc
 
 ROUNDS_SHOWN_MAX: Final = 200
 ANOMALIES_SHOWN_MAX: Final = 200
@@ -42,6 +42,7 @@ def page(dossier: Dossier) -> str:
         *_anomalies(dossier),
         *_rounds(dossier),
         *_metrics(dossier),
+        *_statements(dossier),
         *_privacy(dossier),
         *_reputation(dossier),
         *_states(dossier),
@@ -290,6 +291,30 @@ def _panels(dossier: Dossier, panels: dict[int, list[Point]], what: str) -> Iter
             f"{chart}</figure>"
         )
     yield "</div>"
+
+
+def _statements(dossier: Dossier) -> Iterator[str]:
+    stated = dossier.statements()
+    if not stated:
+        return
+    yield "<h2>Releases, withdrawals and anchors</h2>"
+    yield (
+        '<p class="small">What hospitals stated beside the rounds, and signed. That a released model '
+        "is a round's, and that a withdrawal was heeded, is not checked.</p>"
+    )
+    names = {one.index: one.name for one in dossier.story.members.values()}
+    rows = [
+        (
+            kind_name(one.kind),
+            f"{one.round}",
+            escape(f"{names[one.place.author]}: {one.text} (record {one.place})"),
+        )
+        for one in stated[:ANOMALIES_SHOWN_MAX]
+    ]
+    yield from _table(("What", "Round", "Details"), rows, "text1 text3 wrap3")
+    if len(stated) > ANOMALIES_SHOWN_MAX:
+        left = len(stated) - ANOMALIES_SHOWN_MAX
+        yield f'<p class="small">{left} more stand in the JSON file.</p>'
 
 
 def _privacy(dossier: Dossier) -> Iterator[str]:

@@ -20,14 +20,14 @@ from .bodies import (
     MetricValue,
     Open,
     Rejection,
-    Release,
-    Withdrawal,
 )
 from .reading import Place
 from .record import Ack, Kind, Record, Verified
 from .roster import Roster
+from .words import summary
 
 Log: TypeAlias = tuple[int, int]
+EVENTS: Final = (Kind.FORK_PROOF, Kind.ANCHOR, Kind.RELEASE, Kind.WITHDRAWAL)
 PAUSE_MS: Final = 6 * 3_600_000  # a log that says nothing for so long, or a clock that jumped
 SKEW_MS: Final = 60_000  # an acked clock may be this much ahead before it is told
 
@@ -106,13 +106,13 @@ class RoundStory:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One record that stands out: a release, a withdrawal, a fork proof, an anchor."""
+    """One record that stands out: a release, a withdrawal, a fork proof, an anchor; in words."""
 
     kind: int
     place: Place
     round: int
     time_ms: int
-    digest: bytes
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,19 +215,16 @@ def _enter(story: Story, record: Verified[Record]) -> None:
                 by=value.author, place=place, target_id=body.target_id, reason=body.reason
             )
             story.round(value.round).refusals.append(refusal)
-        case Release() | Withdrawal():
-            digest = body.model_digest if isinstance(body, Release) else body.data_commitment
-            story.events.append(_event(record, place, digest))
-        case _ if value.kind in (Kind.FORK_PROOF, Kind.ANCHOR):
-            story.events.append(_event(record, place, record.id))
+        case _ if value.kind in EVENTS:
+            story.events.append(_event(record, place))
         case _:
             pass
 
 
-def _event(record: Verified[Record], place: Place, digest: bytes) -> Event:
+def _event(record: Verified[Record], place: Place) -> Event:
     value = record.value
     return Event(
-        kind=value.kind, place=place, round=value.round, time_ms=value.time_ms, digest=digest
+        kind=value.kind, place=place, round=value.round, time_ms=value.time_ms, text=summary(value)
     )
 
 

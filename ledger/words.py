@@ -10,11 +10,15 @@ from typing import Any, Final
 from .bodies import (
     EXTENSION_MIN,
     Aggregation,
+    Anchor,
     Body,
     Close,
     CloseReason,
     Codec,
     Contribution,
+    EvaluationCommit,
+    EvaluationReveal,
+    ForkProof,
     Input,
     Kind,
     LeftOut,
@@ -24,10 +28,12 @@ from .bodies import (
     Open,
     Reason,
     Rejection,
+    Release,
     Rule,
     Score,
+    Withdrawal,
 )
-from .record import Record, Verified
+from .record import Record, Verified, decode_record, split_envelope
 
 _NAMED: Final[Mapping[str, type[IntEnum]]] = {
     "codec": Codec,
@@ -179,7 +185,36 @@ def summary(record: Record) -> str:
             text = f"software {body.software_digest.hex()[:12]}"
         case bytes() as body:
             text = f"{len(body):,} bytes, not understood"
+        case body:
+            text = _rarer_summary(body)
     return text
+
+
+def _rarer_summary(body: object) -> str:
+    text = ""
+    match body:
+        case EvaluationCommit():
+            text = f"commitment {body.commitment.hex()[:12]}"
+        case EvaluationReveal():
+            text = f"{len(body.scores)} scores, opens the commitment of record {body.commit_seq}"
+        case ForkProof():
+            value = decode_record(split_envelope(body.envelope_a)[0])
+            text = f"two records for {value[2]}/{value[3]}/{value[4]}"
+        case Anchor():
+            stamp = body.token_digest.hex()[:12]
+            text = f"checkpoint {body.checkpoint_digest.hex()[:12]}, "
+            text += f"time stamp {stamp}" if stamp else "no time stamp"
+        case Release():
+            text = f"model {body.model_digest.hex()[:12]} leaves the swarm, resting on "
+            text += _counted(len(body.aggregation_ids), "aggregation")
+        case Withdrawal():
+            text = f"data {body.data_commitment.hex()[:12]} withdrawn, "
+            text += f"{_counted(len(body.models), 'model')} affected"
+    return text
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def as_json(record: Verified[Record]) -> dict[str, Any]:
