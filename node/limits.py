@@ -122,22 +122,3 @@ class ReplayWindow:
             return False
         self._taken |= bit
         return True
-
-
-@final
-class Pacer:
-    """Spreads amounts so that no more than ``rate_per_s`` go in the long run. Whoever takes, waits."""
-
-    def __init__(self, rate_per_s: float) -> None:
-        self._rate_per_s = rate_per_s
-        self._free_s = float("-inf")
-
-    def wait_s(self, now_s: float) -> float:
-        """How long it lasts until all that was taken has gone."""
-        return max(self._free_s - now_s, 0.0)
-
-    def take(self, amount: float, now_s: float) -> float:
-        """Take an amount; return how many seconds to wait before it may go."""
-        wait_s = self.wait_s(now_s)
-        self._free_s = now_s + wait_s + amount / self._rate_per_s
-        return wait_s

@@ -16,7 +16,7 @@ from ledger.store import Store
 from node.blobs import BlobStore
 from node.causes import cause_of
 from node.compute import ThreadCompute
-from node.config import SiteConfig, load_site_charter
+from node.config import SiteConfig, StorageConfig, load_site_charter
 from node.identity import Identity, OwnPlace, check_own_name, load_identity, own_place
 from node.journal import RosterChangedError
 from node.network import EventLog
@@ -26,6 +26,7 @@ from node.software import software_digest
 from node.status import running_status, serve_status
 from node.telemetry import get_log, logging_to
 from node.world import World
+from swarm.protocol.retention import Keep
 
 if TYPE_CHECKING:
     from swarm.learning.dataset import SiteData
@@ -62,7 +63,7 @@ def _run_under_one_roster(config: SiteConfig) -> None:
         place = own_place(roster, identity)
         check_own_name(roster, place.author, config.name)
         own = place.author
-        hospital = _hospital(config, charter, identity, place)
+        hospital = _hospital(config, charter, identity, place, log)
         from node.networking import build_network
 
         disk = ThreadCompute()
@@ -81,11 +82,12 @@ def _run_under_one_roster(config: SiteConfig) -> None:
 
 
 def _hospital(
-    config: SiteConfig, charter: Charter, identity: Identity, place: OwnPlace
+    config: SiteConfig, charter: Charter, identity: Identity, place: OwnPlace, log: EventLog
 ) -> Hospital:
     """Read the data and build the model: what takes long and can be wrong, before anything runs."""
     from node.commitment import data_commitment
     from node.data import load_site_data
+    from node.training_snapshots import ResumingLearner, TrainingSnapshots
 
     data = load_site_data(
         config.data, charter.schema, directory=config.directory, allow=config.allow
@@ -95,13 +97,27 @@ def _hospital(
         own=place.author,
         signer=place.signer,
         witness=identity.witness(),
-        learner=_learner(config, charter, place.author, data),
+        learner=ResumingLearner(
+            _learner(config, charter, place.author, data),
+            TrainingSnapshots(
+                config.paths.training,
+                charter_digest=charter.net,
+                log=log,
+                interval_s=config.storage.snapshot_interval_s,
+            ),
+        ),
         software_digest=software_digest(),
         data_commitment=data_commitment(identity.seed, data),
         sync_interval_s=config.run.sync_interval_s,
         linger_s=config.run.linger_s,
+        keep=keep_of(config.storage),
         inbox=config.paths.inbox,
     )
+
+
+def keep_of(storage: StorageConfig) -> Keep:
+    """Which payloads a site keeps."""
+    return Keep(rounds=None if storage.keep_rounds == "all" else int(storage.keep_rounds))
 
 
 def _learner(config: SiteConfig, charter: Charter, own: int, data: "SiteData") -> "LearningTask":
@@ -118,7 +134,8 @@ def _learner(config: SiteConfig, charter: Charter, own: int, data: "SiteData") -
 
 async def _live(config: SiteConfig, hospital: Hospital, world: World, store: Store) -> None:
     """The node's outermost nursery: signals, the status socket, the service."""
-    service = Service(hospital, world, store, BlobStore(config.paths.blobs))
+    blobs = BlobStore(config.paths.blobs, bytes_max=config.storage.payload_bytes_max)
+    service = Service(hospital, world, store, blobs)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as nursery:
             outer.start_soon(_stop_on_signal, nursery.cancel_scope, world.log)

@@ -103,8 +103,6 @@ class Hospital:
     linger_s: float
     keep: Keep = Keep(rounds=KEEP_ROUNDS)  # noqa: RUF009 - frozen
     """Which payloads stay."""
-    upload_bytes_s_max: float | None = None
-    """Bytes a second of payloads that it serves; None: as many as the line takes."""
     inbox: Path | None = None
     """Where `roster submit` leaves updates for a node that runs; None: nowhere."""
 
@@ -166,7 +164,6 @@ class Service:
             blobs=blobs,
             book=self.book,
             behind=self.fell_behind,
-            upload_bytes_s_max=hospital.upload_bytes_s_max,
         )
         self.janitor = Janitor(
             world=world,

@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,6 +111,12 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
         bytes_sent=traffic.bytes_sent,
         bytes_received=traffic.bytes_received,
         network=network_facts(network, service.exchange.heard),
+        transfers=[
+            one.to_json(None if one.member is None else members[one.member].name)
+            for one in service.transfer.progress()
+        ],
+        payload_bytes=service.transfer.blobs.bytes_stored,
+        payload_bytes_max=service.transfer.blobs.bytes_max,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     )
     return status
@@ -156,6 +163,15 @@ def stored_status(config: "SiteConfig") -> Status:
         peak_memory_mb=None,
     )
     return status
+
+
+def _payload_bytes(directory: Path) -> int:
+    """Add up what lies there, beside a node that may be writing."""
+    sizes = []
+    for path in directory.iterdir() if directory.is_dir() else ():
+        with suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
 
 
 def _describe(

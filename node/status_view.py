@@ -85,7 +85,23 @@ def render(status: Status, *, width: int = PLAIN_WIDTH) -> Group:
     # A table that does not fit would cut names and headings off.
     fits = _UNBOUNDED.measure(table).maximum <= width
     members = table if fits else _lines(status)
-    return Group(*lines, Text(), members, Text(), *([Text(footer)] if status["running"] else []))
+    transfers = [Text(_transfer(one)) for one in status.get("transfers", ())]
+    kept = [Text(_kept(status))] if status.get("payload_bytes") is not None else []
+    ending = [*transfers, *kept, *([Text(footer)] if status["running"] else [])]
+    return Group(*lines, Text(), members, Text(), *ending)
+
+
+def _transfer(one: Mapping[str, Any]) -> str:
+    """Say how far a payload has come."""
+    whose = f"update of {one['member']}" if one["member"] else f"model {one['digest'][:16]}"
+    count = one["bytes_count"]
+    done = f"{size(one['bytes_held'])} of {size(count)}" if count is not None else "asked for"
+    sources = "source" if one["sources"] == 1 else "sources"
+    return f"fetching the {whose}: {done}, {one['mb_s']:.1f} MB/s, {one['sources']} {sources}"
+
+
+def _kept(status: Status) -> str:
+    return f"models on disk {size(status['payload_bytes'])} of {size(status['payload_bytes_max'])}"
 
 
 def _lines(status: Status) -> Text:

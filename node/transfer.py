@@ -11,9 +11,7 @@ from typing import Final, final
 
 import trio
 
-from ledger.errors import UnavailableError
 from node.blobs import BlobStore
-from node.limits import Pacer
 from node.partial import Partial
 from node.payload_io import NoRoomError
 from node.progress import Progress
@@ -28,10 +26,8 @@ from swarm.protocol.messages import (
     decode_fetch_request,
     encode_fetch_reply,
 )
-from swarm.protocol.payload import CHUNK_BYTES, OversizedError
+from swarm.protocol.payload import OversizedError
 
-UPLOAD_WAIT_MAX_S: Final = 20.0
-"""Who would have to wait longer for a chunk, because of the site's own limit, is sent away for now."""
 NO_ROOM_WAIT_S: Final = 30.0
 PROGRESS_LOG_S: Final = 10.0
 """How often the log tells of a transfer that lasts so long."""
@@ -65,36 +61,31 @@ class Transfer:
         blobs: BlobStore,
         book: RoundBook,
         behind: Callable[[], None],
-        upload_bytes_s_max: float | None = None,
     ) -> None:
         """behind: called when a peer asks for what it may not have yet; perhaps we miss its record."""
         self.tidy: Callable[[], Awaitable[None]] = _nothing_to_tidy
         """Called when there is no room for a payload: removes what is not needed any more."""
         self._world = world
         self._log = world.log
-        self._blobs = blobs
+        self.blobs = blobs
         self._book = book
         self._behind = behind
         self._shared = Shared(world=world, blobs=blobs)
         self._pulls: dict[bytes, Pull] = {}
         self._members: dict[bytes, int | None] = {}
         self._turns: dict[bytes, trio.Lock] = {}
-        self._upload = Pacer(upload_bytes_s_max) if upload_bytes_s_max else None
 
     # Serving
 
     async def on_request(self, peer: int, body: bytes) -> bytes:
         """Serve a payload's part, but nobody's contribution to one who has not contributed himself.
 
-        Raises PeerError when it is asked for nonsense, UnavailableError when the upload limit is
-        used up.
+        Raises PeerError when it is asked for nonsense.
         """
         request = decode_fetch_request(body)
         if not self._book.may_fetch(peer, request.digest):
             self._behind()
             return encode_fetch_reply(FetchStatus.WITHHELD)
-        if request.part is Part.CHUNK:
-            await self._wait_for_upload()
         part = await self._world.disk.run(self._part, request)
         if part is None:
             return encode_fetch_reply(FetchStatus.NOT_HELD)
@@ -104,10 +95,10 @@ class Transfer:
         """Read a part of what is stored, or of what is coming in."""
         pull = self._pulls.get(request.digest)
         partial = pull.partial if pull else None
-        manifest = self._blobs.manifest(request.digest)
+        manifest = self.blobs.manifest(request.digest)
         match request.part:
             case Part.CHUNK:
-                stored = self._blobs.chunk(request.digest, request.index)
+                stored = self.blobs.chunk(request.digest, request.index)
                 return partial.chunk(request.index) if partial and stored is None else stored
             case Part.MANIFEST:
                 manifest = manifest or (partial.manifest if partial else None)
@@ -117,14 +108,6 @@ class Transfer:
             case Part.HELD if partial:
                 return pack_chunks(list(partial.held), len(partial.manifest.chunks))
         return None
-
-    async def _wait_for_upload(self) -> None:
-        if self._upload is None:
-            return
-        now_s = trio.current_time()
-        if self._upload.wait_s(now_s) > UPLOAD_WAIT_MAX_S:
-            raise UnavailableError("this member's upload limit is used up")
-        await trio.sleep(self._upload.take(CHUNK_BYTES, now_s))
 
     # Fetching
 
@@ -167,12 +150,12 @@ class Transfer:
     async def accept(self, received: Received) -> None:
         """Store a payload that passed its check."""
         if received.partial is not None:
-            await self._world.disk.run(self._blobs.accept, received.partial)
+            await self._world.disk.run(self.blobs.accept, received.partial)
 
     async def refuse(self, received: Received) -> None:
         """Forget a payload that did not."""
         if received.partial is not None:
-            await self._world.disk.run(self._blobs.remove_incoming, [received.digest])
+            await self._world.disk.run(self.blobs.remove_incoming, [received.digest])
 
     def active(self) -> frozenset[bytes]:
         """Payloads that are being fetched or checked now."""
@@ -211,8 +194,8 @@ class Transfer:
             before = set(self._pulls)
 
     def _stored(self, digest: bytes) -> Received | None:
-        payload = self._blobs.get(digest)
-        manifest = self._blobs.manifest(digest)
+        payload = self.blobs.get(digest)
+        manifest = self.blobs.manifest(digest)
         if payload is None or manifest is None:
             return None
         return Received(digest, manifest.codec, manifest.bytes_count, payload, None)
@@ -223,9 +206,9 @@ class Transfer:
             try:
                 return await pull.run()
             except NoRoomError as error:
-                before = self._blobs.bytes_stored
+                before = self.blobs.bytes_stored
                 await self.tidy()
-                if self._blobs.bytes_stored < before:
+                if self.blobs.bytes_stored < before:
                     continue
                 self._log.warning("no_room", digest=pull.digest.hex()[:16], why=str(error))
                 await trio.sleep(NO_ROOM_WAIT_S)

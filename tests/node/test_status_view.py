@@ -44,6 +44,24 @@ def test_the_four_words_the_wait_and_the_traffic_are_shown(
         assert expected in shown
 
 
+def test_transfers_and_what_payloads_take_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    update = {
+        "member": "Berta", "digest": "ef" * 32, "bytes_held": 41_900_000, "bytes_count": 100_000_000,
+        "mb_s": 12.34, "sources": 3,
+    }  # fmt: skip
+    model = {**update, "member": None, "bytes_count": None, "sources": 1, "mb_s": 0.0}
+    show(
+        status(transfers=[update, model], payload_bytes=2_500_000, payload_bytes_max=20_000_000_000)
+    )
+    shown = capsys.readouterr().out
+    for expected in (
+        "fetching the update of Berta: 41.9 MB of 100.0 MB, 12.3 MB/s, 3 sources",
+        "fetching the model efefefefefefefef: asked for, 0.0 MB/s, 1 source\n",
+        "models on disk 2.5 MB of 20.0 GB",
+    ):
+        assert expected in shown
+
+
 def test_a_narrow_terminal_cuts_nothing_off() -> None:
     console = Console(width=80, record=True, markup=False, highlight=False, file=StringIO())
     console.print(render(status(), width=console.width))
