@@ -6,7 +6,7 @@ here again from the records, and bundles are verified by `swarm-audit`'s own cod
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -17,7 +17,7 @@ from ledger.errors import SwarmError
 from ledger.record import Aggregation, Contribution, Kind, Record, decode_record
 from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
-from scenarios.simulation.disk import BLOBS, DATABASE
+from scenarios.simulation.disk import DATABASE
 from scenarios.simulation.observations import PAYLOADS_A_ROUND, Log, Observations, Slot
 from scenarios.simulation.plan import Plan
 
@@ -36,6 +36,8 @@ class Evidence:
     charter: Charter
     disks: Mapping[int, Path]
     """Lasting honest members' directories."""
+    payloads: Path
+    """Every payload that an honest member ever held."""
     scratch: Path
 
 
@@ -73,7 +75,7 @@ def check(evidence: Evidence, seen: Observations) -> None:
     everybody_is_accounted_for(evidence.plan, ledgers, seen)
     disks_are_bounded(evidence, ledgers, seen)
     if bundles:
-        bundles_verify(evidence, bundles, seen)
+        bundles_verify(evidence, bundles, ledgers, seen)
 
 
 def _read(store: Store) -> Ledger:
@@ -241,42 +243,28 @@ def disks_are_bounded(
             seen.disk(index, used, len(ledgers[index].ids), payloads)
 
 
-def bundles_verify(evidence: Evidence, bundles: list[Path], seen: Observations) -> None:
+def bundles_verify(
+    evidence: Evidence, bundles: list[Path], ledgers: Mapping[int, Ledger], seen: Observations
+) -> None:
     """Every honest member's bundle is verified by the auditor's code, with every merge done again."""
     plan = evidence.plan
-    payloads = _payloads(evidence)
     report = verify_bundles(
         bundles, evidence.charter.source_bytes, evidence.charter.digest_hex,
-        brought=Brought(payloads=payloads),
+        brought=Brought(payloads=evidence.payloads),
     )  # fmt: skip
     for finding in report.findings:
         author = finding.error.author
         if author is None or author in plan.honest:
             where = _no_folder(str(finding.error), evidence.scratch)
             seen.blame("bundles-verify", f"step {finding.step}: {where}")
-    held = {path.name.split(".")[0] for path in payloads.iterdir()}
-    for line in _unrecomputable(plan, evidence, held):
+    held = {path.name.split(".")[0] for path in evidence.payloads.iterdir()}
+    for line in _unrecomputable(plan, ledgers, held):
         seen.blame("agreed-recomputable", line)
 
 
-def _payloads(evidence: Evidence) -> Path:
-    """One folder with every payload that any lasting member holds."""
-    folder = evidence.scratch / "payloads"
-    folder.mkdir()
-    for disk in evidence.disks.values():
-        for path in sorted((disk / BLOBS).iterdir()):
-            target = folder / path.name
-            if path.is_file() and not target.exists():
-                os.link(path, target)
-    return folder
-
-
-def _unrecomputable(plan: Plan, evidence: Evidence, held: Iterable[str]) -> Iterator[str]:
-    """Agreed rounds of which an input or the result is on no lasting member's disk."""
-    held = set(held)
-    for index, disk in evidence.disks.items():
-        with Store.open(disk / DATABASE) as store:
-            ledger = _read(store)
+def _unrecomputable(plan: Plan, ledgers: Mapping[int, Ledger], held: set[str]) -> Iterator[str]:
+    """Agreed rounds of which an input or the result was never on any honest member's disk."""
+    for ledger in ledgers.values():
         for round_, (_, inputs, result) in sorted(agreed_of(plan, ledger).items()):
             digests = {result.hex()}
             for author, epoch, seq, _, _ in inputs:
@@ -284,8 +272,7 @@ def _unrecomputable(plan: Plan, evidence: Evidence, held: Iterable[str]) -> Iter
                 if record is not None and isinstance(record.body, Contribution):
                     digests.add(record.body.update_digest.hex())
             for digest in sorted(digests - held):
-                yield f"round {round_} needs payload {digest[:12]}, which nobody holds"
-        del index
+                yield f"round {round_} needs payload {digest[:12]}, which nobody held"
 
 
 def _no_folder(text: str, scratch: Path) -> str:

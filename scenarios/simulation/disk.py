@@ -9,6 +9,7 @@ was opened with less than synchronous=FULL has none there. docs/simulator.md §3
 
 import errno
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ DATABASE: Final = "ledger.db"
 BLOBS: Final = "blobs"
 WAL: Final = f"{DATABASE}-wal"
 LOCK: Final = f"{DATABASE}.lock"
+PAYLOAD: Final = re.compile(r"[0-9a-f]{64}\.[0-9]{1,5}")
 FULL_SYNC: Final = 2
 """SQLite's number for synchronous=FULL."""
 
@@ -56,8 +58,13 @@ class _Flushed:
 class MemberDisk:
     """One member's disk through all its lives."""
 
-    def __init__(self, root: Path, random: Random, on_sync: Callable[[], None]) -> None:
-        """root: a directory of its own. on_sync: called before and after every flush; may crash."""
+    def __init__(
+        self, root: Path, random: Random, on_sync: Callable[[], None], *, archive: Path | None
+    ) -> None:
+        """root: a directory of its own. on_sync: called before and after every flush; may crash.
+
+        archive: where every payload that was ever complete is kept for the auditor.
+        """
         self.fault: int | None = None
         """errno of every write from now on: ENOSPC, EIO; None: the disk is well."""
         self.is_dead = False
@@ -65,6 +72,7 @@ class MemberDisk:
         self._root = root
         self._random = random
         self._on_sync = on_sync
+        self._archive = archive
         self._life = 0
         self._flushed = _Flushed()
         self._wal_flushed = 0
@@ -125,6 +133,10 @@ class MemberDisk:
         self.write()
         self._on_sync()
         self._flushed.note(self.path, path)
+        if self._archive is not None and path.name == BLOBS:
+            for name in self._flushed.names[path.relative_to(self.path)]:
+                if PAYLOAD.fullmatch(name) and not (self._archive / name).exists():
+                    os.link(path / name, self._archive / name)
         self._on_sync()
 
     def crash(self, *, power: bool) -> None:

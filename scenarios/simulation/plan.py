@@ -27,6 +27,10 @@ from scenarios.simulation.liars import ATTACKS
 
 SAFETY_S_MAX: Final = 40.0
 """The latest virtual second at which everything is healed."""
+HEALTHY_ROUNDS: Final = 3
+"""Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
+UNSETTLING: Final = frozenset({"slow"})
+"""Attacks under which members end every round, but each perhaps with its own set: docs/simulator.md §6."""
 FAULTS_MAX: Final = 9
 HOUR_MS: Final = 3_600_000
 
@@ -86,6 +90,11 @@ class Plan:
         """Honest members that must make progress after healing."""
         return tuple(index for index in self.honest if index not in self.stays_dead)
 
+    @property
+    def must_converge(self) -> bool:
+        """Whether the last model must be one for all; if not, all must get there even so."""
+        return not any(UNSETTLING.intersection(liar.attacks) for liar in self.liars)
+
     def liveness_s(self) -> float:
         """Virtual seconds after healing within which everybody must be done."""
         round_s = self.deadline_max_s * 2 + 12 * self.grace_s + 8 * max(self.compute_s)
@@ -103,7 +112,7 @@ class Plan:
             f"{', '.join(map(str, self.skew_ms))} ms, heads compared every {self.sync_interval_s:g} s"
         )
         dead = ", ".join(map(str, self.stays_dead))
-        healing = f"healed at {self.heal_s:.1f} s or before the last two rounds" + (
+        healing = f"healed at {self.heal_s:.1f} s or before the last {HEALTHY_ROUNDS} rounds" + (
             f"; stays dead: {dead}" if dead else ""
         )
         said = [swarm, machines, healing]
@@ -115,7 +124,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     size = size or Size()
     draw = Random(f"swarm/simulation/plan/{seed}")  # noqa: S311 - not a secret
     members = draw.choice((4, 4, 4, 4, 4, 5, 5, 6, 7))
-    rounds = draw.choice((3, 3, 3, 4))
+    rounds = draw.choice((4, 4, 4, 5))
     members, rounds = size.members or members, size.rounds or rounds
     heal_s = draw.uniform(5.0, SAFETY_S_MAX)
     f = (members - 1) // 3

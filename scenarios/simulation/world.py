@@ -108,13 +108,21 @@ class Rough:
         self._lying: dict[int, LyingNetwork] = {}
         self.crashed: Callable[[int, CrashAtStep], None] = lambda _index, _crash: None
         """Called when a member dies at one of its steps."""
+        self.payloads = directory / "payloads"
+        """Every payload that any honest member ever held, for the auditor."""
+        self.payloads.mkdir()
         self.members = [self._member(index) for index in range(plan.members)]
 
     def _member(self, index: int) -> Member:
         random = Random(f"{self._plan.seed}/disk/{index}")  # noqa: S311 - not a secret
         member = Member(
             index=index,
-            disk=MemberDisk(self._directory / str(index), random, lambda: self.step(member)),
+            disk=MemberDisk(
+                self._directory / str(index),
+                random,
+                lambda: self.step(member),
+                archive=None if index in self._attacks else self.payloads,
+            ),
             cost_s=self._plan.compute_s[index],
             skew_ms=self._plan.skew_ms[index],
             crashes={
