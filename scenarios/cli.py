@@ -11,6 +11,7 @@ import typer
 from ledger.errors import ConfigError, SwarmError
 from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
 from scenarios.cli_faults import faults
+from scenarios.cli_topology import topology
 
 app = typer.Typer(
     add_completion=False,
@@ -127,6 +128,7 @@ def _run(
 
 
 app.command()(faults)
+app.command()(topology)
 
 
 def main() -> None:
