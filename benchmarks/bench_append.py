@@ -1,9 +1,12 @@
 """Appending with group commit against signing and one fdatasync a group. Run: make bench.
 
 Ours: compose, sign and append to the store. Bare: compose and sign the same records and write their
-bytes to a file, one fdatasync a group. In turns, in the same run, on the same disk, each in its best
-turn. Beside it, for whoever wants to know what Python costs: the same with bare PyNaCl signatures of
-bytes that are there already. Exit status 1 if the ratio is above the limit.
+bytes to a file, one fdatasync a group. They take turns group by group on the same disk, so that what
+slows the machine down for a while slows down both; a turn writes all groups (what the database does
+now and then included) and gives one ratio of the sums. The median of all turns counts. Beside it,
+for whoever wants to know: the same in processor time, which leaves out waiting for disk and
+processor, and against bare PyNaCl signatures of bytes that are there already.
+Exit status 1 if the wall clock's median ratio is above the limit.
 """
 
 import argparse
@@ -11,9 +14,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from statistics import median
+from typing import Final, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "ledger"))
 
@@ -46,29 +50,43 @@ def signed_groups(federation: Federation, groups: int, size: int) -> Groups:
         yield group
 
 
-def append_all(groups: Groups, path: Path) -> None:
-    """Ours: each group is one durable transaction."""
-    with Store.open(path) as store:
-        for group in groups:
-            store.append(group)
-
-
-def write_all(groups: Iterator[list[bytes]], path: Path) -> None:
+def write_file(groups: Iterator[list[bytes]], path: Path) -> Iterator[None]:
     """Bare: each group is one write and one fdatasync."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         for group in groups:
             os.write(fd, b"".join(group))
             os.fdatasync(fd)
+            yield
     finally:
         os.close(fd)
 
 
-def seconds(work: Callable[[Path], None], path: Path) -> float:
-    """Return how long ``work`` takes on a new file."""
-    start_s = time.perf_counter()
-    work(path)
-    return time.perf_counter() - start_s
+def append_all(groups: Groups, path: Path) -> Iterator[None]:
+    """Ours: each group is one durable transaction."""
+    with Store.open(path) as store:
+        for group in groups:
+            store.append(group)
+            yield
+
+
+class Used(NamedTuple):
+    """Seconds of the wall clock and of the processor."""
+
+    wall: float
+    busy: float
+
+
+def in_turns(works: Mapping[str, Iterator[None]], groups: int) -> dict[str, Used]:
+    """Let each do one group after the other; return how long each took for all, closing included."""
+    used = dict.fromkeys(works, Used(0.0, 0.0))
+    for _ in range(groups + 1):  # in the last turn each closes what it has open
+        for name, work in works.items():
+            wall_s, busy_s = time.perf_counter(), time.process_time()
+            next(work, None)
+            wall_s, busy_s = time.perf_counter() - wall_s, time.process_time() - busy_s
+            used[name] = Used(used[name].wall + wall_s, used[name].busy + busy_s)
+    return used
 
 
 def main() -> int:
@@ -80,41 +98,41 @@ def main() -> int:
     options = parser.parse_args()
     federation = Federation(1)
     count = options.groups * options.size
-    messages = [
-        [DOMAIN + one.signed.record_bytes for one in group]
-        for group in signed_groups(federation, options.groups, options.size)
-    ]
+
+    def made() -> Groups:
+        return signed_groups(federation, options.groups, options.size)
+
+    messages = [[DOMAIN + one.signed.record_bytes for one in group] for group in made()]
     sign = federation.signers[0].sign
-
-    def ours(path: Path) -> None:
-        append_all(signed_groups(federation, options.groups, options.size), path)
-
-    def bare(path: Path) -> None:
-        made = signed_groups(federation, options.groups, options.size)
-        write_all(([one.signed.envelope() for one in group] for group in made), path)
-
-    def signatures(path: Path) -> None:
-        write_all(([one + sign(one) for one in group] for group in messages), path)
-
-    def flushes(path: Path) -> None:
-        write_all(iter([[bytes(64)]] * options.groups), path)
-
+    turns: list[dict[str, Used]] = []
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
-        best = dict.fromkeys((ours, bare, signatures, flushes), float("inf"))
-        for turn in range(options.turns):  # in turns, so that a busy moment disturbs all
-            for work in best:
-                path = Path(name) / f"{turn}-{work.__name__}"
-                best[work] = min(best[work], seconds(work, path))
-    ours_s, bare_s, signatures_s, flush_s = best.values()
-    ratio = ours_s / bare_s
+        for turn in range(options.turns):
+            path = Path(name) / str(turn)
+            path.mkdir()
+            works = {
+                "ours": append_all(made(), path / "store"),
+                "bare": write_file(
+                    ([one.signed.envelope() for one in group] for group in made()), path / "bare"
+                ),
+                "signatures": write_file(
+                    ([one + sign(one) for one in group] for group in messages), path / "signatures"
+                ),
+                "flushes": write_file(iter([[bytes(64)]] * options.groups), path / "flushes"),
+            }
+            turns.append(in_turns(works, options.groups))
+    ratios = [turn["ours"].wall / turn["bare"].wall for turn in turns]
+    busy = median(turn["ours"].busy / turn["bare"].busy for turn in turns)
+    signatures = median(turn["ours"].wall / turn["signatures"].wall for turn in turns)
+    wall_s = {name: median(turn[name].wall for turn in turns) for name in turns[0]}
     print(
-        f"append {count:,} records in groups of {options.size}: {count / ours_s:,.0f} records/s; "
-        f"signing + one fdatasync a group {count / bare_s:,.0f} records/s, "
-        f"ratio {ratio:.2f} (limit {RATIO_MAX}); bare PyNaCl + fdatasync "
-        f"{count / signatures_s:,.0f}/s, ratio {ours_s / signatures_s:.2f}; "
-        f"one fdatasync {flush_s / options.groups * 1e3:.2f} ms"
+        f"append {count:,} records in groups of {options.size}: {count / wall_s['ours']:,.0f} "
+        f"records/s; signing + one fdatasync a group {count / wall_s['bare']:,.0f} records/s, "
+        f"ratio {median(ratios):.2f} (least {min(ratios):.2f}, limit {RATIO_MAX}: "
+        f"{'PASS' if median(ratios) <= RATIO_MAX else 'FAIL'}), in processor time {busy:.2f}; "
+        f"bare PyNaCl + fdatasync {count / wall_s['signatures']:,.0f}/s, ratio {signatures:.2f}; "
+        f"one fdatasync {wall_s['flushes'] / options.groups * 1e3:.2f} ms"
     )
-    return int(ratio > RATIO_MAX)
+    return int(median(ratios) > RATIO_MAX)
 
 
 if __name__ == "__main__":
