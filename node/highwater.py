@@ -18,8 +18,8 @@ from ledger.store import Store
 from ledger.store_files import faults, sync_directory
 
 REMEDY: Final = (
-    "put the newest ledger.db back; if it is lost, ask the federation for a key rotation, "
-    "and never go on from an old copy"
+    "put the newest ledger.db back; if it is lost, ask the federation for a key rotation "
+    "(`swarm-node roster propose rotate`), and never go on from an old copy"
 )
 _BYTES_MAX: Final = 1024
 _TEXT: Final = re.compile(

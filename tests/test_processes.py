@@ -28,10 +28,10 @@ WALL_S_MAX = 240.0
 class Hospitals:
     """Four sites made and run exactly as hospitals do, killed as hospitals' machines are."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, rounds: int = ROUNDS, **settings: object) -> None:
         spec = load_spec("four-hospitals")
         # Long enough rounds that a death falls into the middle of one; short patience.
-        charter = dict(spec.charter) | {
+        slow = {
             "model.name": "mlp",
             "training.local_steps": 400,
             "rounds.deadline_min_s": 4.0,
@@ -39,8 +39,9 @@ class Hospitals:
             "rounds.grace_s": 2.0,
             "rounds.inactive_after_rounds": 2,
         }
+        charter = dict(spec.charter) | (settings or slow)
         site = dict(spec.site) | {"run.linger_s": 60.0}
-        spec = replace(spec, rounds=ROUNDS, charter=charter, site=site)
+        spec = replace(spec, rounds=rounds, charter=charter, site=site)
         self.job = Job.prepare(spec, data=None, out=directory, keep=True)
         make_sites(self.job)
         self.charter, self.digest = make_charter(self.job)

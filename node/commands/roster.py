@@ -18,6 +18,7 @@ from node.commands.common import (
 
 if TYPE_CHECKING:
     from ledger.roster_update import Update
+    from node.config import SiteConfig
     from node.roster_files import Known
 
 app = typer.Typer(
@@ -104,6 +105,13 @@ def rotate(
             metavar="FILE",
         ),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another hospital's exported bundle, where this site has lost its ledger.",
+            metavar="DIR",
+        ),
+    ] = None,
     kept: Kept = None,
     out: Out = None,
     version: Version = None,
@@ -112,20 +120,34 @@ def rotate(
 ) -> None:
     """Propose that a hospital starts anew in its next epoch: lost key, lost ledger, forked log.
 
-    Its admin key stays. Name, role and admin key of the new block are not used.
+    Its admin key stays. Name, role and admin key of the new block are not used. A site that has lost
+    its ledger and still has its seed proposes it with a bundle that another hospital exported.
 
     \b
     Examples:
+      swarm-node roster propose rotate "St. Anna" --bundle bundle-of-berta --config site.toml
       swarm-node roster propose rotate "St. Anna" --member anna-2/member.toml --config site.toml
       swarm-node roster propose rotate "St. Anna" --config site.toml
     """  # noqa: D301
     from node.roster_files import known_to_site, next_member, propose_rotate, read_member
 
     site = open_site(config)
-    known = known_to_site(site)
+    known = known_to_site(site) if bundle is None else _known_to(bundle, site)
     block = next_member(site, known, name) if member is None else read_member(member)
     update = propose_rotate(known, name, block, kept=kept, version=version)
     _write(known, update, out, as_json=as_json)
+
+
+def _known_to(bundle: Path, site: "SiteConfig") -> "Known":
+    """Read a bundle of this site's federation. Raises ConfigError."""
+    from ledger.errors import ConfigError
+    from node.config import load_site_charter
+    from node.roster_files import known_with_logs
+
+    known = known_with_logs(bundle)
+    if known.charter.digest_hex != load_site_charter(site).digest_hex:
+        raise ConfigError(f"{bundle}: is of another charter: give a bundle of this federation")
+    return known
 
 
 def _write(known: "Known", update: "Update", out: Path | None, *, as_json: bool) -> None:
