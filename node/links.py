@@ -52,6 +52,7 @@ class Link:
     last_seen_s: float | None = None
     reason: str | None = None
     """Why the newest dial failed."""
+    _moved_s: float | None = None
     _was_up: bool = False
     _refusals: int = 0
     _changed: trio.Event = field(default_factory=trio.Event)
@@ -59,6 +60,14 @@ class Link:
     def heard(self) -> None:
         """Note that the peer gave a sign of life."""
         self.last_seen_s = trio.current_time()
+
+    def moved(self) -> None:
+        """Note that the peer's end took a piece of a payload."""
+        self._moved_s = trio.current_time()
+
+    def is_silent_since(self, since_s: float) -> bool:
+        """Whether nothing came, and nothing large went, after since_s."""
+        return max(self.last_seen_s or since_s, self._moved_s or since_s) <= since_s
 
     def understood(self) -> None:
         """Note that the peer speaks for this federation."""
@@ -142,10 +151,10 @@ async def watch_heartbeat(
         deadline_s = now_s + timing.ping_s
         with trio.move_on_at(deadline_s) as scope:
             await ping()
-        # A payload on a slow line may stand before the answer: whatever comes is a sign of life.
-        is_silent = link.last_seen_s is None or link.last_seen_s <= now_s
+        # On a slow line a payload may stand before the ping or its answer: while it moves, wait.
         # If this whole process was stuck, the answer may lie unread: ask again.
-        if scope.cancelled_caught and is_silent and trio.current_time() - deadline_s < 1:
+        is_silent = link.is_silent_since(now_s) and trio.current_time() - deadline_s < 1
+        if scope.cancelled_caught and is_silent:
             link.log.debug("peer_silent", peer=link.peer.index, name=link.peer.name)
             await drop()
 

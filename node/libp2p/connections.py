@@ -102,6 +102,7 @@ class Connections(INotifee):
         if len(connections) > 1 and not self._leaving:
             self._nursery.start_soon(self._close, self._superfluous(peer, connections))
         muxed.on_received = self._links[peer].heard
+        muxed.on_sent_large = self._links[peer].moved
         self._links[peer].heard()
         self._links[peer].changed()
 

@@ -1,5 +1,6 @@
 """What libp2p's exceptions mean, in a few words for an operator."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,6 +11,7 @@ from node.addresses import Address
 
 LOST: Final = (BaseLibp2pError, OSError, trio.ClosedResourceError, trio.BrokenResourceError)
 """What reading from or writing to a broken connection raises."""
+_ANSWERED_AS: Final = re.compile(r"remote_peer_id_from_pubkey=(\w+)")
 _NOT_A_MEMBER: Final = "not a member: {} refused our key; compare the charters' digests"
 
 
@@ -30,7 +32,9 @@ def handshake_reason(error: Exception, address: Address, psk_problem: str | None
         return f"{psk_problem} ({address.text})"
     names = {type(cause).__name__ for cause in _causes(error)}
     if "PeerIDMismatchesPubkey" in names or "Peer ID mismatch" in str(error):
-        return f"wrong key: {address.text} answers with a key that is not this member's"
+        found = _ANSWERED_AS.search(" ".join(str(cause) for cause in _causes(error)))
+        whose = f"key {found[1]}" if found else "a key that is not this member's"
+        return f"wrong key: {address.text} answers with {whose}"
     if "MuxerUpgradeFailure" in names:
         return not_a_member(address)
     return f"no swarm node: {address.text} does not shake hands, or asks for a psk_file ({short(error)})"

@@ -40,7 +40,8 @@ from node.network import (
 from node.serving import RequestDesk
 
 PING: Final = "/swarm/ping/1"
-_SERVE_S: Final = 60.0  # reading one request, writing one reply
+_READ_S: Final = 60.0  # one request
+_REPLY_S: Final = 180.0  # writing one reply; who asked gives up before
 _TOO_MANY: Final = b"too many requests at once"
 
 
@@ -161,7 +162,7 @@ class Answerer:
         except PeerError as error:
             status, reply = Status.REFUSED, error_text(error)
         frame = reply_frame(status, reply)
-        with trio.fail_after(_SERVE_S):
+        with trio.fail_after(_REPLY_S):
             await stream.write(frame)
         self._meter.sent(len(frame))
         await net_stream.close()
@@ -180,7 +181,7 @@ class Answerer:
         return await self._desk.answer(self._handlers, peer, protocol, body)
 
     async def _read(self, stream: Stream, *, bytes_max: int) -> bytes:
-        with trio.fail_after(_SERVE_S):
+        with trio.fail_after(_READ_S):
             body = await read_request(_Source(stream), bytes_max=bytes_max)
         self._meter.received(REQUEST_HEADER_BYTES + len(body))
         return body

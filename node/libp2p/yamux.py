@@ -55,6 +55,7 @@ class Yamux(IMuxedConn):
         self.event_closed = trio.Event()
         self.on_close: Callable[[], Awaitable[None]] = _nobody  # libp2p puts its own in
         self.on_received: Callable[[], None] = lambda: None
+        self.on_sent_large: Callable[[], None] = lambda: None
         self._pace = pace
         self._outbox = Outbox()
         self._streams: dict[int, Stream] = {}
@@ -266,6 +267,8 @@ class Yamux(IMuxedConn):
                     self._outbox.put_back(sender)
             if messages:
                 await self.secured_conn.write_messages(messages)
+            if sender is not None:
+                self.on_sent_large()
 
     async def _send_small_until(self, ready_s: float, messages: list[bytes]) -> list[bytes]:
         """Hold a batch back, but not what is small. Returns what came last."""

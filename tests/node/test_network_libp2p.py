@@ -4,6 +4,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -248,10 +249,14 @@ class Proxy:
 
     def __init__(self, target_port: int) -> None:
         self.port, self.target_port, self.frozen = free_port(), target_port, False
+        self.bytes_per_s: float | None = None
+        self.holds_bytes = 128 * 1024
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_tcp, self._serve, self.port)
+            listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
+            listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.holds_bytes)
+            await nursery.start(trio.serve_listeners, self._serve, listeners)
             task_status.started()
 
     async def _serve(self, near: trio.SocketStream) -> None:
@@ -259,6 +264,7 @@ class Proxy:
             far = await trio.open_tcp_stream("127.0.0.1", self.target_port)
         except OSError:
             return
+        far.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.holds_bytes)
         async with near, far, trio.open_nursery() as nursery:
             nursery.start_soon(self._copy, near, far)
             await self._copy(far, near)
@@ -268,6 +274,8 @@ class Proxy:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in source:
                 await self._thawed()
+                if self.bytes_per_s is not None:
+                    await trio.sleep(len(data) / self.bytes_per_s)
                 await sink.send_all(data)
         await self._thawed()
 

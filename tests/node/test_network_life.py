@@ -1,0 +1,159 @@
+"""Coming, staying and going: names that move, slow lines, ports in use, leaving under load."""
+
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+from network_swarm import (
+    NET,
+    Log,
+    Member,
+    Service,
+    all_connected,
+    free_port,
+    peers_on,
+    running_swarm,
+    seeds,
+    until,
+)
+from test_network_libp2p import count_tasks, pair_through_a_proxy
+
+from ledger.errors import ConfigError, UnavailableError
+from node.libp2p import Libp2pNetwork
+from node.links import Timing
+from node.network import Peer
+
+REPEATS = int(os.environ.get("SWARM_REPEATS", "4"))
+QUICK = Timing(heartbeat_s=0.4, ping_s=0.4, dial_s=2, redial_s=0.5)
+
+
+class Names(trio.abc.HostnameResolver):
+    """A name server whose answers change."""
+
+    def __init__(self, name: str, ip: str) -> None:
+        self.name, self.ip, self.asked = name, ip, 0
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - trio's signature
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        if host != self.name.encode():
+            found = await trio.to_thread.run_sync(
+                socket.getaddrinfo, host, port, family, type, proto, flags
+            )
+            return [(int(f), int(t), p, n, where) for f, t, p, n, where in found]
+        self.asked += 1
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.ip, int(port or 0)))]
+
+    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+async def test_a_name_is_asked_for_again_at_every_dial() -> None:
+    """A hospital whose address changes is found again: its name is not remembered."""
+    names = Names("swarm.hospital.example", "127.0.0.2")
+    before = trio.socket.set_custom_hostname_resolver(names)
+    try:
+        port = free_port()
+        known = peers_on([free_port(), port])
+        moving = Peer(
+            index=1,
+            name="site 1",
+            network_key=known[1].network_key,
+            addresses=(f"/dns4/{names.name}/tcp/{port}",),
+        )
+        caller = network(0, [], [known[0], moving])
+        called = network(1, [f"/ip4/127.0.0.1/tcp/{port}"], silent(known))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(called.run, Service())
+            await nursery.start(caller.run, Service())
+            await until(lambda: names.asked >= 2)
+            assert not caller.connected()
+            names.ip = "127.0.0.1"
+            await until(lambda: caller.connected() == {1}, s=3)
+            nursery.cancel_scope.cancel()
+    finally:
+        trio.socket.set_custom_hostname_resolver(before)
+
+
+def network(index: int, listen: Sequence[str], peers: list[Peer]) -> Libp2pNetwork:
+    return Libp2pNetwork(
+        own_index=index,
+        network_seed=seeds(2)[index],
+        listen=listen,
+        peers=peers,
+        net=NET,
+        log=Log(),
+        timing=QUICK,
+    )
+
+
+def silent(peers: list[Peer]) -> list[Peer]:
+    """The same members without addresses: whoever knows them waits to be dialled."""
+    return [Peer(index=p.index, name=p.name, network_key=p.network_key) for p in peers]
+
+
+async def test_a_port_that_another_program_would_share_is_in_use() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"/ip4/127.0.0.1/tcp/{other.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"in use; stop the other program"):
+            await network(0, [address], []).run(Service())
+
+
+async def test_a_payload_on_a_slow_line_is_a_sign_of_life() -> None:
+    """The answer to a ping stands behind half a second of payload; nobody is dropped for that."""
+    async with pair_through_a_proxy(timing=QUICK) as (members, proxy):
+        proxy.bytes_per_s = 800_000
+        asked_s = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(take_megabyte, members[0])
+        assert trio.current_time() - asked_s > 1.5, "the line was not slow"
+        assert not members[0].log.named("peer_lost")
+        assert not members[1].log.named("peer_lost")
+
+
+async def take_megabyte(member: Member) -> None:
+    assert len(await member.ask(1, b"zeros 1000000", bytes_max=1_000_000, s=20)) == 1_000_000
+
+
+async def test_leaving_under_load_leaves_nothing_behind_however_often() -> None:
+    tasks, files = count_tasks(), open_files()
+    for repeat in range(REPEATS):
+        async with running_swarm("libp2p", 3, start=False) as members, trio.open_nursery() as load:
+            for member in members:
+                await member.start()
+            await all_connected(members)
+            for member in members:
+                load.start_soon(keep_asking, member, (member.index + 1) % 3)
+                load.start_soon(keep_asking, member, (member.index + 2) % 3)
+            await trio.sleep(0.05 + 0.02 * repeat)
+            for member in members:
+                load.start_soon(member.stop)
+        assert count_tasks() == tasks, f"repeat {repeat}"
+        assert open_files() == files, f"repeat {repeat}"
+        for member in members:
+            assert not member.log.named("leave_failed"), f"repeat {repeat}"
+
+
+async def keep_asking(member: Member, peer: int) -> None:
+    with suppress(UnavailableError):
+        while True:
+            await member.ask(peer, b"zeros 300000", bytes_max=300_000)
+            await member.network.broadcast(os.urandom(100))
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
