@@ -92,7 +92,7 @@ def examine(
     if identity is not None and own is not None and not offline:
         from node.doctor_network import check_network
 
-        yield from check_network(config, charter, identity, own, running=running)
+        yield from check_network(config, roster, identity, own)
     from node.doctor_learning import check_learning
 
     yield from check_learning(config, charter)

@@ -1,63 +1,179 @@
-"""The doctor's look outside: whether members can be dialled, and their clocks agree with ours.
+"""The doctor's look outside: who reaches whom, and whether clocks agree.
 
-Room: node. Law: dials as the node would, says where it stands as the node would, and hangs up; it
-stores and signs nothing.
+Room: node. Law: while the node runs it is asked, over its own socket; else the doctor dials as the node
+would, says where it stands as the node would, and hangs up. It stores and signs nothing.
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ledger.charter import Charter
-from ledger.errors import ConfigError, PeerError, StoreError, UnavailableError
+from ledger.errors import ConfigError, StoreError
+from ledger.roster import Roster
 from ledger.store import Store
+from node.address_book import STATE_KEY, AddressBook
 from node.config import SiteConfig
+from node.doctor_pairs import (
+    Facts,
+    clock_findings,
+    others_findings,
+    own_findings,
+    sight_of_dial,
+)
 from node.findings import Finding, fail, ok, warn
-from node.identity import Identity
+from node.identity import Identity, load_identity, own_place
 from node.line import line_of
-from node.network import REQUEST_BYTES_MAX, SYNC_PROTOCOL, OtherFederationError, Peer
+from node.network import Peer
+from node.roster_files import known_to_site
+from node.status import ask
 from node.telemetry import get_log
-from swarm.protocol.messages import Head, Heads, Hello, decode_sync_reply, encode_sync_request
+from swarm.protocol.reach import Reach, Sight
 
 if TYPE_CHECKING:
-    from node.libp2p import Libp2pNetwork
+    from node.doctor import UseSite
 
 DIAL_TIMEOUT_S: Final = 5.0
-CLOCK_TIMEOUT_S: Final = 8.0
-POLL_S: Final = 0.1
-SKEW_WARN_S: Final = 30.0
-SKEW_FAIL_S: Final = 600.0
+CHARTER_FAULT: Final = "not a member: "
 
-CHARTER_FAULT: Final = "charter: "
-_MISCONFIGURED: Final = (CHARTER_FAULT, "wrong key", "not a member")
-_PSK_FAULTS: Final = ("wrong pre-shared key", "no pre-shared key")
+
+def examine_network(
+    path: Path, overrides: Mapping[str, str], *, use_site: "UseSite"
+) -> Iterator[Finding]:
+    """Yield what `doctor --network` says: every pair of members, as far as can be known from here."""
+    try:
+        config = use_site(path, overrides)
+        identity = load_identity(config.paths)
+        roster = known_to_site(config).roster
+        own = own_place(roster, identity).author
+        facts = gather(config, roster, identity, own)
+    except (ConfigError, StoreError) as error:
+        yield fail("configuration", str(error))
+        return
+    yield _own_place(config, facts)
+    yield from own_findings(facts)
+    yield from others_findings(facts)
+    yield from clock_findings(facts)
 
 
 def check_network(
-    config: SiteConfig, charter: Charter, identity: Identity, own: int, *, running: bool
+    config: SiteConfig, roster: Roster, identity: Identity, own: int
 ) -> Iterator[Finding]:
-    """Dial every other member, then compare clocks with those that answered."""
-    peers = [
-        Peer(index=m.index, name=m.name, network_key=m.network_key, addresses=m.addresses)
-        for m in charter.members
+    """Yield the lines of the whole examination: this site's own connections, and the clocks."""
+    facts = gather(config, roster, identity, own)
+    yield from own_findings(facts)
+    if facts.skews_s:
+        yield from clock_findings(facts)
+    else:
+        yield warn("clock", "not checked: no member answers yet", "run the doctor again later")
+
+
+def gather(config: SiteConfig, roster: Roster, identity: Identity, own: int) -> Facts:
+    """Ask the running node, or look by ourselves. Raises ConfigError."""
+    from node.libp2p import peer_id_text
+
+    names = {member.index: member.name for member in roster.active}
+    keys = {peer_id_text(member.network_key): member.index for member in roster.active}
+    status = ask(config.paths.socket)
+    told = None if status is None else status.get("network")
+    if told is not None:
+        return _told(told, own, names, keys, listens=bool(config.listen))
+    return trio.run(look, config, roster, identity, own, names, keys)
+
+
+def _own_place(config: SiteConfig, facts: Facts) -> Finding:
+    where = ", ".join(config.listen) or "nowhere (outbound only)"
+    runs = "its node runs" if facts.running else "its node does not run: the doctor dials"
+    return ok("site", f"{facts.names[facts.own]} listens on {where}; {runs}")
+
+
+def _told(
+    told: Mapping[str, Any],
+    own: int,
+    names: Mapping[int, str],
+    keys: Mapping[str, int],
+    *,
+    listens: bool,
+) -> Facts:
+    """Read what a running node says; it is our own, of another version at worst."""
+    try:
+        return Facts(
+            own=own,
+            names=names,
+            sights=_sights(told["sights"]),
+            reasons={int(member): str(text) for member, text in told["reasons"].items()},
+            views={
+                int(peer): Reach(sights=_sights(view["sights"]), carries=bool(view["carries"]))
+                for peer, view in told["views"].items()
+            },
+            skews_s={int(p): float(s) for p, s in told["skews_s"].items() if int(p) in names},
+            keys=keys,
+            listens=listens,
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            "the running node is of another version: stop it, or use its own doctor"
+        ) from error
+
+
+def _sights(told: Mapping[str, str]) -> dict[int, Sight]:
+    return {int(member): Sight[name.upper()] for member, name in told.items()}
+
+
+async def look(
+    config: SiteConfig,
+    roster: Roster,
+    identity: Identity,
+    own: int,
+    names: Mapping[int, str],
+    keys: Mapping[str, int],
+) -> Facts:
+    """Dial everybody, then stay for a moment with those who answer."""
+    from node.doctor_visit import visit
+
+    peers = _peers(config, roster, identity, own)
+    psk = line_of(config).psk
+    reasons = await _dial_all(identity.network_seed, peers, psk)
+    sights = {member: sight_of_dial(reason) for member, reason in reasons.items()}
+    answering = [peer for peer in peers if reasons[peer.index] is None]
+    seen = await visit(config, identity, own, net=roster.net, peers=answering)
+    for member in seen.foreign:
+        sights[member] = Sight.OTHER_CHARTER
+        reasons[member] = "it holds another charter"
+    return Facts(
+        own=own,
+        names=names,
+        sights=sights,
+        reasons={member: text for member, text in reasons.items() if text is not None},
+        views=seen.views,
+        skews_s=seen.skews_s,
+        keys=keys,
+        listens=bool(config.listen),
+        running=False,
+    )
+
+
+def _peers(config: SiteConfig, roster: Roster, identity: Identity, own: int) -> list[Peer]:
+    """Return the others with the addresses that the node would dial."""
+    from ledger.keys import Signer
+
+    stored = None
+    if config.paths.ledger.exists():
+        with Store.open(config.paths.ledger, read_only=True) as store:
+            stored = store.state_get(STATE_KEY)
+    signer = Signer(identity.network_seed)
+    book = AddressBook(roster=roster, own=own, signer=signer, log=get_log(), stored=stored)
+    return [
+        Peer(
+            index=m.index,
+            name=m.name,
+            network_key=m.network_key,
+            addresses=tuple(one.text for one in book.addresses(m.index)),
+        )
+        for m in roster.active
         if m.index != own
     ]
-    psk = line_of(config).psk
-    reasons = trio.run(_dial_all, identity.network_seed, peers, psk)
-    for peer in peers:
-        yield _dialled(peer, reasons[peer.index])
-    reached = [peer for peer in peers if reasons[peer.index] is None]
-    if not reached:
-        yield warn("clock", "not checked: no member answers yet", "run the doctor again later")
-    elif running:
-        yield ok("clock", "not checked while this site's node runs")
-    else:
-        visit = _Visit(config, charter, identity, own, reached)
-        trio.run(visit.compare)
-        yield from visit.findings()
 
 
 async def _dial_all(
@@ -79,138 +195,3 @@ async def _dial_all(
         for peer in peers:
             nursery.start_soon(dial, peer)
     return reasons
-
-
-def _dialled(peer: Peer, reason: str | None) -> Finding:
-    if reason is None:
-        return ok("dial", f"{peer.name} answers")
-    if not peer.addresses:
-        return ok("dial", f"{peer.name} has no address: it dials this site")
-    if reason.startswith(_PSK_FAULTS):
-        return fail("dial", f"{peer.name}: {reason}", "bring the same psk_file to all members")
-    if reason.startswith(_MISCONFIGURED):
-        return fail("dial", f"{peer.name}: {reason}", "compare both sites' charter digest")
-    return warn(
-        "dial",
-        f"{peer.name}: {reason}",
-        "it may not run yet; if it does, ask both firewalls for this port",
-    )
-
-
-@dataclass(slots=True)
-class _Visit:
-    """One short stay in the swarm, listening nowhere, to ask the members for the time."""
-
-    config: SiteConfig
-    charter: Charter
-    identity: Identity
-    own: int
-    peers: list[Peer]
-    skews_s: dict[int, float] = field(default_factory=dict)
-    foreign: set[int] = field(default_factory=set)
-
-    async def compare(self) -> None:
-        """Fill ``skews_s``; whoever does not answer in time is missing there."""
-        from node.libp2p import Libp2pNetwork
-
-        network = Libp2pNetwork(
-            own_index=self.own,
-            network_seed=self.identity.network_seed,
-            listen=(),
-            peers=self.peers,
-            net=self.charter.net,
-            log=get_log(),
-            line=line_of(self.config),
-        )
-        heads = self._heads()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._serve, network)
-            with trio.move_on_after(CLOCK_TIMEOUT_S):
-                async with trio.open_nursery() as asking:
-                    for peer in self.peers:
-                        asking.start_soon(self._ask, network, peer.index, heads)
-            nursery.cancel_scope.cancel()
-
-    async def _serve(self, network: "Libp2pNetwork", *, task_status: Any) -> None:
-        await network.run(_Silent(), task_status=task_status)
-
-    async def _ask(self, network: "Libp2pNetwork", peer: int, heads: Heads) -> None:
-        while peer not in network.connected():  # noqa: ASYNC110 - the network tells nobody
-            await trio.sleep(POLL_S)
-        asked_ms, asked_s = _now_ms(), trio.current_time()
-        hello = Hello(heads=heads, round=0, phase=0, time_ms=asked_ms)
-        try:
-            reply = await network.request(
-                peer,
-                SYNC_PROTOCOL,
-                encode_sync_request(hello),
-                reply_bytes_max=REQUEST_BYTES_MAX,
-                timeout_s=DIAL_TIMEOUT_S,
-            )
-            theirs_ms = decode_sync_reply(reply).hello.time_ms
-        except OtherFederationError:
-            self.foreign.add(peer)
-            return
-        except (UnavailableError, PeerError):
-            return
-        half_way_ms = (trio.current_time() - asked_s) * 500
-        self.skews_s[peer] = (theirs_ms - asked_ms - half_way_ms) / 1000
-
-    def _heads(self) -> Heads:
-        """Say what this site holds, so that a peer does not send it all again."""
-        try:
-            with Store.open(self.config.paths.ledger, read_only=True) as store:
-                return {
-                    log: Head(head.next_seq, head.prev_id) for log, head in store.heads().items()
-                }
-        except StoreError:
-            return {}
-
-    def findings(self) -> Iterator[Finding]:
-        """One line for each member that was asked."""
-        for peer in self.peers:
-            if peer.index in self.foreign:
-                yield fail(
-                    "charter",
-                    f"{peer.name} holds another one",
-                    "compare `swarm-node charter digest` at both sites",
-                )
-            elif peer.index not in self.skews_s:
-                yield warn(
-                    "clock", f"{peer.name} did not tell the time", "run the doctor again later"
-                )
-            if peer.index not in self.skews_s:
-                continue
-            skew_s = self.skews_s[peer.index]
-            said = f"{peer.name}'s is {spelt(abs(skew_s))} {'ahead' if skew_s > 0 else 'behind'}"
-            if abs(skew_s) > SKEW_FAIL_S:
-                yield fail(
-                    "clock", said, "set this machine's clock by NTP, or tell the other site to"
-                )
-            elif abs(skew_s) > SKEW_WARN_S:
-                yield warn("clock", said, "let both machines follow NTP")
-            else:
-                yield ok("clock", f"agrees with {peer.name}'s within {SKEW_WARN_S:g} s")
-
-
-class _Silent:
-    """Takes part in nothing."""
-
-    async def on_gossip(self, peer: int, message: bytes) -> None:
-        """Let it pass."""
-
-    async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:  # noqa: ARG002
-        """Answer nobody."""
-        raise PeerError("only a doctor is here; the node does not run yet")
-
-
-def spelt(skew_s: float) -> str:
-    """Return ``45 s``, ``12 min``, ``9 h``, ``10 days``."""
-    for unit, size_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if skew_s >= 2 * size_s:
-            return f"{skew_s / size_s:.0f} {unit}"
-    return f"{skew_s:.0f} s"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

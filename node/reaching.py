@@ -39,6 +39,8 @@ SIGHTS: Final[Mapping[str, Sight]] = {
     "wrong key": Sight.WRONG_KEY,
     "no swarm node": Sight.NO_SWARM_NODE,
     "not a member": Sight.NOT_A_MEMBER,
+    "wrong pre-shared key": Sight.PRE_SHARED_KEY,
+    "no pre-shared key": Sight.PRE_SHARED_KEY,
 }
 """How the reasons begin that node.addresses and the dialler give."""
 
@@ -50,9 +52,14 @@ class _View:
 
 
 def sight_of(reason: str) -> Sight:
-    """Return the code of a dial's reason (of its last address)."""
-    *_, last = reason.split("; ")
-    return next((s for prefix, s in SIGHTS.items() if last.startswith(prefix)), Sight.UNKNOWN)
+    """Return the code of a dial's reason: of the address that got furthest, if there are several."""
+    found = {
+        sight
+        for part in reason.split("; ")
+        for prefix, sight in SIGHTS.items()
+        if part.startswith(prefix)
+    }
+    return max(found, default=Sight.UNKNOWN)
 
 
 @final

@@ -125,20 +125,34 @@ def doctor(
     config: ConfigPath = SITE_DEFAULT,
     set_: SetValues = None,
     offline: Annotated[bool, typer.Option("--offline", help="Dial nobody.")] = False,
+    network: Annotated[
+        bool,
+        typer.Option("--network", help="Only who reaches whom: why not, and who changes what."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check everything before the first run: one line each, with what to change.
 
-    Exit status 0 if nothing fails (warnings are fine), 1 if anything does.
+    With --network also while the node runs, which is then asked: every pair of members, with what the
+    others say of each other. Exit status 0 if nothing fails (warnings are fine), 1 if anything does.
 
     \b
     Examples:
       swarm-node doctor --config site.toml
       swarm-node doctor --offline --json
+      swarm-node doctor --network
     """  # noqa: D301
     from node.doctor import Level, examine
+    from node.doctor_network import examine_network
 
-    findings = examine(config, split_overrides(set_), offline=offline, use_site=open_site)
+    overrides = split_overrides(set_)
+    if network and offline:
+        raise typer.BadParameter("--network dials the others, --offline forbids it")
+    findings = (
+        examine_network(config, overrides, use_site=open_site)
+        if network
+        else examine(config, overrides, offline=offline, use_site=open_site)
+    )
     failed = False
     shown = []
     for finding in findings:

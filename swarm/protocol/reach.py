@@ -35,6 +35,7 @@ class Sight(IntEnum):
     NO_SWARM_NODE = 8
     NOT_A_MEMBER = 9
     OTHER_CHARTER = 10
+    PRE_SHARED_KEY = 11
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

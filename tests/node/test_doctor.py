@@ -24,7 +24,7 @@ from test_cli_commands import (
 
 from ledger.store import Store
 from node.cli import call
-from node.doctor_network import spelt
+from node.doctor_pairs import spelt
 
 
 def examine(
