@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print it and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     verify = commands.add_parser(
         "verify",
@@ -112,6 +113,16 @@ def _parser() -> argparse.ArgumentParser:
     cli_reputation.add_command(commands, _digest, _jobs)
     cli_prove.add_commands(commands, _digest)
     return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for: that costs more than starting."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"swarm-audit {version('swarm-node')}")  # noqa: T201
+        parser.exit()
 
 
 def _digest(text: str) -> str:

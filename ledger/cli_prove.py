@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 _EXAMPLES: Final = """\
 examples:
-  swarm-audit prove bundle/ --record 2/0/17 --checkpoint 0002-0000.checkpoint
-  swarm-audit prove bundle/ --record 9f3c…e1 --checkpoint 0002-0000.checkpoint -o r17.tlog-proof
+  swarm-audit prove bundle/ --record 2/0/17 --checkpoint bundle/checkpoints/0002-0000.txt
+  swarm-audit prove bundle/ --record 9f3c…e1 --checkpoint old.txt -o r17.tlog-proof
   swarm-audit prove bundle/ --consistency old.checkpoint --checkpoint new.checkpoint
   swarm-audit check r17.tlog-proof --charter charter.toml --charter-digest 3f8a…c1
   swarm-audit check r17.tlog-proof --charter charter.toml --updates bundle/ --json
   swarm-audit policy charter.toml > federation.policy
+
+Checkpoints that a quorum has cosigned lie in a bundle, as checkpoints/AAAA-EEEE.txt.
 
 exit status:
   0  made, or verified
@@ -33,6 +35,13 @@ exit status:
   2  could not do it: bad usage, or something cannot be read
   3  made, or verified, but evidence is missing (named on standard error)
 """
+
+
+HINTS: Final = {
+    "nobody signed the checkpoint": ": a proof in the making, which no one accepts; give a signed one "
+    "(--checkpoint BUNDLE/checkpoints/AAAA-EEEE.txt)",
+}
+"""What to do about what is missing."""
 
 
 def add_commands(commands: Any, digest: Callable[[str], str]) -> None:
@@ -179,7 +188,8 @@ def _utc(time_s: int) -> str:
 
 def _status(missing: tuple[str, ...]) -> int:
     for one in missing:
-        print(f"swarm-audit: evidence is missing: {one}", file=sys.stderr)  # noqa: T201
+        hint = HINTS.get(one, "")
+        print(f"swarm-audit: evidence is missing: {one}{hint}", file=sys.stderr)  # noqa: T201
     return 3 if missing else 0
 
 

@@ -192,6 +192,7 @@ def _shown_lines(
     names: dict[int, str],
     roster: Roster,
 ) -> Iterator[str]:
+    from .roster import quorum
     from .words import body_lines, header_lines, kind_name, utc
 
     value = record.value
@@ -205,7 +206,11 @@ def _shown_lines(
     for name, text in body_lines(value, names):
         yield f"  {name:<20} {text}"
     holders = len(covers.keys() - {value.author}) + 1
-    yield f"acknowledged by (with its author {holders} of {roster.n} members, {roster.q} are final)"
+    members = len(roster.active_at(value.roster))
+    yield (
+        f"acknowledged by (with its author {holders}; {quorum(members)} of the {members} members of "
+        f"roster {value.roster} make it final)"
+    )
     for member, one in sorted(covers.items()):
         is_of = one.value
         yield (

@@ -99,10 +99,12 @@ class Diff:
             elif a != b:
                 yield f"  roster {version}: two different updates"
         for log in self.logs:
-            yield from _log_lines(log)
+            # Of two federations no record is the same: these are two logs, not a log that forked.
+            fork = self.charters[0] == self.charters[1] or log.common > 0
+            yield from _log_lines(log, "FORK" if fork else "other records")
 
 
-def _log_lines(log: LogDiff) -> Iterator[str]:
+def _log_lines(log: LogDiff, differs: str) -> Iterator[str]:
     name = f"  log {log.author}/{log.epoch}:"
     if log.same:
         yield f"{name} the same {log.common} records"
@@ -111,7 +113,7 @@ def _log_lines(log: LogDiff) -> Iterator[str]:
             yield f"{name} {which}'s file breaks off: {why}"
     if log.fork is not None:
         yield (
-            f"{name} FORK at seq {log.common}: A has {log.fork[0]}, B has {log.fork[1]}; "
+            f"{name} {differs} at seq {log.common}: A has {log.fork[0]}, B has {log.fork[1]}; "
             f"{log.common} records before are the same"
         )
     elif log.records[0] != log.records[1]:

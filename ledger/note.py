@@ -77,7 +77,9 @@ def parse_note(data: bytes) -> Note:
     decode_text(data, "the note")
     text, blank, signatures = data.rpartition(b"\n\n")
     if not blank or not signatures.endswith(b"\n"):
-        raise VerificationError("E_CHECKPOINT", "a note is a text, a blank line and signatures")
+        raise VerificationError(
+            "E_CHECKPOINT", "nobody has signed it: a note is a text, a blank line and signatures"
+        )
     return Note(text + b"\n", tuple(parse_line(one) for one in signatures[:-1].split(b"\n")))
 
 

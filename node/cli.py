@@ -10,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Final, cast
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError:  # an auditor's install has no node
+    sys.exit("swarm-node: not in the auditor's install: pip install 'swarm-node[node]'")
 
 from ledger.errors import ConfigError, SwarmError
 from node.commands import charter, model, roster, running, site

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError:  # an auditor's install has no node
+    sys.exit("swarm-scenario: not in the auditor's install: pip install 'swarm-node[node]'")
 
 from ledger.errors import ConfigError, SwarmError
 from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt

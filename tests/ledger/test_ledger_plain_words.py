@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,3 +132,46 @@ def test_every_command_has_an_example_json_and_its_statuses(name: str) -> None:
     assert f"  swarm-audit {name} " in text, "no example of this command"
     assert "--json" in text
     assert "exit status:" in text
+
+
+def test_bundles_of_two_federations_are_not_called_forked(
+    federation: Federation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Federation(4)
+    for one in (federation, other):
+        one.open_all()
+    paths = [one.bundle(tmp_path / str(at)) for at, one in enumerate((federation, other))]
+    status, out, _ = run(capsys, "diff", *paths)
+    assert status == 1
+    assert "another charter: A " in out
+    assert "log 0/0: other records at seq 0" in out
+    assert "FORK" not in out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("swarm-audit ")
+
+
+def test_an_unsigned_proof_says_what_to_give(
+    federation: Federation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation.open_all()
+    bundle, proof = federation.bundle(tmp_path / "bundle"), tmp_path / "p"
+    status, _, err = run(capsys, "prove", bundle, "--record", "0/0/0", "-o", proof)
+    assert status == 3
+    assert "give a signed one (--checkpoint BUNDLE/checkpoints/AAAA-EEEE.txt)" in err
+    status, _, err = run(capsys, "check", proof, "--charter", bundle / "charter.toml")
+    assert (status, "nobody has signed it" in err) == (1, True)
+
+
+@pytest.mark.parametrize("program", ["node.cli", "scenarios.cli"])
+def test_an_auditors_install_says_what_the_other_programs_need(program: str) -> None:
+    """Typer is the first thing that the base install lacks."""
+    code = f"import sys; sys.modules['typer'] = None; import {program}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].endswith("pip install 'swarm-node[node]'")
+    assert len(done.stderr.splitlines()) == 1

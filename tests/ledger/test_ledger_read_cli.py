@@ -64,7 +64,7 @@ def test_a_record_is_shown_with_units_state_and_who_acknowledged_it(
         "  norm_micro           1.500000",
         "  codec                FLOAT32 (1)",
         "  epsilon_micro        0.000000 (privacy budget ε spent so far; 0: none was claimed)",
-        "acknowledged by (with its author 4 of 4 members, 3 are final)",
+        "acknowledged by (with its author 4; 3 of the 4 members of roster 0 make it final)",
     ):
         assert said in lines
     assert "2023-11-14 22:13:20.070 UTC (the author's claim, not a proof)" in out
