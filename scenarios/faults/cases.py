@@ -119,11 +119,12 @@ def wait_for_round(
 
 
 def merged_again(swarm: LiveSwarm, member: int, observer: int, *, wall_s: float) -> float:
-    """Wait until a round closes at ``observer`` with ``member``'s update in it; return the seconds."""
-    everyone = len(swarm)
+    """Wait until a later round closes at ``observer`` with everybody's update; return the seconds."""
+    everyone, now = len(swarm), swarm.round(observer)
 
     def is_whole(line: Line) -> bool:
-        return line.event == "round_closed" and f'"merged": {everyone}' in line.text
+        is_later = line.event == "round_closed" and (line.round or 0) > now
+        return is_later and f'"merged": {everyone}' in line.text
 
     start_s = time.monotonic()
     swarm.wait_for_line(observer, f"member {member} merged again", is_whole, wall_s=wall_s)
