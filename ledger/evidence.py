@@ -94,14 +94,17 @@ def gather(records: Collection[Verified[Record]], roster: Roster) -> tuple[Round
     for one in ordered:
         if not isinstance(one.value.body, Contribution):
             audit.learn(one.value, one.id)
-    for _, error in audit.settle():
+    forked = _forked(ordered, roster)
+    for _, error in audit.settle(complete=not forked):
         raise error
     rounds: defaultdict[int, _Round] = defaultdict(_Round)
     _collect(ordered, audit, rounds)
-    _find_forks(ordered, roster, rounds)
+    for (member, _), (number, id_) in forked.items():
+        rounds[number].proofs.append(Proof(member, Offence.FORK, (id_,)))
     _find_unrevealed(ordered, rounds)
     versions = _versions(ordered)
-    _find_equal_updates(ordered, {r: roster.active_at(versions[r]) for r in rounds}, rounds)
+    members = {r: roster.active_at(versions[r]) for r in rounds}
+    _find_equal_updates(ordered, members, rounds, forked)
     return tuple(
         RoundEvidence(
             round=number,
@@ -160,13 +163,14 @@ def _collect(
                         score.loss_without_micro - score.loss_with_micro,
                     )
                     for score in body.scores
+                    if score.target_id in audit.targets  # else of a branch that does not stand
                 ),
             )
             rounds[record.round].ballots.setdefault(record.author, ballot)
 
 
-def _find_forks(ordered: list[Checked], roster: Roster, rounds: defaultdict[int, _Round]) -> None:
-    """One penalty a forked log, in the round of the first proof."""
+def _forked(ordered: list[Checked], roster: Roster) -> dict[Log, tuple[int, RecordId]]:
+    """Return every log that a FORK_PROOF proves to fork: round and id of the first such record."""
     first: dict[Log, tuple[int, RecordId]] = {}
     for one in ordered:
         if isinstance(one.value.body, ForkProof):
@@ -179,8 +183,7 @@ def _find_forks(ordered: list[Checked], roster: Roster, rounds: defaultdict[int,
                 ) from None
             log, found = (fork.author, fork.epoch), (one.value.round, one.id)
             first[log] = min(first.get(log, found), found)
-    for (member, _), (round_, id_) in first.items():
-        rounds[round_].proofs.append(Proof(member, Offence.FORK, (id_,)))
+    return first
 
 
 def _find_unrevealed(ordered: list[Checked], rounds: defaultdict[int, _Round]) -> None:
@@ -206,6 +209,7 @@ def _find_equal_updates(
     ordered: list[Checked],
     members: Mapping[int, frozenset[int]],
     rounds: defaultdict[int, _Round],
+    forked: Collection[Log],
 ) -> None:
     """An update that is its own base, or another's that its author provably had."""
     by_digest: defaultdict[bytes, list[Checked]] = defaultdict(list)
@@ -218,7 +222,7 @@ def _find_equal_updates(
     groups = [group for group in by_digest.values() if len(group) > 1]
     if not groups:
         return
-    covers = _Covers(ordered)
+    covers = _Covers(ordered, forked)
     for group in groups:
         # Whoever held a later one of a log held its first: one original an author is enough.
         firsts: dict[int, Checked] = {}
@@ -259,12 +263,17 @@ def _slot(one: Checked) -> tuple[int, int, int]:
 class _Covers:
     """Who shows in which record first that it holds a given one."""
 
-    def __init__(self, ordered: list[Checked]) -> None:
+    def __init__(self, ordered: list[Checked], forked: Collection[Log]) -> None:
+        # Who has acked another branch of a forked log held no record of this one.
+        ids = {_slot(one): one.id for one in ordered if _slot(one)[:2] in forked}
         # (log, member) → the member's records that ack more of the log than any before, and how far
         self._records: defaultdict[tuple[Log, int], list[Checked]] = defaultdict(list)
         self._reached: defaultdict[tuple[Log, int], list[int]] = defaultdict(list)
         for one in ordered:
             for ack in one.value.acks:
+                slot = (ack.author, ack.epoch, ack.seq)
+                if slot[:2] in forked and ids.get(slot) != ack.id:
+                    continue
                 key = (ack.author, ack.epoch), one.value.author
                 reached = self._reached[key]
                 if not reached or ack.seq > reached[-1]:

@@ -159,7 +159,7 @@ def _forked() -> tuple[Evaluated, Verified[Record], Verified[Record]]:
 def good_fork_proof() -> Case:
     federation, one, other = _forked()
     federation.write(0, Kind.FORK_PROOF, 1, fork_proof(one.signed, other.signed))
-    return good(federation)
+    return replace(good(federation), forks=[(3, 0, 1, 1, 1)])
 
 
 def _proof_case(body: ForkProof, federation: Evaluated) -> Case:

@@ -56,6 +56,9 @@ class Case:
     tokens: list[bytes] = field(default_factory=list)
     anchored: int = 0
     timestamped: int = 0
+    forks: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    """Author, epoch, lowest slot signed twice, records that stand, records that are void."""
+    contested: int = 0
 
 
 CASES: dict[str, Callable[[], Case]] = {}
@@ -204,7 +207,7 @@ def good_every_kind() -> Case:
         (40_000, b"what a later version may say"),
     ):
         federation.write(2, kind, 1, body)
-    return good(federation)
+    return replace(good(federation), forks=[(1, 0, 2, 2, 1)])
 
 
 @case
@@ -917,5 +920,6 @@ def an_honest_member_is_not_refused_for_a_damaged_log() -> Case:
 
 import checkpoint_cases  # noqa: E402, F401 - registers the cases of checkpoints
 import evaluation_cases  # noqa: E402, F401 - registers those of evaluations and fork proofs
+import fork_cases  # noqa: E402, F401 - registers those of forks
 import late_cases  # noqa: E402, F401 - registers those of late contributions
 import roster_cases  # noqa: E402, F401 - registers the cases of a roster that changes

@@ -103,6 +103,10 @@ def test_bundles(row: dict[str, Any], tmp_path: Path) -> None:
         row.get("anchored", 0),
         row.get("timestamped", 0),
     )
+    forks = [
+        [one.author, one.epoch, one.seq, one.stands, sum(one.void.values())] for one in report.forks
+    ]
+    assert (forks, report.contested) == (row.get("forks", []), row.get("contested", 0))
     assert report.verdict == row["verdict"]
     findings = sorted([finding.step, finding.error.code] for finding in report.findings)
     assert findings == row["findings"]

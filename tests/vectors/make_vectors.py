@@ -151,9 +151,17 @@ def bundle_vectors(*, valid: bool) -> list[dict[str, Any]]:
                 "missing": case.missing,
                 "findings": [list(pair) for pair in sorted(case.expected)],
                 **_with_checkpoints(case),
+                **_with_forks(case),
             }
         )
     return rows
+
+
+def _with_forks(case: Case) -> dict[str, Any]:
+    """Return what only the cases with proven forks have."""
+    if not case.forks:
+        return {}
+    return {"forks": [list(fork) for fork in case.forks], "contested": case.contested}
 
 
 def _with_checkpoints(case: Case) -> dict[str, Any]:
