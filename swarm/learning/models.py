@@ -20,6 +20,7 @@ from swarm.learning.seeding import torch_seed
 
 HIDDEN_LAYERS_MAX = 16
 HIDDEN_UNITS_MAX = 65_536
+BLOCK_ELEMENTS = 1 << 18  # numbers drawn at a time, to spare memory
 
 
 class Logistic(nn.Module):
@@ -137,8 +138,11 @@ def _start_linear_layers(module: nn.Module, seed: int) -> None:
         if isinstance(layer, nn.Linear):
             bound = 1 / math.sqrt(layer.in_features)
             for tensor in (layer.weight, layer.bias):
-                unit = (bits.random_raw(tensor.numel()) >> np.uint64(11)) * 2.0**-53
-                values = ((2 * unit - 1) * bound).astype(np.float32)
+                values = np.empty(tensor.numel(), dtype=np.float32)
+                for start in range(0, values.size, BLOCK_ELEMENTS):
+                    block = values[start : start + BLOCK_ELEMENTS]
+                    unit = (bits.random_raw(block.size) >> np.uint64(11)) * 2.0**-53
+                    block[:] = (2 * unit - 1) * bound
                 with torch.no_grad():
                     tensor.copy_(torch.from_numpy(values).reshape(tensor.shape))
 

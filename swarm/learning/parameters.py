@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ledger.errors import ConfigError
+from swarm.learning.mapped import RELEASE_ELEMENTS, release
 from swarm.learning.rows import Vector, blocks
 
 DOMAIN = b"swarm/layout/v1\n"
@@ -110,6 +111,9 @@ def distance(one: Vector, other: Vector) -> float:
     """
     squares = 0.0
     for piece in blocks(len(one), elements=DISTANCE_ELEMENTS):
+        if piece.start % RELEASE_ELEMENTS == 0:
+            release(one)
+            release(other)
         difference = one[piece].astype(np.float64) - other[piece]
         squares += float(np.square(difference).sum())
     return math.sqrt(squares)
@@ -120,5 +124,9 @@ def load(module: nn.Module, vector: Vector) -> None:
     views = Layout.of(module).unflatten(vector)
     with torch.no_grad():
         for name, tensor in shared_tensors(module):
-            # A copy, since payloads are read-only buffers that torch must not alias.
-            tensor.copy_(torch.from_numpy(views[name].copy()))
+            if tensor.dtype is torch.float32 and tensor.device.type == "cpu":
+                np.copyto(tensor.detach().numpy(), views[name])
+            else:
+                # A copy, since payloads are read-only buffers that torch must not alias.
+                tensor.copy_(torch.from_numpy(views[name].copy()))
+    release(vector)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ledger.errors import PeerError
 from ledger.record import Codec, Reason
 from swarm.learning.aggregation import Vector
+from swarm.learning.mapped import release
 from swarm.learning.moments import Moments
 
 MAGIC = b"SWPAYLD1"
@@ -94,3 +95,4 @@ def _check_finite(values: NDArray[np.floating]) -> None:
     for start in range(0, values.size, BLOCK_ELEMENTS):
         if not np.isfinite(values[start : start + BLOCK_ELEMENTS]).all():
             raise PayloadError(Reason.NOT_FINITE, "payload holds a value that is not finite")
+        release(values)

@@ -11,6 +11,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from swarm.learning.mapped import RELEASE_ELEMENTS, release
+
 Vector: TypeAlias = NDArray[np.float32]
 Block: TypeAlias = NDArray[np.float64]
 
@@ -57,6 +59,9 @@ def combine(rows: Sequence[Vector], factors: Sequence[float], divisor: float) ->
     product = np.empty(BLOCK_ELEMENTS, dtype=np.float64)
     total = np.empty(BLOCK_ELEMENTS, dtype=np.float64)
     for piece in blocks(result.size):
+        if piece.start % RELEASE_ELEMENTS == 0:
+            for row, _ in used:
+                release(row)
         length = piece.stop - piece.start
         sums, scratch = total[:length], product[:length]
         sums.fill(0.0)

@@ -12,6 +12,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ledger.charter import Charter, Schema
 from ledger.errors import ConfigError
@@ -29,6 +30,7 @@ from swarm.learning.moments import (
     local_moments,
     merge_moments,
 )
+from swarm.learning.own_code import PYTHON
 from swarm.learning.parameters import Layout, distance, flatten, load
 from swarm.learning.payload import (
     PayloadError,
@@ -65,15 +67,11 @@ class LearningTask:
         self._threads = threads
         self._columns = feature_names(charter.schema)
         self._columns_digest = columns_digest(self._columns)
-        self._module = build_model(
-            charter.model,
-            inputs=len(self._columns),
-            outputs=outputs(charter.schema),
-            seed=charter.seed,
-            allow=allow,
-        )
+        self._allow = allow
+        self._module = self._build()
         self._layout = Layout.of(self._module)
-        self._initial = flatten(self._module)
+        self._is_initial = True
+        """Whether the module still holds the starting parameters: no second copy of them is kept."""
         self._moments: Moments | None = None
         self._prepared: tuple[Batches, Batches] | None = None
         if not self.needs_moments:
@@ -92,7 +90,17 @@ class LearningTask:
 
     def initial(self) -> bytes:
         """Payload of the starting model, the same at every member."""
-        return encode_vector(self._initial, self._layout.digest)
+        module = self._module if self._is_initial else self._build()
+        return encode_vector(flatten(module), self._layout.digest)
+
+    def _build(self) -> nn.Module:
+        return build_model(
+            self._charter.model,
+            inputs=len(self._columns),
+            outputs=outputs(self._charter.schema),
+            seed=self._charter.seed,
+            allow=self._allow,
+        )
 
     def local_moments(self) -> bytes:
         """Payload of this site's count, mean and spread per column, over its training rows."""
@@ -236,6 +244,8 @@ class LearningTask:
         if not len(batches):
             raise ConfigError("data: no training rows")
         rows = np.arange(min(PROBE_ROWS, len(batches)))
+        # A hospital's own model may change something even here.
+        self._is_initial &= not self._charter.model.name.startswith(PYTHON)
         self._module.eval()
         try:
             with torch_seed(self._seed), torch.inference_mode():
@@ -257,6 +267,7 @@ class LearningTask:
         if not len(batches):
             return ()
         with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
+            self._is_initial = False
             load(self._module, vector)
             scores = predict(self._module, batches)
         seed = derive_seed("bootstrap", self._seed)
