@@ -98,7 +98,7 @@ def open_address_record(
         author=author,
         epoch=epoch,
         sequence=sequence,
-        addresses=tuple(_address(_text(one), here=member.here) for one in spelt),
+        addresses=tuple(allowed_address(_text(one), here=member.here) for one in spelt),
         envelope=envelope,
     )
 
@@ -117,7 +117,7 @@ def _text(spelt: object) -> str:
     return spelt.decode("ascii")
 
 
-def _address(text: str, *, here: bool) -> Address:
+def allowed_address(text: str, *, here: bool) -> Address:
     """Parse an address that somebody told. Raises PeerError unless it may be dialled for that."""
     try:
         address = parse_address(text)

@@ -6,7 +6,7 @@ alter it, nor have it answered twice. docs/adr/0013.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
 
@@ -121,6 +121,8 @@ class ForwardingNetwork:
         self._desk = RequestDesk(log)
         self._heard_s: dict[int, float] = {}
         self._handlers: Handlers | None = None
+        self.background: list[Callable[[], Awaitable[None]]] = []
+        """What runs beside the network once it listens."""
 
     # ---- node.network.Network
 
@@ -132,6 +134,8 @@ class ForwardingNetwork:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._run_inner)
             nursery.start_soon(self.reaching.run)
+            for task in self.background:
+                nursery.start_soon(task)
             task_status.started()
 
     async def _run_inner(self, *, task_status: Any) -> None:

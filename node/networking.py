@@ -5,7 +5,7 @@ Imported late: libp2p takes most of a second.
 
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ledger.keys import Signer
 from ledger.roster import Roster
@@ -17,10 +17,13 @@ from node.compute import Compute
 from node.config import SiteConfig
 from node.forwarding import ForwardingNetwork
 from node.identity import Identity
-from node.libp2p import Libp2pNetwork
+from node.libp2p import Libp2pNetwork, peer_id_text
 from node.line import line_of
 from node.network import Dialling, EventLog, Peer
 from node.sealed import Sealer
+
+if TYPE_CHECKING:
+    from node.mdns import LanSearch
 
 MB: Final = 1e6
 
@@ -72,7 +75,7 @@ def build_network(
         await disk.run(store.state_put, STATE_KEY, envelopes)
 
     book.attach(redirect=inner.redirect, save=save)
-    return ForwardingNetwork(
+    network = ForwardingNetwork(
         inner,
         names={m.index: m.name for m in roster.active},
         sealer=sealer_of(roster, identity, own),
@@ -81,6 +84,23 @@ def build_network(
         book=book,
         dialling=inner,
         bytes_per_s=config.network.forward_mb_s * MB,
+    )
+    if config.network.mdns:
+        network.background.append(_lan_search(roster, own, inner, book, log).run)
+    return network
+
+
+def _lan_search(
+    roster: Roster, own: int, inner: Libp2pNetwork, book: AddressBook, log: EventLog
+) -> "LanSearch":
+    from node.mdns import LanSearch
+
+    return LanSearch(
+        own_key=peer_id_text(roster.member(own).network_key),
+        members={peer_id_text(m.network_key): m.index for m in roster.active},
+        listening=inner.listening,
+        hint=book.hint,
+        log=log,
     )
 
 

@@ -83,7 +83,7 @@ class Reaching:
         self._carries = carries
         self._uniform = uniform
         self._log = log
-        self._book = book
+        self.book = book
         self._dialling = dialling
         self._views: dict[int, _View] = {}
         self._foreign: set[int] = set()
@@ -127,7 +127,7 @@ class Reaching:
                 return Sight.CONNECTED
             if (reason := failures.get(member)) is None:
                 return Sight.UNKNOWN
-            told = self._book is None or self._book.only_charter(member)
+            told = self.book is None or self.book.only_charter(member)
             return sight_of(reason) if told else Sight.UNREACHABLE
 
         return {member: sight(member) for member in sorted(self._members)}
@@ -140,15 +140,15 @@ class Reaching:
 
     def addresses(self) -> dict[int, list[str]]:
         """Return where each member is dialled."""
-        book = self._book
+        book = self.book
         return (
             {m: [a.text for a in book.addresses(m)] for m in sorted(self._members)} if book else {}
         )
 
     async def run(self) -> None:
         """Ask who has just connected; everybody after a change here, and now and then."""
-        if self._book is not None:
-            await self._book.announce()
+        if self.book is not None:
+            await self.book.announce()
         told: frozenset[int] = frozenset()
         told_of: Sequences = {}
         due_s = told_s = trio.current_time()
@@ -156,7 +156,7 @@ class Reaching:
             while True:
                 now_s, connected = trio.current_time(), self._network.connected()
                 chosen = connected - self._views.keys() | (self._newer & connected)
-                held = self._book.sequences() if self._book else {}
+                held = self.book.sequences() if self.book else {}
                 changed = (connected, held) != (told, told_of) and now_s - told_s >= SETTLE_S
                 if changed or now_s >= due_s:
                     chosen, told, told_of, told_s = connected, connected, held, now_s
@@ -173,7 +173,7 @@ class Reaching:
         """Take a member's view and answer with ours. Raises PeerError."""
         reach = decode_reach(body)
         await self._hear(peer, reach)
-        held = self._book.sequences() if self._book else reach.sequences
+        held = self.book.sequences() if self.book else reach.sequences
         if any(newest > held.get(author, (-1, -1)) for author, newest in reach.sequences.items()):
             self._newer.add(peer)
         return encode_reach(self._own(reach.sequences))
@@ -203,7 +203,7 @@ class Reaching:
             self._asking.discard(peer)
 
     def _own(self, theirs: Sequences | None) -> Reach:
-        book = self._book
+        book = self.book
         return Reach(
             sights=self.own_sights(),
             carries=self._carries,
@@ -214,5 +214,5 @@ class Reaching:
     async def _hear(self, peer: int, reach: Reach) -> None:
         self._foreign.discard(peer)
         self._views[peer] = _View(reach, trio.current_time())
-        if self._book is not None:
-            await self._book.learn(reach.records, source=f"peer {peer}")
+        if self.book is not None:
+            await self.book.learn(reach.records, source=f"peer {peer}")
