@@ -6,14 +6,14 @@ is on the disk first (law 5), so a node that is killed at any instant starts aga
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, final
 
 import trio
 
 from ledger.charter import Charter
-from ledger.errors import PeerError, StoreError
+from ledger.errors import PeerError, StoreError, UnavailableError
 from ledger.fork import Fork
 from ledger.keys import Signer
 from ledger.record import (
@@ -60,14 +60,27 @@ from node.witness import Signers, Witness
 from node.world import World
 from swarm.learning.trained import Trained
 from swarm.protocol.book import Offer, RoundBook
-from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
+from swarm.protocol.effects import (
+    Effect,
+    Evaluate,
+    Fetch,
+    GiveUp,
+    Merge,
+    SignClose,
+    SignOpen,
+    Train,
+)
 from swarm.protocol.payload import OversizedError
 from swarm.protocol.retention import KEEP_ROUNDS, Keep
 from swarm.protocol.round import MOMENTS_ROUND, Phase, Place, RoundMachine
+from swarm.protocol.stalls import Stalls, Standing
 from swarm.protocol.waiting import why_waiting
 
 STALL_LOG_S: Final = 15.0
 """How long a node waits in silence before its log says what for, and again every so often."""
+LOOKS_PER_GRACE: Final = 4
+LOOK_MIN_S: Final = 0.25
+"""How often downloads are looked at, to notice those that do not move."""
 NOTHING: Final = bytes(32)
 ENDS_OF_ROUNDS: Final = (Kind.METRICS, Kind.FORK_PROOF, Kind.CLOSE)
 """After these a node signs a checkpoint of its log."""
@@ -127,11 +140,13 @@ class Service:
         roster = load_roster(store, hospital.charter)
         starting_model = hospital.learner.initial()
         initial = blobs.put(Codec.FLOAT32, starting_model)
-        self.book = RoundBook(roster)
+        contribution_first = self._policy.newcomers == "contribution_first"
+        self.book = RoundBook(roster, contribution_first=contribution_first)
         self.machine = RoundMachine(
             Place(
                 own=hospital.own,
                 policy=self._policy,
+                aggregation=hospital.charter.aggregation,
                 has_moments=hospital.has_moments,
                 initial=initial,
                 linger_s=hospital.linger_s,
@@ -169,7 +184,7 @@ class Service:
             world=world,
             blobs=blobs,
             machine=self.machine,
-            keep=hospital.keep,
+            keep=replace(hospital.keep, staleness_max=self._policy.staleness_max),
             own=hospital.own,
             pinned=frozenset({initial}),
             in_use=self.transfer.active,
@@ -230,6 +245,7 @@ class Service:
             nursery.start_soon(self.accuser.run)
             nursery.start_soon(self.janitor.run)
             nursery.start_soon(self.transfer.log_forever)
+            nursery.start_soon(self._watch_downloads)
             nursery.start_soon(self._explain_stalls)
             task_status.started()
             await self._rounds()
@@ -339,6 +355,8 @@ class Service:
                         await self._aggregate(effect)
                     case Evaluate():
                         await self._evaluate(effect)
+                    case GiveUp():
+                        self._give_up(effect)
                     case SignClose(round=round_):
                         body = Close(reason=CloseReason.DONE)
                         await self._record(Kind.CLOSE, round_, body, with_acks=True)
@@ -465,14 +483,16 @@ class Service:
         else:
             rule, codec = Rule.MEAN, Codec.FLOAT32
             weights = weights_micro(
-                [offer.samples for offer in offers], self._hospital.charter.aggregation
+                [offer.samples for offer in offers],
+                self._hospital.charter.aggregation,
+                staleness_rounds=[effect.round - offer.round for offer in offers],
             )
             inputs = [(*pair, weight) for pair, weight in zip(payloads, weights, strict=True)]
             merged = await self._world.compute.run(self._learner.merge, inputs)
         result = await self._keep(codec, merged)
         body = Aggregation(
             rule=rule,
-            parameters=(),
+            parameters=(effect.attempt,) if effect.attempt else (),
             inputs=tuple(
                 Input(author=o.author, epoch=o.epoch, seq=o.seq, id=o.id, weight_micro=weight)
                 for o, weight in zip(offers, weights, strict=True)
@@ -513,6 +533,16 @@ class Service:
             **{MetricId(v.metric).name.lower(): v.micro / 1e6 for v in values},
         )
 
+    def _give_up(self, effect: GiveUp) -> None:
+        """The charter calls members required, and they do not come: fail, loudly."""
+        self._log.warning("required_member_missing", round=effect.round, members=effect.missing)
+        self.failed(
+            UnavailableError(
+                f"round {effect.round} cannot close without {', '.join(effect.missing)}, whom the "
+                f"charter requires (rounds.required): nothing came in {self._policy.deadline_max_s:g} s"
+            )
+        )
+
     # Small steps
 
     async def _record(
@@ -540,8 +570,7 @@ class Service:
         return digest
 
     def _hold(self, digest: bytes, codec: int, bytes_count: int) -> None:
-        now_s = trio.current_time()
-        self.machine.hold(digest, codec=codec, bytes_count=bytes_count, now_s=now_s)
+        self.machine.hold(digest, codec=codec, bytes_count=bytes_count)
 
     async def _payload(self, digest: bytes) -> bytes:
         payload = await self._world.disk.run(self._blobs.get, digest)
@@ -563,6 +592,18 @@ class Service:
         self.accuser.wake()
         self.janitor.soon()
         self._log.info("phase", round=self.machine.round, phase=phase.name.lower())
+
+    async def _watch_downloads(self) -> None:
+        """Tell the machine which payloads nobody serves, so that it does not wait for them."""
+        stalls = Stalls(grace_s=self._policy.grace_s)
+        while True:
+            await trio.sleep(max(self._policy.grace_s / LOOKS_PER_GRACE, LOOK_MIN_S))
+            under_way = {
+                one.digest: Standing(one.bytes_held, one.bytes_count is not None)
+                for one in self.transfer.progress()
+            }
+            if self.machine.stalled(stalls.look(under_way, now_s=trio.current_time())):
+                self._changed.set()
 
     async def _explain_stalls(self) -> None:
         """Say in the log what a long wait is for."""

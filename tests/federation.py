@@ -16,6 +16,7 @@ from ledger.record import (
     Contribution,
     Input,
     Kind,
+    LeftOut,
     Metrics,
     Open,
     Reason,
@@ -125,14 +126,16 @@ class Author:
         *,
         result: bytes | None = None,
         rule: int | None = None,
+        attempt: int = 0,
+        left_out: Sequence[tuple[int, int]] = (),
     ) -> Verified[Record]:
         rows = [one if isinstance(one, Input) else input_of(one) for one in inputs]
         rows.sort(key=lambda row: (row.author, row.epoch, row.seq))
         body = Aggregation(
             rule=rule or (Rule.MEAN if round_ else Rule.MOMENTS),
-            parameters=(),
+            parameters=(attempt,) if attempt else (),
             inputs=tuple(rows),
-            left_out=(),
+            left_out=tuple(LeftOut(author=a, reason=reason) for a, reason in left_out),
             result_digest=result or result_of(round_, rows),
         )
         return self.write(Kind.AGGREGATION, round_, body)
@@ -200,6 +203,7 @@ class Desk:
         place = Place(
             own=own,
             policy=federation.charter.rounds,
+            aggregation=federation.charter.aggregation,
             has_moments=has_moments,
             initial=INITIAL,
             linger_s=linger_s,
@@ -214,7 +218,7 @@ class Desk:
     def hold(
         self, digest: bytes, *, codec: int = Codec.FLOAT32, bytes_count: int = PAYLOAD_BYTES
     ) -> None:
-        self.machine.hold(digest, codec=codec, bytes_count=bytes_count, now_s=self.now_s)
+        self.machine.hold(digest, codec=codec, bytes_count=bytes_count)
 
     def hold_payload(self, record: Verified[Record]) -> None:
         body = record.value.body

@@ -70,6 +70,8 @@ class RoundBook:
     def __init__(self, roster: Roster, *, contribution_first: bool = False) -> None:
         """contribution_first: models are for those only who have contributed (charter: newcomers)."""
         self.roster = roster
+        self.version = 0
+        """Grows with everything that is learned: who has worked something out need not do it again."""
         self._contribution_first = contribution_first
         self.opened: set[int] = set()
         self.closed: set[int] = set()
@@ -99,6 +101,7 @@ class RoundBook:
 
     def freeze(self, author: int, epoch: int, seq: int) -> None:
         """A log forks at ``seq``: its author is not waited for until it has a new epoch."""
+        self.version += 1
         self._frozen[author, epoch] = min(seq, self._frozen.get((author, epoch), seq))
 
     def is_frozen(self, author: int) -> bool:
@@ -107,6 +110,7 @@ class RoundBook:
 
     def learn(self, checked: Verified[Record]) -> None:
         """Enter one verified record. Records about nothing that a round needs are ignored."""
+        self.version += 1
         record = checked.value
         author, round_ = record.author, record.round
         self._reached[author] = max(round_, self._reached.get(author, 0))
@@ -136,7 +140,7 @@ class RoundBook:
                 self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
             case Aggregation() as body:
                 proposal = Proposal(body.rule, body.inputs, body.result_digest)
-                again = body.rule == Rule.MOMENTS and body.parameters
+                again = round_ == 0 and body.rule == Rule.MOMENTS and body.parameters
                 attempt = body.parameters[0] if again else 0
                 ballot = round_, attempt
                 if author not in self._votes[ballot]:
@@ -190,6 +194,8 @@ class RoundBook:
 
     def votes(self, round_: int) -> Mapping[int, Proposal]:
         """Every author's vote of a round: its first AGGREGATION, in round zero of its newest attempt."""
+        if round_ != 0:
+            return self._votes.get((round_, 0), {})
         newest = self._attempts.get(round_, {})
         return {author: self._votes[round_, attempt][author] for author, attempt in newest.items()}
 
@@ -274,11 +280,15 @@ class RoundBook:
         """The newest round that any record of ``author`` belongs to: its log goes back no more."""
         return self._reached.get(author, 0)
 
+    def here(self) -> frozenset[int]:
+        """Members who have opened, have not closed, and whose log is not frozen."""
+        return frozenset(one for one in self.opened - self.closed if not self.is_frozen(one))
+
     def active(self, round_: int, *, inactive_after: int, first_round: int) -> frozenset[int]:
         """Members worth waiting for: open, and heard from in the last ``inactive_after`` rounds."""
-        here = {one for one in self.opened - self.closed if not self.is_frozen(one)}
+        here = self.here()
         if round_ - first_round < inactive_after:
-            return frozenset(here)
+            return here
         recent = range(round_ - inactive_after, round_ + 1)
         return frozenset(a for a in here if any(a in self._offers.get(r, {}) for r in recent))
 

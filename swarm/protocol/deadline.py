@@ -1,32 +1,44 @@
-"""How long a round waits: a multiple of the recent median, within the charter's bounds. Spec: docs/wire.md §5.4."""
+"""How long each member is waited for: a multiple of its own recent median. Spec: docs/wire.md §5.4.
+
+Every member has its own pace, measured also when it came too late for a round. So one that becomes
+slower is waited for longer, within the charter's bounds, and one that hangs costs what it used to need.
+"""
 
 from collections import deque
 from statistics import median
-from typing import Final
+from typing import Final, final
 
 from ledger.charter import RoundPolicy
 
-ROUNDS_REMEMBERED: Final = 5
+ROUNDS_REMEMBERED: Final = 3
+"""One odd round changes nothing; two in a row are the new pace."""
 
 
+@final
 class AdaptiveDeadline:
-    """Remembers how long complete rounds took and proposes how long to wait for the next.
-
-    A hospital that is slow but alive raises the median and so is waited for; the charter's
-    `deadline_max_s` bounds what one slow site can cost the others.
-    """
+    """Remembers how long members took and proposes how long to wait for them."""
 
     def __init__(self, policy: RoundPolicy) -> None:
         self._policy = policy
-        self._durations_s: deque[float] = deque(maxlen=ROUNDS_REMEMBERED)
+        self._durations_s: dict[int, deque[float]] = {}
+        self._stranger_s = policy.deadline_max_s
 
-    def observe(self, duration_s: float) -> None:
-        """Remember that collecting one round took ``duration_s``."""
-        self._durations_s.append(duration_s)
+    def begin_round(self) -> None:
+        """From now on, who was never measured is waited for as long as the slowest known one."""
+        if self._durations_s:
+            usual_s = max(median(one) for one in self._durations_s.values())
+            self._stranger_s = self._within(usual_s)
 
-    def duration_s(self) -> float:
-        """How long the next round may collect. The first round may take the longest."""
-        if not self._durations_s:
-            return self._policy.deadline_max_s
-        wanted_s = self._policy.deadline_factor * median(self._durations_s)
+    def observe(self, author: int, duration_s: float) -> None:
+        """Remember that ``author``'s contribution came ``duration_s`` after the round began here."""
+        durations_s = self._durations_s.setdefault(author, deque(maxlen=ROUNDS_REMEMBERED))
+        durations_s.append(min(max(duration_s, 0.0), self._policy.deadline_max_s))
+
+    def wait_s(self, author: int) -> float:
+        """How long after the round began ``author`` is waited for; at first, the longest."""
+        known = self._durations_s.get(author)
+        return self._within(median(known)) if known else self._stranger_s
+
+    def _within(self, usual_s: float) -> float:
+        wanted_s = self._policy.deadline_factor * usual_s
         return min(max(wanted_s, self._policy.deadline_min_s), self._policy.deadline_max_s)

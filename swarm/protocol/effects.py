@@ -37,11 +37,15 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Aggregate ``offers`` and record the AGGREGATION, naming who is left out and why."""
+    """Aggregate ``offers`` and record the AGGREGATION, naming who is left out and why.
+
+    ``attempt``: in round zero, how often it has been voted on before.
+    """
 
     round: int
     offers: tuple[Offer, ...]
     left_out: tuple[tuple[int, int], ...]
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +64,12 @@ class SignClose:
     round: int
 
 
-Effect = SignOpen | Train | Fetch | Merge | Evaluate | SignClose
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Fail loudly: a round cannot close without members whom the charter requires."""
+
+    round: int
+    missing: tuple[str, ...]
+
+
+Effect = SignOpen | Train | Fetch | Merge | Evaluate | SignClose | GiveUp

@@ -2,76 +2,39 @@
 
 Its state is a fold over the ledger, the payloads that are held, and the time. So a crash is a restart:
 a machine that is fed the same records stands where the dead one stood. Events go in, and out comes the
-whole set of work that is wanted now (`effects.py`).
+whole set of work that is wanted now (`effects.py`). What it has seen of the others' pace is kept beside
+(`attendance.py`); which inputs it may merge and votes for is asked of `candidates.py` and `choice.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import IntEnum, auto
 from typing import Final, final
 
-from ledger.charter import RoundPolicy
-from ledger.record import Codec, Reason, Record, Rule, Verified
-from swarm.protocol.book import Agreed, Offer, Proposal, RoundBook
-from swarm.protocol.deadline import AdaptiveDeadline
-from swarm.protocol.effects import Effect, Evaluate, Fetch, Merge, SignClose, SignOpen, Train
-from swarm.protocol.ranking import ranked
+from ledger.charter import AggregationPolicy, RoundPolicy
+from ledger.record import Contribution, Record, Verified
+from swarm.protocol.attendance import Attendance
+from swarm.protocol.book import Agreed, Offer, RoundBook
+from swarm.protocol.candidates import MOMENTS_ROUND, Candidates, codec_of
+from swarm.protocol.choice import Choice, Inputs
+from swarm.protocol.effects import (
+    Effect,
+    Evaluate,
+    Fetch,
+    GiveUp,
+    Merge,
+    SignClose,
+    SignOpen,
+    Train,
+)
+from swarm.protocol.phases import TRANSITIONS, Event, Phase
+
+__all__ = [
+    "MOMENTS_ROUND", "PATIENCE_GRACES", "TRANSITIONS", "Event", "Phase", "Place", "RoundMachine",
+    "Wanted",
+]  # fmt: skip
 
 PATIENCE_GRACES: Final = 3
 """Graces that a node waits for somebody's proposal, and again for a quorum, before it goes on alone."""
-MOMENTS_ROUND: Final = 0
-"""Round zero sums up the hospitals' counts, means and squares; training starts with round one."""
-
-
-class Phase(IntEnum):
-    """Where a node stands in its round."""
-
-    JOIN = 0
-    TRAIN = 1
-    COLLECT = 2
-    AGREE = 3
-    SETTLE = 4
-    CATCH_UP = 5
-    EVALUATE = 6
-    LINGER = 7
-    DONE = 8
-
-
-class Event(IntEnum):
-    """Why a node moves from one phase to the next."""
-
-    STARTED = auto()
-    CONTRIBUTED = auto()
-    CLOSED = auto()
-    VOTED = auto()
-    SETTLED = auto()
-    OVERTAKEN = auto()
-    OUTRUN = auto()
-    HELD = auto()
-    EVALUATED = auto()
-    FINISHED = auto()
-    LEFT = auto()
-
-
-TRANSITIONS: Final[dict[tuple[Phase, Event], Phase]] = {
-    (Phase.JOIN, Event.STARTED): Phase.TRAIN,
-    (Phase.JOIN, Event.OVERTAKEN): Phase.CATCH_UP,
-    (Phase.JOIN, Event.FINISHED): Phase.LINGER,
-    (Phase.TRAIN, Event.CONTRIBUTED): Phase.COLLECT,
-    (Phase.COLLECT, Event.CLOSED): Phase.AGREE,
-    (Phase.COLLECT, Event.OVERTAKEN): Phase.CATCH_UP,
-    (Phase.COLLECT, Event.OUTRUN): Phase.TRAIN,
-    (Phase.AGREE, Event.VOTED): Phase.SETTLE,
-    (Phase.AGREE, Event.OVERTAKEN): Phase.CATCH_UP,
-    (Phase.SETTLE, Event.SETTLED): Phase.EVALUATE,
-    (Phase.SETTLE, Event.OVERTAKEN): Phase.CATCH_UP,
-    (Phase.CATCH_UP, Event.HELD): Phase.EVALUATE,
-    (Phase.CATCH_UP, Event.OVERTAKEN): Phase.CATCH_UP,
-    (Phase.EVALUATE, Event.EVALUATED): Phase.TRAIN,
-    (Phase.EVALUATE, Event.FINISHED): Phase.LINGER,
-    (Phase.LINGER, Event.LEFT): Phase.DONE,
-}
-"""Every move a node can make; whatever is not here cannot happen. A test walks all pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +43,7 @@ class Place:
 
     own: int
     policy: RoundPolicy
+    aggregation: AggregationPolicy
     has_moments: bool
     initial: bytes
     """Digest of the charter's initial model."""
@@ -108,15 +72,30 @@ class RoundMachine:
         self.book = book
         self._place = place
         self._policy = place.policy
-        self._deadline = AdaptiveDeadline(place.policy)
         self._held: dict[bytes, tuple[int, int]] = {}
         """digest → the codec and the length that it commits to"""
+        self._stalled: frozenset[bytes] = frozenset()
+        self._news: list[tuple[int, int]] = []
+        """(author, round) of contributions that came since the last look"""
+        self._candidates = Candidates(
+            book,
+            own=place.own,
+            rounds=place.policy,
+            aggregation=place.aggregation,
+            initial=place.initial,
+            has=self.has,
+        )
+        self._choice = Choice(book, self._candidates, place.policy, own=place.own)
+        self._attendance = Attendance(book, place.policy, first_round=self.round)
         self._synced: set[int] = set()
+        self._attempt = 0
+        self._is_outpaced = False
+        """others went on while a result was on its way here"""
+        self._has_chased = False
+        self._base_is_own = False
         self._base: bytes | None = None
         self._model = place.initial
         self._entered_s = now_s
-        self._round_started_s = now_s
-        self._last_held_s = now_s
         self._wake_s: float | None = None
         self._steps: dict[Phase, Callable[[float], Step]] = {
             Phase.JOIN: self._join,
@@ -140,15 +119,25 @@ class RoundMachine:
     def learn(self, record: Verified[Record]) -> None:
         """A record is on the ledger (stored, so it may be acted upon)."""
         self.book.learn(record)
+        if isinstance(record.value.body, Contribution):
+            self._news.append((record.value.author, record.value.round))
 
-    def hold(self, digest: bytes, *, codec: int, bytes_count: int, now_s: float) -> None:
+    def hold(self, digest: bytes, *, codec: int, bytes_count: int) -> None:
         """A payload is stored and checked."""
         self._held[digest] = (codec, bytes_count)
-        self._last_held_s = now_s
+        self._candidates.holdings_changed()
+        for author in self.book.offerers(digest):
+            self._attendance.served(author)
 
     def release(self, digest: bytes) -> None:
         """A payload is not stored any more."""
         self._held.pop(digest, None)
+        self._candidates.holdings_changed()
+
+    def stalled(self, digests: frozenset[bytes]) -> bool:
+        """Take note of which payloads nobody serves now; tell whether that is news (`stalls.py`)."""
+        before, self._stalled = self._stalled, digests
+        return before != digests
 
     def synced(self, peer: int) -> None:
         """A comparison of heads with ``peer`` has ended: what it had, I have."""
@@ -156,6 +145,7 @@ class RoundMachine:
 
     def advance(self, *, now_s: float) -> Wanted:
         """Move as far as the evidence and the time allow; return all work that is wanted now."""
+        self._measure(now_s)
         while True:
             self._wake_s = None
             event, effects = self._steps[self.phase](now_s)
@@ -164,11 +154,14 @@ class RoundMachine:
             self._enter(TRANSITIONS[self.phase, event], now_s)
 
     def _enter(self, phase: Phase, now_s: float) -> None:
+        if phase is Phase.AGREE and self.phase is Phase.COLLECT:
+            self._attempt = 0
         self.phase = phase
         self._entered_s = now_s
         if phase is Phase.TRAIN:
-            self._round_started_s = self._last_held_s = now_s
+            self._attendance.begin(self.round, now_s=now_s)
             self._base = self._base_of(self.round)
+            self._base_is_own = self._is_outpaced = self._has_chased = False
 
     def _passed(self, due_s: float, now_s: float) -> bool:
         """Whether a moment has come; if not, remember to wake up then."""
@@ -177,23 +170,33 @@ class RoundMachine:
         self._wake_s = due_s if self._wake_s is None else min(self._wake_s, due_s)
         return False
 
+    def _is_late(self, now_s: float) -> bool:
+        """Whether patience in this phase is over."""
+        return self._passed(self._entered_s + PATIENCE_GRACES * self._policy.grace_s, now_s)
+
+    def _measure(self, now_s: float) -> None:
+        """Learn everybody's pace from what has come, also from what came too late to be of use."""
+        news, self._news = self._news, []
+        if self.phase is Phase.JOIN:
+            return  # what is replayed says nothing about anybody's pace
+        window = self._candidates.window(self.round)
+        for author, round_ in news:
+            if author != self._place.own and round_ <= self.round:
+                self._attendance.heard(author, round_=self.round)
+                offer = self.book.offers(round_).get(author)
+                if offer is not None and round_ not in window:
+                    self._attendance.measure(offer, now_s=now_s)
+        for round_ in window:
+            for author, offer in self.book.offers(round_).items():
+                if author != self._place.own and self.has(offer):
+                    self._attendance.measure(offer, now_s=now_s)
+
     # What the node stands on
 
     @property
-    def roster_size(self) -> int:
-        """N."""
-        return self.book.roster.n
-
-    @property
     def members_min(self) -> int:
-        """Fewest contributions that close this round.
-
-        Round zero cannot go on without a quorum of equal votes, so a few who are cut off must not
-        spend theirs on a set that the others never heard of; whoever votes has contributed.
-        """
-        if self.round == MOMENTS_ROUND:
-            return max(self._policy.members_min, self.book.roster.q)
-        return self._policy.members_min
+        """Fewest contributions that close this round."""
+        return self._choice.members_min(self.round)
 
     @property
     def model(self) -> bytes:
@@ -201,60 +204,50 @@ class RoundMachine:
         return self._model
 
     def has(self, offer: Offer) -> bool:
-        """Whether an offer's payload is stored here and is what this round merges.
+        """Whether an offer's payload is stored here and is what its round merges.
 
         A digest that is held under another codec or length does not count: it never passed the
         check as what it is offered as.
         """
         held = self._held.get(offer.digest)
-        return held == (offer.codec, offer.bytes_count) and offer.codec == self.codec()
+        return held == (offer.codec, offer.bytes_count) and offer.codec == codec_of(offer.round)
 
     def active(self) -> frozenset[int]:
-        """Members that this round waits for."""
-        return self.book.active(
-            self.round,
-            inactive_after=self._policy.inactive_after_rounds,
-            first_round=self.first_round(self._place),
-        )
+        """Members that take part in this round."""
+        return self._attendance.active(self.round)
 
     def moments(self) -> bytes | None:
         """Digest of the agreed moments, once round zero is agreed."""
         agreed = self.book.agreed(MOMENTS_ROUND)
         return agreed.proposal.result if self._place.has_moments and agreed else None
 
-    def usable(self) -> tuple[Offer, ...]:
-        """Contributions of this round that could be inputs: not refused, in bounds, from a known base."""
-        refused = self.book.refused[self._place.own]
-        return tuple(
-            offer
-            for offer in self.book.offers(self.round).values()
-            if offer.id not in refused
-            and offer.bytes_count <= self._policy.payload_bytes_max
-            and self.base_is_known(offer)
-        )
+    def usable(self) -> Inputs:
+        """Contributions that could be inputs of this round, late ones included."""
+        return self._candidates.usable(self.round)
 
-    def base_is_known(self, offer: Offer) -> bool:
-        """Whether an offer started from a model that the ledger knows (round zero has none)."""
-        return (
-            offer.round == MOMENTS_ROUND
-            or offer.base == self._place.initial
-            or self.book.is_result(offer.base)
-        )
+    def missing_required(self) -> tuple[str, ...]:
+        """Members without whom the charter lets this round not close, and of whom nothing is held."""
+        held = self._candidates.held(self.round)
+        return self._choice.missing_required({offer.author for offer in held})
 
     def _base_of(self, round_: int) -> bytes | None:
         """The model that training in ``round_`` starts from: the newest agreed, else my own newest."""
-        if round_ == MOMENTS_ROUND:
+        if round_ == MOMENTS_ROUND or self._is_new():
             return None
         agreed = self.book.latest_agreed(before=round_)
         own = self.book.latest_model(self._place.own, before=round_)
+        if own and self._base_is_own:
+            return own[1]
         if agreed and agreed.round != MOMENTS_ROUND and (own is None or agreed.round >= own[0]):
             return agreed.proposal.result
         return own[1] if own else None
 
-    def _held_offers(self) -> tuple[Offer, ...]:
-        return tuple(filter(self.has, self.usable()))
+    def _is_new(self) -> bool:
+        """Whether the charter gives this node no model yet: it has not contributed to any."""
+        first = self._policy.newcomers == "contribution_first"
+        return first and self.book.last_offer_round(self._place.own) <= MOMENTS_ROUND
 
-    def _fetches(self, offers: tuple[Offer, ...]) -> tuple[Effect, ...]:
+    def _fetches(self, offers: Iterable[Offer]) -> tuple[Effect, ...]:
         return tuple(Fetch(o.digest, (o.author,), o) for o in offers if not self.has(o))
 
     # One function a phase: what happened, or what is wanted
@@ -271,7 +264,7 @@ class RoundMachine:
             return None, ()
         if own not in self.book.opened:
             return None, (SignOpen(),)
-        everyone = len(self.book.opened) == self.roster_size
+        everyone = len(self.book.opened) == self.book.roster.n
         under_way = bool(self.book.latest_model(own) or self.book.latest_agreed())
         if not (everyone or under_way) and (patient or len(self.book.opened) < policy.members_min):
             return None, ()
@@ -290,6 +283,11 @@ class RoundMachine:
         # The own log goes back no more: a round that was skipped to before a crash is where it stands.
         self.round = max(self.round, self.book.reached(own))
         if latest and latest.round >= self.round:
+            if self._is_new() and latest.round != MOMENTS_ROUND:
+                if latest.round >= self._policy.rounds:
+                    return Event.FINISHED, ()
+                self.round = self._next_after(latest.round)
+                return Event.STARTED, ()
             self.round = latest.round
             return Event.OVERTAKEN, ()
         return Event.STARTED, ()
@@ -303,74 +301,118 @@ class RoundMachine:
         return None, (Train(self.round, self._base, self.moments()),)
 
     def _collect(self, now_s: float) -> Step:
-        latest = self.book.latest_agreed()
-        if latest and latest.round > self.round:
-            self.round = latest.round
+        if self._is_overtaken():
             return Event.OVERTAKEN, ()
-        held = self._held_offers()
-        have = {offer.author for offer in held}
-        complete = have >= self.active() and len(have) >= self.members_min
-        due = self._passed(self._round_started_s + self._deadline.duration_s(), now_s)
-        enough = len(have) >= self.members_min and not self.missing_required(have)
         voted = self._place.own in self.book.votes(self.round)
-        if voted or self.book.agreed(self.round) or (enough and (complete or due)):
-            if complete:
-                self._deadline.observe(max(self._last_held_s - self._round_started_s, 0.0))
+        if voted or self.book.agreed(self.round):
             return Event.CLOSED, ()
+        held = self._candidates.held(self.round)
+        awaited = self.awaited(now_s)
+        wanted = self._candidates.wanted(self.round)
+        if not awaited and self._choice.closes(held, self.round):
+            for offer in wanted:  # not waited for again until it comes
+                self._attendance.give_up(offer.author)
+            return Event.CLOSED, ()
+        started_s = self._attendance.started_s(self.round)
+        missing = self.missing_required()
+        if missing and self._passed(started_s + self._policy.deadline_max_s, now_s):
+            return None, (GiveUp(self.round, missing),)
         ahead = self.book.round_ahead(self._place.own)
-        if due and ahead > self.round and self.round != MOMENTS_ROUND:
+        if not awaited and ahead > self.round and self.round != MOMENTS_ROUND:
             self.round = min(ahead, self._policy.rounds)
             return Event.OUTRUN, ()
-        return None, self._fetches(self.usable())
+        return None, self._fetches(wanted)
+
+    def awaited(self, now_s: float) -> frozenset[int]:
+        """Whose contribution to this round is still waited for.
+
+        An offer that can be no input is an answer too: nothing else will come from its author.
+        """
+        usable = {offer.id for offer in self.usable()}
+        offers = self.book.offers(self.round)
+        settled = {
+            author
+            for author, offer in offers.items()
+            if self.has(offer) or offer.id not in usable or offer.digest in self._stalled
+        }
+        return self._attendance.awaited(
+            self.round, frozenset(settled), lambda due_s: self._passed(due_s, now_s)
+        )
+
+    def _is_overtaken(self) -> bool:
+        """A later round is agreed: it becomes this node's."""
+        latest = self.book.latest_agreed()
+        if latest is None or latest.round <= self.round:
+            return False
+        self.round = latest.round
+        return True
 
     def _agree(self, now_s: float) -> Step:
-        if self._place.own in self.book.votes(self.round):
+        if self.book.attempts(self.round).get(self._place.own, -1) >= self._attempt:
             return Event.VOTED, ()
-        latest = self.book.latest_agreed()
-        late = self._passed(self._entered_s + PATIENCE_GRACES * self._policy.grace_s, now_s)
-        if latest and (latest.round > self.round or (latest.round == self.round and late)):
-            self.round = latest.round
+        late = self._is_late(now_s)
+        if self._is_overtaken() or (self.book.agreed(self.round) and (late or self._attempt)):
             return Event.OVERTAKEN, ()
-        chosen = self._choose(now_s, late=late)
-        if chosen is None:
-            return None, self._fetches(self.usable())
+        if self._attempt:
+            chosen = self._choice.again(self._attempt, self._is_lost)
+        else:
+            chosen = self._choose(now_s, late=late)
+        if not chosen:
+            return None, self._fetches(self._candidates.wanted(self.round))
         if not all(map(self.has, chosen)):
             return None, self._fetches(chosen)
-        return None, (Merge(self.round, chosen, self._left_out(chosen)),)
+        left_out = self._candidates.left_out(self.round, chosen, self.active())
+        return None, (Merge(self.round, chosen, left_out, self._attempt),)
 
     def _settle(self, now_s: float) -> Step:
         own_vote = self.book.votes(self.round)[self._place.own]
-        latest = self.book.latest_agreed()
-        if latest and latest.round >= self.round:
-            if latest.round == self.round and latest.proposal == own_vote:
-                self._model = own_vote.result
-                return Event.SETTLED, ()
-            self.round = latest.round
+        agreed = self.book.agreed(self.round)
+        if self._is_overtaken():
             return Event.OVERTAKEN, ()
-        last = self.round == self._policy.rounds
-        patience_s = PATIENCE_GRACES * self._policy.grace_s
-        if last:
+        if agreed:
+            if agreed.proposal != own_vote:
+                return Event.OVERTAKEN, ()
+            self._model = own_vote.result
+            return Event.SETTLED, ()
+        if self.round == self._policy.rounds:
+            patience_s = PATIENCE_GRACES * self._policy.grace_s
             patience_s = max(patience_s, self._policy.deadline_max_s)
-        due = self._passed(self._entered_s + patience_s, now_s)
+            due = self._passed(self._entered_s + patience_s, now_s)
+        else:
+            due = self._is_late(now_s)
         if due and self.round != MOMENTS_ROUND:
             self._model = own_vote.result
             return Event.SETTLED, ()
-        return None, ()
+        if due:
+            own_attempt = self.book.attempts(self.round)[self._place.own]
+            attempt = self._choice.newer_attempt(own_attempt)
+            if attempt is not None:
+                self._attempt = attempt
+                return Event.SPLIT, ()
+        wanted = self._candidates.wanted(self.round) if self.round == MOMENTS_ROUND else ()
+        return None, self._fetches(wanted)  # the next attempt may be about these
 
     def _catch_up(self, _now_s: float) -> Step:
-        latest = self.book.latest_agreed()
-        if latest and latest.round > self.round:
-            self.round = latest.round
-            return Event.OVERTAKEN, ()
+        """Take over an agreed result: one download at a time, so that a slow line gets there.
+
+        A newer one takes its place only if it is here already, or nobody serves the older any more.
+        """
         target = self.book.agreed(self.round)
-        if target is None:
+        latest = self.book.latest_agreed()
+        if target is None or latest is None:
             raise AssertionError("caught up with a round that nobody agreed on")
+        if latest.round > self.round:
+            gone = target.proposal.result in self._stalled
+            if gone or latest.proposal.result in self._held:
+                self.round = latest.round
+                return Event.OVERTAKEN, ()
         needed = [target, self.book.agreed(MOMENTS_ROUND) if self._place.has_moments else None]
         missing = [a for a in needed if a and a.proposal.result not in self._held]
         if missing:
             return None, tuple(Fetch(a.proposal.result, self._others(a)) for a in missing)
         if self.round != MOMENTS_ROUND:
             self._model = target.proposal.result
+        self._is_outpaced = latest.round > self.round
         return Event.HELD, ()
 
     def _evaluate(self, _now_s: float) -> Step:
@@ -378,9 +420,26 @@ class RoundMachine:
             return None, (Evaluate(self.round, self._model, self.moments()),)
         if self.round >= self._policy.rounds:
             return Event.FINISHED, ()
-        ahead = min(self.book.round_ahead(self._place.own), self._policy.rounds)
-        self.round = max(self.round + 1, ahead)
+        latest = self.book.latest_agreed()
+        if self._is_outpaced and latest and latest.proposal.result not in self._held:
+            behind = latest.round - self.round
+            if behind > self._policy.staleness_max and not self._has_chased:
+                self._has_chased = True
+                self.round = latest.round
+                return Event.OVERTAKEN, ()
+            # The line is too slow for every round's model. Train from the one that is here, and say
+            # how old it is: contribute to a round as far back as still counts.
+            back = max(self._policy.staleness_max - 1, 0)
+            self.round = max(self.round + 1, self._next_after(self.round) - back)
+            self._base_is_own = True
+            return Event.EVALUATED, ()
+        self.round = self._next_after(self.round)
         return Event.EVALUATED, ()
+
+    def _next_after(self, round_: int) -> int:
+        """The next round, or the one that enough others to believe it have reached."""
+        ahead = min(self.book.round_ahead(self._place.own), self._policy.rounds)
+        return max(round_ + 1, ahead)
 
     def _linger(self, now_s: float) -> Step:
         over = self._passed(self._entered_s + self._place.linger_s, now_s)
@@ -393,8 +452,7 @@ class RoundMachine:
                 wanted = (Fetch(latest.proposal.result, self._others(latest)),)
         models = self.book.models(self.round)
         if self._place.own not in self.book.closed:
-            patience_s = PATIENCE_GRACES * self._policy.grace_s
-            patient = not self._passed(self._entered_s + patience_s, now_s)
+            patient = not self._is_late(now_s)
             if patient and not self.active() <= set(models):
                 return None, wanted
             return None, (*wanted, SignClose(self._policy.rounds + 1))
@@ -410,86 +468,23 @@ class RoundMachine:
 
     # Agreeing on the set
 
-    def _choose(self, now_s: float, *, late: bool) -> tuple[Offer, ...] | None:
+    def _choose(self, now_s: float, *, late: bool) -> Inputs:
         """The inputs to vote for: what others voted for, else all, else mine when it is my turn."""
-        proposal = self._best_proposal()
-        if proposal is not None and not late:
+        proposal = self._choice.proposal(self.round, self._is_lost)
+        if proposal and not late:
             return proposal
-        held = self._held_offers()
-        if len(held) == self.roster_size or late:
+        held = self._candidates.held(self.round)
+        if late or sum(offer.round == self.round for offer in held) == self.book.roster.n:
             return held
-        candidates = ranked(self.book.roster.net, self.round, self.active() | {self._place.own})
-        turn = candidates.index(self._place.own)
+        turn = self._choice.turn(self.round, self._attendance.reliable(self.round))
         if self._passed(self._entered_s + turn * self._policy.grace_s, now_s):
             return held
-        return None
+        return ()
 
-    def _best_proposal(self) -> tuple[Offer, ...] | None:
-        """The published set with most votes that I may vote for too."""
-        votes = self.book.votes(self.round)
-        tally: dict[tuple[Offer, ...], int] = {}
-        for author in ranked(self.book.roster.net, self.round, votes):
-            inputs = self._inputs_of(votes[author])
-            if inputs:
-                tally[inputs] = tally.get(inputs, 0) + 1
-        mine = [inputs for inputs, count in tally.items() if self._is_fair(inputs, count)]
-        return max(mine, key=lambda inputs: tally[inputs], default=None)
-
-    def _inputs_of(self, vote: Proposal) -> tuple[Offer, ...]:
-        """The contributions that a vote names; none unless they could close the round here too."""
-        usable = {(o.author, o.epoch, o.seq, o.id): o for o in self.usable()}
-        offers = [usable.get((i.author, i.epoch, i.seq, i.id)) for i in vote.inputs]
-        known = tuple(offer for offer in offers if offer is not None)
-        closes = len(known) >= self.members_min and not self.missing_required(
-            {offer.author for offer in known}
-        )
-        return known if closes and len(known) == len(offers) and vote.rule == self.rule() else ()
-
-    def _is_fair(self, inputs: tuple[Offer, ...], votes: int) -> bool:
-        """Whether a proposal leaves out no more of what I hold than a quorum can do without.
-
-        Otherwise the first to publish, a liar, would decide whose patients count. What more than f
-        members voted for, an honest one has found to be all that there was.
-        """
-        inside = {offer.author for offer in inputs}
-        ignored = [offer for offer in self._held_offers() if offer.author not in inside]
-        roster = self.book.roster
-        return votes > roster.f or len(ignored) <= roster.n - roster.q
-
-    def rule(self) -> int:
-        """How this round's inputs become one."""
-        return Rule.MOMENTS if self.round == MOMENTS_ROUND else Rule.MEAN
-
-    def codec(self) -> int:
-        """How this round's contributions are written."""
-        return Codec.MOMENTS if self.round == MOMENTS_ROUND else Codec.FLOAT32
-
-    def _left_out(self, chosen: tuple[Offer, ...]) -> tuple[tuple[int, int], ...]:
-        """Every member that is not an input, and why."""
-        inside = {offer.author for offer in chosen}
-        refused = self.book.refused[self._place.own]
-        offers, active = self.book.offers(self.round), self.active()
-
-        def reason(author: int) -> int:
-            offer = offers.get(author)
-            if offer is None:
-                return Reason.NOT_RECEIVED if author in active else Reason.INACTIVE
-            if offer.id in refused:
-                return refused[offer.id]
-            if offer.bytes_count > self._policy.payload_bytes_max:
-                return Reason.TOO_LARGE
-            return Reason.NOT_RECEIVED if self.base_is_known(offer) else Reason.WRONG_BASE
-
-        members = (member.index for member in self.book.roster.active)
-        return tuple((author, reason(author)) for author in members if author not in inside)
-
-    def missing_required(self, have: set[int]) -> tuple[str, ...]:
-        """Members without whom the charter lets no round close."""
-        return tuple(
-            m.name
-            for m in self.book.roster.active
-            if m.name in self._policy.required and m.index not in have
-        )
+    def _is_lost(self, offer: Offer) -> bool:
+        """Nobody serves it to this node, or did not in time."""
+        given_up = offer.digest in self._stalled or self._attendance.has_given_up(offer.author)
+        return given_up and not self.has(offer)
 
     def _others(self, agreed: Agreed) -> tuple[int, ...]:
         return tuple(author for author in agreed.voters if author != self._place.own)

@@ -11,9 +11,11 @@ from node import witness
 from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
 from node.journal import PENDING_MAX
 from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, SERVING_MAX
+from swarm.protocol.deadline import ROUNDS_REMEMBERED
 from swarm.protocol.messages import HEADS_MAX, MESSAGE_BYTES_MAX, RECORDS_BYTES_MAX
 from swarm.protocol.payload import CHUNK_BYTES
 from swarm.protocol.round import PATIENCE_GRACES, TRANSITIONS, Event, Phase
+from swarm.protocol.stalls import CHUNK_GRACES, MANIFEST_GRACES
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "wire.md"
@@ -24,6 +26,7 @@ MEANING = {
     Event.CONTRIBUTED: "the own CONTRIBUTION is on the ledger",
     Event.CLOSED: "enough payloads are held",
     Event.VOTED: "the own AGGREGATION is on the ledger",
+    Event.SPLIT: "round 0, and its votes are split",
     Event.SETTLED: "agreed as voted, or patience is over",
     Event.OVERTAKEN: "a round is agreed that this node did not vote for like that",
     Event.OUTRUN: "others are rounds ahead",
@@ -47,6 +50,9 @@ LIMITS = {
     "seconds for one reply": int(REQUEST_TIMEOUT_S),
     "peers compared with at a time": SYNC_FANOUT,
     "graces of patience": PATIENCE_GRACES,
+    "graces until a payload without manifest counts as not served": MANIFEST_GRACES,
+    "graces until one that does not move counts so": CHUNK_GRACES,
+    "rounds that a pace is learned from": ROUNDS_REMEMBERED,
     "seconds for one answer about checkpoints": int(witness.REQUEST_TIMEOUT_S),
     "seconds that an author asks for cosignatures": int(witness.GATHER_S),
     "seconds that a node stays for the last checkpoints": int(witness.SETTLE_S),

@@ -1,0 +1,216 @@
+"""Which contributions may be inputs of a round, late ones too, and why others are not. Spec: docs/wire.md §5.6.
+
+A contribution that missed its own round may join a later one, once: what an agreed result or an own
+vote has named is spent. Knows no clock, no socket, no tensor.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Final, final
+
+from ledger.charter import AggregationPolicy, RoundPolicy
+from ledger.record import Codec, Reason, Rule
+from ledger.weights import discount_micro
+from swarm.protocol.book import Offer, Proposal, RoundBook
+from swarm.protocol.ranking import ranked
+
+MOMENTS_ROUND: Final = 0
+"""Round zero sums up the hospitals' counts, means and squares; training starts with round one."""
+
+
+def rule_of(round_: int) -> int:
+    """How a round's inputs become one."""
+    return Rule.MOMENTS if round_ == MOMENTS_ROUND else Rule.MEAN
+
+
+def codec_of(round_: int) -> int:
+    """How a round's contributions are written."""
+    return Codec.MOMENTS if round_ == MOMENTS_ROUND else Codec.FLOAT32
+
+
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What this node may not merge again: it voted for it, or a quorum did."""
+
+    newest: dict[int, tuple[int, int]]
+    """author → (epoch, seq) of its newest contribution that is merged"""
+    digests: dict[bytes, frozenset[int]]
+    """payloads that are merged, and in whose name"""
+
+    def has(self, offer: Offer) -> bool:
+        by = self.digests.get(offer.digest, frozenset((offer.author,)))
+        merged = self.newest.get(offer.author, (-1, -1))
+        return (offer.epoch, offer.seq) <= merged or offer.author not in by
+
+
+@final
+class Candidates:
+    """One node's view of what may be merged."""
+
+    def __init__(
+        self,
+        book: RoundBook,
+        *,
+        own: int,
+        rounds: RoundPolicy,
+        aggregation: AggregationPolicy,
+        initial: bytes,
+        has: Callable[[Offer], bool],
+    ) -> None:
+        """has: whether an offer's payload is held, as what it is offered."""
+        self._book = book
+        self._own = own
+        self._policy = rounds
+        self._halves = aggregation.staleness_halves
+        self._initial = initial
+        self._has = has
+        self._version = -1
+        self._usable: dict[int, tuple[Offer, ...]] = {}
+        self._held: dict[int, tuple[Offer, ...]] = {}
+
+    def holdings_changed(self) -> None:
+        """Something else is held now."""
+        self._held.clear()
+
+    def window(self, round_: int) -> range:
+        """Rounds whose contributions may be inputs of ``round_``."""
+        if round_ == MOMENTS_ROUND:
+            return range(MOMENTS_ROUND, MOMENTS_ROUND + 1)
+        return range(max(round_ - self._policy.staleness_max, MOMENTS_ROUND + 1), round_ + 1)
+
+    def usable(self, round_: int) -> tuple[Offer, ...]:
+        """Contributions that could be inputs: not refused, in bounds, from a known base, not spent."""
+        if self._version != self._book.version:
+            self._version = self._book.version
+            self._usable.clear()
+            self._held.clear()
+        if round_ not in self._usable:
+            self._usable[round_] = self._find_usable(round_)
+        return self._usable[round_]
+
+    def _find_usable(self, round_: int) -> tuple[Offer, ...]:
+        refused = self._book.refused[self._own]
+        spent = self._spent(round_)
+        return tuple(
+            offer
+            for by in self.window(round_)
+            for offer in self._book.offers(by).values()
+            if offer.id not in refused
+            and offer.bytes_count <= self._policy.payload_bytes_max
+            and self.base_is_known(offer)
+            and not spent.has(offer)
+        )
+
+    def wanted(self, round_: int) -> tuple[Offer, ...]:
+        """What is worth fetching: usable, not held, and nothing newer of its author is."""
+        offers = self.usable(round_)
+        newest = {offer.author: offer.round for offer in offers if self._has(offer)}
+        return tuple(
+            offer
+            for offer in offers
+            if not self._has(offer) and offer.round > newest.get(offer.author, -1)
+        )
+
+    def held(self, round_: int) -> tuple[Offer, ...]:
+        """What this node would merge now: of every author the newest that is held, each payload once."""
+        usable = self.usable(round_)
+        if round_ not in self._held:
+            self._held[round_] = self._find_held(round_, usable)
+        return self._held[round_]
+
+    def _find_held(self, round_: int, usable: Iterable[Offer]) -> tuple[Offer, ...]:
+        newest: dict[int, Offer] = {}
+        for offer in filter(self._has, usable):  # older rounds come first
+            newest[offer.author] = offer
+        rank = ranked(self._book.roster.net, round_, newest)
+        # Two who offer one payload: nobody can prove who was first, so the heavier claim counts (a
+        # copy made to make the original count for less is worth nothing), and only one of them.
+        heaviest = sorted(rank, key=lambda author: -self._weight(newest[author], round_))
+        digests: dict[bytes, Offer] = {}
+        for author in heaviest:
+            digests.setdefault(newest[author].digest, newest[author])
+        return tuple(sorted(digests.values(), key=lambda offer: offer.author))
+
+    def named(self, votes: Iterable[Proposal], round_: int) -> list[tuple[Offer, ...]]:
+        """The contributions that each vote names; none unless all are usable and no payload counts twice."""
+        known = {(o.author, o.epoch, o.seq, o.id): o for o in self.usable(round_)}
+
+        def inputs(vote: Proposal) -> tuple[Offer, ...]:
+            found = [known.get((i.author, i.epoch, i.seq, i.id)) for i in vote.inputs]
+            offers = tuple(offer for offer in found if offer is not None)
+            authors = {offer.author for offer in offers}
+            alone = len({offer.digest for offer in offers}) == len(authors) == len(found)
+            return offers if alone else ()
+
+        return [inputs(vote) for vote in votes]
+
+    def left_out(
+        self, round_: int, chosen: Iterable[Offer], awaited: Collection[int]
+    ) -> tuple[tuple[int, int], ...]:
+        """Every member that is not an input, and why; and who is, but not with all that it offered."""
+        inside = {offer.author: offer for offer in chosen}
+        digests = {offer.digest for offer in inside.values()}
+        pending = self.usable(round_)
+        reasons: dict[int, int] = {}
+        for member in self._book.roster.active:
+            author = member.index
+            if author not in inside:
+                reasons[author] = self._reason(author, round_, digests, awaited)
+            elif any(one.author == author and one.round < inside[author].round for one in pending):
+                reasons[author] = Reason.SUPERSEDED
+        return tuple(sorted(reasons.items()))
+
+    def _reason(
+        self, author: int, round_: int, digests: Collection[bytes], awaited: Collection[int]
+    ) -> int:
+        offer = self._book.offers(round_).get(author)
+        if offer is None:
+            if author not in awaited:
+                return Reason.INACTIVE
+            last = self._book.last_offer_round(author)
+            late = 0 < last < self.window(round_).start and not self._was_merged(last, author)
+            return Reason.LATE if late else Reason.NOT_RECEIVED
+        refused = self._book.refused[self._own]
+        if offer.id in refused:
+            return refused[offer.id]
+        if offer.bytes_count > self._policy.payload_bytes_max:
+            return Reason.TOO_LARGE
+        if not self.base_is_known(offer):
+            return Reason.WRONG_BASE
+        is_copy = offer.digest in digests or self._spent(round_).has(offer)
+        return Reason.COPIED if is_copy else Reason.NOT_RECEIVED
+
+    def base_is_known(self, offer: Offer) -> bool:
+        """Whether an offer started from a model that the ledger knows (round zero has none)."""
+        return (
+            offer.round == MOMENTS_ROUND
+            or offer.base == self._initial
+            or self._book.is_result(offer.base)
+        )
+
+    def _spent(self, round_: int) -> _Spent:
+        return self._spent_in(range(self.window(round_).start, round_))
+
+    def _spent_in(self, rounds: range) -> _Spent:
+        newest: dict[int, tuple[int, int]] = {}
+        digests: dict[bytes, set[int]] = {}
+        for before in rounds:
+            agreed = self._book.agreed(before)
+            own = self._book.votes(before).get(self._own)
+            for vote in (agreed.proposal if agreed else None, own):
+                for one in vote.inputs if vote else ():
+                    merged = newest.get(one.author, (-1, -1))
+                    newest[one.author] = max(merged, (one.epoch, one.seq))
+                    offer = self._book.offer(one.id)
+                    if offer is not None:
+                        digests.setdefault(offer.digest, set()).add(offer.author)
+        return _Spent(newest, {digest: frozenset(by) for digest, by in digests.items()})
+
+    def _was_merged(self, round_: int, author: int) -> bool:
+        """Whether a contribution that is past use was used in its time."""
+        offer = self._book.offers(round_).get(author)
+        spent = self._spent_in(range(round_, round_ + self._policy.staleness_max + 1))
+        return offer is None or spent.has(offer)
+
+    def _weight(self, offer: Offer, round_: int) -> int:
+        return offer.samples * discount_micro(round_ - offer.round, self._halves)

@@ -1,0 +1,131 @@
+"""Which set of contributions to vote for. Knows no clock. Spec: docs/wire.md §5.5, §5.7.
+
+A proposal is a hint: whoever votes checks that the set could close the round here too, and computes
+weights and result himself.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, TypeAlias, final
+
+from ledger.charter import RoundPolicy
+from swarm.protocol.attempts import next_vote
+from swarm.protocol.book import Offer, RoundBook
+from swarm.protocol.candidates import MOMENTS_ROUND, Candidates, rule_of
+from swarm.protocol.ranking import ranked
+
+Inputs: TypeAlias = tuple[Offer, ...]
+NONE: Final[Inputs] = ()
+
+
+@final
+class Choice:
+    """One node's view of the votes."""
+
+    def __init__(
+        self, book: RoundBook, candidates: Candidates, policy: RoundPolicy, *, own: int
+    ) -> None:
+        self._book = book
+        self._candidates = candidates
+        self._policy = policy
+        self._own = own
+
+    def members_min(self, round_: int) -> int:
+        """Fewest contributions of a round that close it.
+
+        Round zero cannot go on without a quorum of equal votes, so a few who are cut off must not
+        spend theirs on a set that the others never heard of; whoever votes has contributed.
+        """
+        if round_ == MOMENTS_ROUND:
+            return max(self._policy.members_min, self._book.roster.q)
+        return self._policy.members_min
+
+    def closes(self, inputs: Collection[Offer], round_: int) -> bool:
+        """Whether these inputs are enough: of this round so many, and late or not all of `required`."""
+        on_time = sum(offer.round == round_ for offer in inputs)
+        authors = {offer.author for offer in inputs}
+        return on_time >= self.members_min(round_) and not self.missing_required(authors)
+
+    def missing_required(self, have: Collection[int]) -> tuple[str, ...]:
+        """Members without whom the charter lets no round close."""
+        return tuple(
+            member.name
+            for member in self._book.roster.active
+            if member.name in self._policy.required and member.index not in have
+        )
+
+    def turn(self, round_: int, active: Iterable[int]) -> int:
+        """How many members propose before this one."""
+        return ranked(self._book.roster.net, round_, {*active, self._own}).index(self._own)
+
+    def proposal(self, round_: int, lost: Callable[[Offer], bool]) -> Inputs:
+        """The published set with most votes that this node may vote for too.
+
+        lost: what nobody serves. Nobody waits for it because one member says that he holds it; what
+        more than f voted for, an honest one holds.
+        """
+        sets, f = self._sets(round_, 0), self._book.roster.f
+        mine = [
+            inputs
+            for inputs, count in sets.items()
+            if self._is_fair(inputs, count, round_) and (count > f or not any(map(lost, inputs)))
+        ]
+        return max(mine, key=lambda inputs: sets[inputs], default=NONE)
+
+    def _sets(self, round_: int, attempt: int) -> Counter[Inputs]:
+        """Every published set that could close the round here, in order of rank, with its votes."""
+        votes = self._book.attempt_votes(round_, attempt)
+        order = ranked(self._book.roster.net, round_ + attempt, votes)
+        ranked_votes = [votes[a] for a in order if votes[a].rule == rule_of(round_)]
+        named = self._candidates.named(ranked_votes, round_)
+        return Counter(inputs for inputs in named if inputs and self.closes(inputs, round_))
+
+    def _is_fair(self, inputs: Inputs, votes: int, round_: int) -> bool:
+        """Whether a proposal leaves out no more of what I hold than a quorum can do without.
+
+        Otherwise the first to publish, a liar, would decide whose patients count. What more than f
+        members voted for, an honest one has found to be all that there was.
+        """
+        inside = {offer.author for offer in inputs}
+        held = self._candidates.held(round_)
+        ignored = [one for one in held if one.round == round_ and one.author not in inside]
+        roster = self._book.roster
+        return votes > roster.f or len(ignored) <= roster.n - roster.q
+
+    # Round zero, voted on again
+
+    def newer_attempt(self, attempt: int) -> int | None:
+        """An attempt of round zero after ``attempt`` that this node may vote in, if there is reason to.
+
+        Reason: the votes are split, or somebody has gone on. A liar who runs ahead costs votes only.
+        """
+        roster = self._book.roster
+        later = {a for a in self._book.attempts(MOMENTS_ROUND).values() if a > attempt}
+        here = self._book.attempt_votes(MOMENTS_ROUND, attempt)
+        if not later and len(set(here.values())) < 2:
+            return None
+        for before in sorted({*later, attempt}, reverse=True):
+            votes = self._book.attempt_votes(MOMENTS_ROUND, before)
+            if next_vote(votes, members=roster.n, quorum=roster.q).ready:
+                return before + 1
+        return None
+
+    def again(self, attempt: int, lost: Callable[[Offer], bool]) -> Inputs:
+        """What to vote for in a later attempt of round zero; nothing as long as more votes must come.
+
+        What may have won the attempt before, and nothing else. If nothing may have: what had most
+        votes there and can be fetched, so that all who have seen the same votes choose the same;
+        at last what is held here.
+        """
+        roster, before = self._book.roster, attempt - 1
+        votes = self._book.attempt_votes(MOMENTS_ROUND, before)
+        allowed = next_vote(votes, members=roster.n, quorum=roster.q)
+        if not allowed.ready:
+            return NONE
+        if allowed.bound is not None:
+            return self._candidates.named([allowed.bound], MOMENTS_ROUND)[0]
+        sets = self._sets(MOMENTS_ROUND, before)
+        able = [inputs for inputs in sets if not any(map(lost, inputs))]
+        held = self._candidates.held(MOMENTS_ROUND)
+        own = held if self.closes(held, MOMENTS_ROUND) else NONE
+        return max(able, key=lambda inputs: sets[inputs], default=own)

@@ -1,0 +1,168 @@
+"""Round zero votes until it agrees, and never on two things: the rule, all small cases, and whole swarms."""
+
+from functools import cache
+from itertools import product
+from random import Random
+
+import pytest
+
+from ledger.roster import quorum, tolerated
+from swarm.protocol.attempts import Next, next_vote
+from swarm.protocol.round import Phase
+from tests.federation import Desk, Federation, input_of, result_of
+from tests.swarm.protocol.paper_swarm import PaperSwarm
+
+VALUES = "xy"
+Votes = tuple[str | None, ...]
+"""What each member voted for in one attempt; None: nothing (yet)."""
+
+
+def test_what_may_have_won_unseen_must_be_voted_for_again() -> None:
+    assert next_vote({0: "x", 1: "x", 2: "y"}, members=4, quorum=3) == Next(ready=True, bound="x")
+    assert next_vote({0: "x", 1: "y", 2: "z"}, members=4, quorum=3) == Next(ready=True)
+    assert not next_vote({0: "x", 1: "y"}, members=4, quorum=3).ready, "either may have won"
+    assert not next_vote({0: "x"}, members=4, quorum=3).ready, "something unseen may have won"
+
+
+def decided(votes: Votes) -> str | None:
+    enough = quorum(len(votes))
+    return next((value for value in VALUES if votes.count(value) >= enough), None)
+
+
+@cache
+def choices(votes: Votes, own: int) -> frozenset[str | None]:
+    """Everything that an honest member may vote for next, whatever of these votes it has seen."""
+    cast = {author: value for author, value in enumerate(votes) if value is not None}
+    others = [author for author in cast if author != own]
+    found: set[str | None] = {None}
+    for seen in product((False, True), repeat=len(others)):
+        view = {
+            author: cast[author] for author, is_seen in zip(others, seen, strict=True) if is_seen
+        }
+        if own in cast:
+            view[own] = cast[own]
+        allowed = next_vote(view, members=len(votes), quorum=quorum(len(votes)))
+        if allowed.ready:
+            found |= set(VALUES) if allowed.bound is None else {allowed.bound}
+    return frozenset(found)
+
+
+def after(votes: Votes, liars: int) -> set[Votes]:
+    """Every course that the next attempt can take; the last ``liars`` members vote as they like."""
+    honest = len(votes) - liars
+    options = [choices(votes, own) for own in range(honest)]
+    options += [frozenset({None, *VALUES})] * liars
+    return set(product(*options))
+
+
+@pytest.mark.parametrize("members", [2, 3, 4, 5, 6])
+def test_no_two_attempts_ever_agree_on_different_things(members: int) -> None:
+    """Exhaustive: every first vote, every partial view, every lie, to the end of what can be reached."""
+    liars = tolerated(members)
+    for first in product((None, *VALUES), repeat=members):
+        won = decided(first)
+        if won is None:
+            continue
+        reached, frontier = {first}, [first]
+        while frontier:
+            for votes in after(frontier.pop(), liars) - reached:
+                assert decided(votes) in (None, won), (first, votes)
+                reached.add(votes)
+                frontier.append(votes)
+
+
+@pytest.mark.parametrize("members", range(2, 10))
+def test_the_votes_of_all_who_are_not_lost_always_are_enough(members: int) -> None:
+    alive = members - tolerated(members)
+    random = Random(members)
+    for _ in range(500):
+        votes = {author: random.choice("xyz") for author in range(alive)}
+        assert next_vote(votes, members=members, quorum=quorum(members)).ready, votes
+
+
+def unlucky(seed: int) -> tuple[PaperSwarm, list[int]]:
+    """Slow lines, short deadlines, and up to f members lost at any moment of round zero."""
+    random = Random(seed)
+    count = random.choice([3, 4, 4, 5, 6, 7])
+    swarm = PaperSwarm(
+        count,
+        seed=seed,
+        rounds=1,
+        has_moments=True,
+        members_min=1,
+        delay_s=random.choice([0.05, 1.0]),
+        jitter_s=random.choice([1.0, 6.0, 20.0]),
+        sync_s=random.choice([5.0, 20.0, 40.0]),
+        deadline_min_s=1.0,
+        deadline_max_s=random.choice([2.0, 6.0]),
+        grace_s=random.choice([0.5, 1.0]),
+    )
+    for site in swarm.sites:
+        site.fetch_s = random.choice([0.1, 1.0, 2.0, 4.0, 8.0])
+    return swarm, random.sample(range(count), tolerated(count))
+
+
+def test_no_member_that_is_lost_in_round_zero_halts_it() -> None:
+    attempts = []
+    for seed in range(80):
+        swarm, lost = unlucky(seed)
+        swarm.run(Random(seed).random() * 30)
+        for index in lost:
+            swarm.kill(index)
+        swarm.run(4_000)
+        agreed = [site.machine.book.agreed(0) for site in swarm.sites if site.alive]
+        assert swarm.done(), f"seed {seed}, lost {lost}:\n{swarm.course()}"
+        assert len({one.proposal.result for one in agreed if one}) == 1, f"seed {seed}"
+        attempts.append(max(one.attempt for one in agreed if one))
+    assert sum(attempt > 0 for attempt in attempts) >= 5, "these seeds should split some votes"
+
+
+def split() -> tuple[Federation, Desk, list[object]]:
+    """Four members; the first two votes of round zero differ, and this desk's is one of them."""
+    federation = Federation(4)
+    desk = Desk(federation, has_moments=True)
+    desk.start()
+    offers = [author.contribute(0) for author in federation.authors]
+    desk.learn(*offers)
+    for offer in offers:
+        desk.hold_payload(offer)
+    desk.advance()
+    desk.learn(federation[0].vote(0, offers), federation[1].vote(0, offers[1:]))
+    desk.advance()
+    assert desk.phase is Phase.SETTLE
+    return federation, desk, list(offers)
+
+
+def test_a_split_vote_is_taken_again_once_enough_votes_are_known() -> None:
+    federation, desk, offers = split()
+    assert desk.wait(100) == (), "either may still win: not before a third vote"
+    desk.learn(federation[2].vote(0, offers[1:]))  # type: ignore[arg-type]
+    (merge,) = desk.advance()
+    assert merge.attempt == 1  # type: ignore[union-attr]
+    assert {offer.author for offer in merge.offers} == {1, 2, 3}, "it may have won"  # type: ignore[union-attr]
+
+
+def test_an_agreement_in_an_attempt_is_one_and_late_votes_of_older_attempts_change_nothing() -> (
+    None
+):
+    federation, desk, offers = split()
+    desk.learn(federation[2].vote(0, offers[:3]))  # type: ignore[arg-type]
+    desk.wait(100)
+    for index in (0, 1, 2):
+        desk.learn(federation[index].vote(0, offers[1:], attempt=1))  # type: ignore[arg-type]
+    agreed = desk.book.agreed(0)
+    assert agreed is not None
+    assert agreed.attempt == 1
+    desk.learn(federation[3].vote(0, offers))  # type: ignore[arg-type]
+    assert desk.book.agreed(0) == agreed
+    moments = result_of(0, [input_of(offer) for offer in offers[1:]])  # type: ignore[arg-type]
+    assert agreed.proposal.result == moments
+
+
+def test_a_liar_who_runs_ahead_through_the_attempts_moves_nobody() -> None:
+    federation, desk, offers = split()
+    desk.learn(federation[3].vote(0, offers[2:], attempt=2**40))  # type: ignore[arg-type]
+    assert desk.wait(100) == ()
+    desk.learn(federation[2].vote(0, offers[1:]))  # type: ignore[arg-type]
+    (merge,) = desk.advance()
+    assert merge.attempt == 1  # type: ignore[union-attr]
