@@ -12,12 +12,12 @@ from functools import partial
 from typing import Final, final
 
 import trio
-from zeroconf import (
+from zeroconf import (  # type: ignore[attr-defined] # its __all__ lacks the last
     ServiceBrowser,
     ServiceInfo,
     ServiceListener,
     Zeroconf,
-    get_all_addresses,  # type: ignore[attr-defined] # public, and missing in its __all__
+    get_all_addresses,
 )
 
 from ledger.errors import PeerError
