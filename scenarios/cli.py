@@ -14,6 +14,7 @@ except ModuleNotFoundError:  # an auditor's install has no node
 from ledger.errors import ConfigError, SwarmError
 from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
 from scenarios.cli_faults import faults
+from scenarios.cli_simulate import simulate
 from scenarios.cli_topology import topology
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app = typer.Typer(
       swarm-scenario run four-hospitals
       swarm-scenario run heart --data ../data/heart --json heart.json
       swarm-scenario faults --case kill
+      swarm-scenario simulate --seeds 200
 
     \b
     Exit status: 0 every check holds, 1 one does not (or the run broke), 2 wrong usage.
@@ -131,6 +133,7 @@ def _run(
 
 
 app.command()(faults)
+app.command()(simulate)
 app.command()(topology)
 
 

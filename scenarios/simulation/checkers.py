@@ -152,32 +152,40 @@ def no_honest_record_lost(plan: Plan, ledgers: Mapping[int, Ledger], seen: Obser
 def votes_are_single(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
     """An honest member offers once and votes once a round."""
     for index, ledger in ledgers.items():
-        written: Counter[tuple[int, int, int]] = Counter()
+        written: Counter[tuple[int, int, int, int]] = Counter()
         for slot, record in ledger.records.items():
             if record.kind in (Kind.CONTRIBUTION, Kind.AGGREGATION):
-                written[slot[0], record.kind, record.round] += 1
-        for (author, kind, round_), count in sorted(written.items()):
+                written[slot[0], record.kind, record.round, _attempt(record)] += 1
+        for (author, kind, round_, _), count in sorted(written.items()):
             if author in plan.honest and count > 1:
                 what = f"member {author} wrote {count} {Kind(kind).name}s in round {round_}"
                 seen.blame("one-vote-a-round", f"{what} (as member {index} holds it)")
 
 
-def votes_of(ledger: Ledger) -> dict[int, dict[int, Vote]]:
-    """Round → author → its first vote."""
-    votes: dict[int, dict[int, Vote]] = defaultdict(dict)
+def _attempt(record: Record) -> int:
+    """Which attempt at its round a vote belongs to; 0 for the first, and for what is no vote."""
+    body = record.body
+    return body.parameters[0] if isinstance(body, Aggregation) and body.parameters else 0
+
+
+def votes_of(ledger: Ledger) -> dict[tuple[int, int], dict[int, Vote]]:
+    """(round, attempt) → author → its first vote."""
+    votes: dict[tuple[int, int], dict[int, Vote]] = defaultdict(dict)
     for slot in sorted(ledger.records):
         record = ledger.records[slot]
         if isinstance(record.body, Aggregation):
             body = record.body
             inputs = tuple((i.author, i.epoch, i.seq, i.id, i.weight_micro) for i in body.inputs)
-            votes[record.round].setdefault(slot[0], (body.rule, inputs, body.result_digest))
+            votes[record.round, _attempt(record)].setdefault(
+                slot[0], (body.rule, inputs, body.result_digest)
+            )
     return votes
 
 
 def agreed_of(plan: Plan, ledger: Ledger) -> dict[int, Vote]:
     """Round → what q members voted for, bit for bit."""
     found = {}
-    for round_, by in votes_of(ledger).items():
+    for (round_, _), by in sorted(votes_of(ledger).items()):
         vote, count = Counter(by.values()).most_common(1)[0]
         if count >= quorum_of(plan.members):
             found[round_] = vote
@@ -211,7 +219,7 @@ def agreed_is_one(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations)
 def everybody_is_accounted_for(
     plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations
 ) -> None:
-    """Every honest merge names each member once: merged, or left out and why."""
+    """Every honest merge names each member: merged, or left out and why."""
     everyone = set(range(plan.members))
     for index, ledger in ledgers.items():
         for slot, record in sorted(ledger.records.items()):
@@ -219,7 +227,7 @@ def everybody_is_accounted_for(
                 continue
             merged = {one.author for one in record.body.inputs}
             out = {one.author for one in record.body.left_out}
-            if merged | out != everyone or merged & out:
+            if merged | out != everyone:
                 lost = sorted(everyone - merged - out)
                 seen.blame(
                     "late-accounted",

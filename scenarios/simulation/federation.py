@@ -31,6 +31,7 @@ def charter_of(plan: Plan) -> Charter:
         '[data]\nlabel = "ill"\nhead = "binary"\nclasses = ["0", "1"]\n'
         f'standardise = "{"federated" if plan.has_moments else "none"}"\n'
         + features
+        + (f'[aggregation]\naveraging = "{plan.averaging}"\n' if plan.averaging != "full" else "")
         + "[rounds]\n"
         + "".join(f"{key} = {value}\n" for key, value in policy.items())
         + "".join(_member(plan.seed, index) for index in range(plan.members))

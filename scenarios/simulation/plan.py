@@ -41,6 +41,7 @@ class Size:
 
     members: int | None = None
     rounds: int | None = None
+    averaging: str = "full"
     calm: bool = False
     """No fault and no liar: for measuring."""
 
@@ -52,6 +53,7 @@ class Plan:
     seed: int
     members: int
     rounds: int
+    averaging: str
     has_moments: bool
     members_min: int
     deadline_min_s: float
@@ -123,7 +125,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     """Return the plan of a seed: the same for the same seed and size, on every machine."""
     size = size or Size()
     draw = Random(f"swarm/simulation/plan/{seed}")  # noqa: S311 - not a secret
-    members = draw.choice((4, 4, 4, 4, 4, 5, 5, 6, 7))
+    members = draw.choice((4, 4, 4, 4, 4, 4, 5, 5, 6, 7))
     rounds = draw.choice((4, 4, 4, 5))
     members, rounds = size.members or members, size.rounds or rounds
     heal_s = draw.uniform(5.0, SAFETY_S_MAX)
@@ -139,6 +141,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         seed=seed,
         members=members,
         rounds=rounds,
+        averaging=size.averaging,
         has_moments=False,
         members_min=draw.randint(2, max(2, (members + 1) // 2)),
         deadline_min_s=draw.choice((2.0, 5.0)),
@@ -151,7 +154,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
             draw.randint(-HOUR_MS, HOUR_MS) if skewed and draw.random() < 0.5 else 0
             for _ in range(members)
         ),
-        sync_interval_s=draw.choice((2.0, 5.0)),
+        sync_interval_s=draw.choice((2.0, 5.0, 8.0)),
         network=Conditions(
             delay_s=draw.choice((0.0, 0.01, 0.05)), jitter_s=draw.choice((0.0, 0.02, 0.1))
         ),

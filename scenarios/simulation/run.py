@@ -24,6 +24,7 @@ from scenarios.simulation.faults import CrashAtStep, Fault
 from scenarios.simulation.federation import charter_of, sites_of
 from scenarios.simulation.observations import Observations, Violation
 from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
+from scenarios.simulation.plants import planted
 from scenarios.simulation.swarm import Swarm, heads_digest
 from scenarios.simulation.world import Rough
 from swarm.protocol.round import Phase
@@ -51,12 +52,15 @@ class SeedResult:
     torn_commits: int
 
 
-def run_plan(plan: Plan, *, trace: Callable[[str], None] | None = None) -> SeedResult:
-    """Run one plan to its end, judge it, and leave nothing behind."""
+def run_plan(
+    plan: Plan, *, plant: str = "", trace: Callable[[str], None] | None = None
+) -> SeedResult:
+    """Run one plan to its end, judge it, and leave nothing behind. ``plant``: a bug (plants.py)."""
     started_s, cpu_s = time.perf_counter(), time.process_time()
     with _folder() as directory:
         run = Run(plan, directory, trace)
-        virtual_s = run.run()
+        with planted(plant):
+            virtual_s = run.run()
         if not run.observations.violations or trace is not None:
             check(run.evidence(), run.observations)
         return SeedResult(

@@ -1,0 +1,82 @@
+"""`swarm-scenario simulate`: its options. Room: scenarios. Spec: docs/simulator.md."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.errors import ConfigError
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
+
+
+def simulate(  # noqa: PLR0913 - a command's options
+    *,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=10_000_000, metavar="N", help="How many seeds to run.")
+    ] = 100,
+    start: Annotated[int, typer.Option(min=0, metavar="S", help="The first of them.")] = 0,
+    replay: Annotated[
+        int | None, typer.Option(min=0, metavar="SEED", help="Run this one seed again.")
+    ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="With --replay: print what every member logs.")
+    ] = False,
+    members: Annotated[
+        int | None, typer.Option(min=2, max=256, help="Members, instead of drawing 4 to 7.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=3, max=1_000, help="Rounds, instead of drawing them.")
+    ] = None,
+    averaging: Annotated[
+        str, typer.Option(metavar="full|gossip", help="How the charter averages.")
+    ] = "full",
+    calm: Annotated[
+        bool, typer.Option("--calm", help="No faults and no liars: to measure.")
+    ] = False,
+    plant: Annotated[
+        str,
+        typer.Option(metavar="BUG", help="For tests: give every node a bug; `list` names them."),
+    ] = "",
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep results here, and go on from them next time."),
+    ] = None,
+) -> None:
+    """Run whole swarms in one process under virtual time, with faults drawn from each seed.
+
+    \b
+    Examples:
+      swarm-scenario simulate --seeds 200 --jobs 2 --json seeds.json
+      swarm-scenario simulate --replay 17 --trace
+      swarm-scenario simulate --plant ack-before-persist --seeds 20
+
+    Exit status: 0 every invariant held in every seed, 1 one did not, 2 wrong usage.
+    """  # noqa: D301
+    from scenarios.simulation import command
+    from scenarios.simulation.plan import Size
+    from scenarios.simulation.soak import Settings
+
+    if plant == "list":
+        command.list_plants(typer.echo)
+        return
+    signal.signal(signal.SIGTERM, interrupt)  # temporary folders are removed on the way out
+    size = Size(members=members, rounds=rounds, averaging=averaging, calm=calm)
+    settings = Settings(size=size, plant=plant)
+    try:
+        if replay is not None:
+            holds = command.replay(replay, settings, is_traced=trace, write=typer.echo)
+        else:
+            holds = command.simulate_seeds(
+                start=start, count=seeds, settings=settings, jobs=jobs, json_file=json_file,
+                log_file=log, write=typer.echo,
+            )  # fmt: skip
+    except ConfigError as error:
+        fail(str(error), USAGE)
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
+    raise typer.Exit(OK if holds else FAILED)

@@ -1,0 +1,308 @@
+"""Bugs on purpose: each makes one promise of the node false, so that the checkers can show they see it.
+
+Room: scenarios. Test-only (`swarm-scenario simulate --plant NAME`): nothing here is imported by a node,
+and every change is undone when the run ends, before anything is judged. docs/simulator.md §7.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import trio
+
+import ledger.keys
+import ledger.record
+import ledger.store
+import node.journal
+import node.partial
+import node.service
+import swarm.protocol.book
+from ledger.chain import LogHead, compose, head_of_signed
+from ledger.errors import ConfigError, VerificationError
+from ledger.record import (
+    Aggregation,
+    Kind,
+    Record,
+    RosterKeys,
+    SignedRecord,
+    Verified,
+    decode_record,
+)
+from ledger.store import Store
+from ledger.weights import weights_micro
+from node.blobs import BlobStore
+from node.journal import Journal
+from node.service import Service
+from swarm.protocol.book import RoundBook
+from swarm.protocol.deadline import AdaptiveDeadline
+from swarm.protocol.effects import Merge
+
+Patch = tuple[Any, str, Any]
+"""(module or class, name, what stands there instead)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One bug."""
+
+    about: str
+    patches: Callable[[], Sequence[Patch]]
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Let every simulated node have a bug for a while; "" plants none. Raises ConfigError."""
+    if name and name not in PLANTS:
+        raise ConfigError(f"--plant {name}: unknown; `--plant list` names them")
+    with _patched(PLANTS[name].patches() if name else ()):
+        yield
+
+
+@contextmanager
+def _patched(patches: Sequence[Patch]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for target, attribute, value in patches:
+            stack.callback(setattr, target, attribute, getattr(target, attribute))
+            setattr(target, attribute, value)
+        yield
+
+
+# Durability
+
+
+class _LateStore:
+    """Writes others' records only when the next ones come."""
+
+    def __init__(self, store: Store, own: int) -> None:
+        self._store = store
+        self._own = own
+        self._waiting: list[Verified[Record]] = []
+
+    def append(
+        self, records: Sequence[Verified[Record]], **state: Any
+    ) -> Sequence[Verified[Record]]:
+        mine = [one for one in records if one.value.author == self._own]
+        if len(mine) < len(records):
+            self._flush()
+            self._waiting = [one for one in records if one.value.author != self._own]
+        return self._store.append(mine, **state) if mine else list(records)
+
+    def records(self, *where: Any, **more: Any) -> Iterator[SignedRecord]:
+        self._flush()
+        return self._store.records(*where, **more)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._store.append(self._waiting)
+            self._waiting = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def _ack_before_persist() -> Sequence[Patch]:
+    init = Journal.__init__
+
+    def late(self: Journal, **what: Any) -> None:
+        init(self, **what)
+        self._store = _LateStore(self._store, what["own"])  # type: ignore[assignment]
+
+    return [(Journal, "__init__", late)]
+
+
+def _publish_before_persist() -> Sequence[Patch]:
+    store_own, record = Journal._store_own, Service._record  # noqa: SLF001
+    unsaved: dict[int, list[tuple[Verified[Record], LogHead]]] = {}
+
+    def later(self: Journal, signed: Verified[Record], after: LogHead) -> None:
+        unsaved.setdefault(id(self), []).append((signed, after))
+
+    async def publish_first(self: Service, *what: Any, **more: Any) -> None:
+        await record(self, *what, **more)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.2)
+            for signed, after in unsaved.pop(id(self.journal), []):
+                await self._world.disk.run(store_own, self.journal, signed, after)
+
+    return [(Journal, "_store_own", later), (Service, "_record", publish_first)]
+
+
+def _slot_signed_twice() -> Sequence[Patch]:
+    init, store_own = Journal.__init__, Journal._store_own  # noqa: SLF001
+
+    def forgetful(self: Journal, **what: Any) -> None:
+        init(self, **what)
+        log = (what["own"], self._epoch)
+        stored = list(self._store.records(author=log[0], epoch=log[1]))
+        if len(stored) > 1:
+            value = decode_record(stored[-2].record_bytes)
+            self._heads[log] = head_of_signed(stored[-2], value)
+
+    def careless(self: Journal, signed: Verified[Record], after: LogHead) -> None:
+        try:
+            store_own(self, signed, after)
+        except VerificationError:
+            return
+
+    return [(Journal, "__init__", forgetful), (Journal, "_store_own", careless)]
+
+
+def _commits_unflushed() -> Sequence[Patch]:
+    durable = ledger.store._make_durable  # noqa: SLF001
+
+    def not_durable(path: Any, connection: Any) -> None:
+        durable(path, connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    return [(ledger.store, "_make_durable", not_durable)]
+
+
+def _payloads_unflushed() -> Sequence[Patch]:
+    def write(self: BlobStore, path: Any, payload: Any) -> None:
+        del self
+        path.write_bytes(payload)
+
+    return [(BlobStore, "_write", write)]
+
+
+def _result_not_kept() -> Sequence[Patch]:
+    aggregate, keep = Service._aggregate, Service._keep  # noqa: SLF001
+
+    async def forgets(self: Service, effect: Merge) -> None:
+        self._forgets = True  # type: ignore[attr-defined]
+        await aggregate(self, effect)
+
+    async def keeps_nothing(self: Service, codec: int, payload: bytes) -> bytes:
+        digest = await keep(self, codec, payload)
+        if getattr(self, "_forgets", False):
+            self._forgets = False  # type: ignore[attr-defined]
+            for path in self._blobs._directory.glob(f"{digest.hex()}.*"):  # noqa: SLF001
+                path.unlink()
+        return digest
+
+    return [(Service, "_aggregate", forgets), (Service, "_keep", keeps_nothing)]
+
+
+# Trust
+
+
+def _signature_unchecked() -> Sequence[Patch]:
+    open_record = ledger.record.open_record
+
+    def believe(signed: SignedRecord, *, roster: RosterKeys) -> Verified[Record]:
+        with _patched([(ledger.keys, "verify", lambda *_what: None)]):
+            return open_record(signed, roster=roster)
+
+    return [(node.journal, "open_record", believe)]
+
+
+def _served_before_commit() -> Sequence[Patch]:
+    return [(RoundBook, "may_fetch", lambda _self, _author, _digest: True)]
+
+
+def _chunk_unchecked() -> Sequence[Patch]:
+    return [(node.partial, "check_chunk", lambda _manifest, _index, _chunk: None)]
+
+
+def _payload_unchecked() -> Sequence[Patch]:
+    async def believe(self: Service, *_what: Any) -> None:
+        del self
+
+    return [(Service, "_check", believe)]
+
+
+def _proposal_trusted() -> Sequence[Patch]:
+    record = Service._record  # noqa: SLF001
+
+    async def copies(self: Service, kind: Kind, round_: int, body: Any, **more: Any) -> None:
+        if isinstance(body, Aggregation):
+            own = {one.id for one in body.inputs}
+            for author, vote in self.book.votes(round_).items():
+                if author != self.own and {one.id for one in vote.inputs} == own:
+                    body = replace(body, result_digest=vote.result)
+                    break
+        await record(self, kind, round_, body, **more)
+
+    return [(Service, "_record", copies)]
+
+
+def _quorum_short() -> Sequence[Patch]:
+    return [(swarm.protocol.book, "quorum", lambda members: members // 2)]
+
+
+def _causes_unchecked() -> Sequence[Patch]:
+    return [(Journal, "_causes_known", lambda *_what: True)]
+
+
+# Arithmetic and accounts
+
+
+def _weights_equal() -> Sequence[Patch]:
+    def equal(samples: Sequence[int], *_what: Any, **_more: Any) -> list[int]:
+        return [1_000_000 // len(samples)] * len(samples)
+
+    return [(node.service, "weights_micro", equal)]
+
+
+def _staleness_ignored() -> Sequence[Patch]:
+
+    def fresh(samples: Sequence[int], policy: Any, **_more: Any) -> list[int]:
+        return weights_micro(samples, policy)
+
+    return [(node.service, "weights_micro", fresh)]
+
+
+def _left_out_untold() -> Sequence[Patch]:
+    aggregate = Service._aggregate  # noqa: SLF001
+
+    async def silent(self: Service, effect: Merge) -> None:
+        await aggregate(self, replace(effect, left_out=()))
+
+    return [(Service, "_aggregate", silent)]
+
+
+def _lamport_ignored() -> Sequence[Patch]:
+    def behind(*what: Any, **more: Any) -> Record:
+        return compose(*what, **(more | {"lamports": ()}))
+
+    return [(node.journal, "compose", behind)]
+
+
+# Waiting
+
+
+def _deadline_ignored() -> Sequence[Patch]:
+    return [(AdaptiveDeadline, "duration_s", lambda *_what: 1e9)]
+
+
+PLANTS: Final[dict[str, Plant]] = {
+    "ack-before-persist": Plant(
+        "acknowledges others' records before they are on the disk", _ack_before_persist
+    ),
+    "publish-before-persist": Plant(
+        "sends its own record before it is on the disk", _publish_before_persist
+    ),
+    "slot-signed-twice": Plant(
+        "forgets its last record at a restart and signs its slot again", _slot_signed_twice
+    ),
+    "commits-unflushed": Plant("stores with synchronous=NORMAL", _commits_unflushed),
+    "payloads-unflushed": Plant("renames payloads that were never flushed", _payloads_unflushed),
+    "result-not-kept": Plant("votes for a result that it does not keep", _result_not_kept),
+    "signature-unchecked": Plant(
+        "stores records without a look at the signature", _signature_unchecked
+    ),
+    "served-before-commit": Plant(
+        "serves payloads to who has not contributed himself", _served_before_commit
+    ),
+    "chunk-unchecked": Plant("takes any chunk for the one it asked for", _chunk_unchecked),
+    "payload-unchecked": Plant("merges payloads that it never checked", _payload_unchecked),
+    "proposal-trusted": Plant("votes for another's result without merging", _proposal_trusted),
+    "quorum-short": Plant("takes half of the members for a quorum", _quorum_short),
+    "causes-unchecked": Plant("stores records before what they refer to", _causes_unchecked),
+    "weights-equal": Plant("weighs every hospital the same, against the charter", _weights_equal),
+    "staleness-ignored": Plant("weighs late contributions like those on time", _staleness_ignored),
+    "left-out-untold": Plant("does not say who was left out of a merge", _left_out_untold),
+    "lamport-ignored": Plant("signs Lamport times below those it has seen", _lamport_ignored),
+    "deadline-ignored": Plant("waits for everybody for ever", _deadline_ignored),
+}

@@ -1,0 +1,110 @@
+"""Many seeds, on several processes, with a log from which an interrupted run goes on. Room: scenarios."""
+
+import json
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, final
+
+from ledger.errors import ConfigError
+from scenarios.simulation.plan import Size, draw_plan
+from scenarios.simulation.run import SeedResult, run_plan
+
+CHUNK_SEEDS: Final = 4
+"""Seeds that a process takes at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What is the same for every seed of a run."""
+
+    size: Size = Size()  # noqa: RUF009 - frozen
+    plant: str = ""
+
+    def options(self) -> str:
+        """The options of the command that runs a seed like this."""
+        said = [
+            ("--members", self.size.members),
+            ("--rounds", self.size.rounds),
+            ("--averaging", None if self.size.averaging == "full" else self.size.averaging),
+            ("--plant", self.plant or None),
+        ]
+        calm = " --calm" if self.size.calm else ""
+        return calm + "".join(f" {name} {value}" for name, value in said if value is not None)
+
+    def replay(self, seed: int) -> str:
+        """The one command that shows a seed again."""
+        return f"swarm-scenario simulate --replay {seed}{self.options()} --trace"
+
+
+def run_seed(settings: Settings, seed: int) -> SeedResult:
+    """Draw and run one seed."""
+    return run_plan(draw_plan(seed, settings.size), plant=settings.plant)
+
+
+def run_seeds(
+    seeds: Iterable[int], settings: Settings, *, jobs: int, log: "SoakLog | None" = None
+) -> Iterator[SeedResult]:
+    """Yield the result of each seed, in order; those that ``log`` has already are not run again."""
+    todo = [seed for seed in seeds if log is None or seed not in log.done]
+    one = partial(run_seed, settings)
+    if jobs == 1:
+        yield from _logged(map(one, todo), log)
+        return
+    # Fresh processes: a forked one would inherit trio's and SQLite's state.
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from _logged(pool.imap(one, todo, chunksize=CHUNK_SEEDS), log)
+
+
+def _logged(results: Iterable[SeedResult], log: "SoakLog | None") -> Iterator[SeedResult]:
+    for result in results:
+        if log is not None:
+            log.add(result)
+        yield result
+
+
+@final
+class SoakLog:
+    """One line of JSON for each seed that has ended; a run that was cut off goes on after them."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        """Raises ConfigError if the file is another run's, or cannot be read or written."""
+        self._path = path
+        self.done: dict[int, bool] = {}
+        """seed → whether all invariants held"""
+        head = {"size": asdict(settings.size), "plant": settings.plant}
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--log {path}: {error.strerror}") from None
+        if not lines:
+            self._write(head)
+            return
+        try:
+            first, *rest = (json.loads(line) for line in lines)
+        except ValueError:
+            raise ConfigError(f"--log {path}: not a log of this command") from None
+        if first != head:
+            raise ConfigError(f"--log {path}: is the log of other settings: name another file")
+        self.done = {one["seed"]: not one["violations"] for one in rest}
+
+    def add(self, result: SeedResult) -> None:
+        """Write one result down."""
+        self.done[result.seed] = not result.violations
+        told = {
+            "seed": result.seed, "heads": result.heads,
+            "violations": [str(one) for one in result.violations],
+            "virtual_s": round(result.virtual_s, 3), "wall_s": round(result.wall_s, 3),
+        }  # fmt: skip
+        self._write(told)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, value: object) -> None:
+        self._file.write(json.dumps(value, separators=(",", ":")) + "\n")
+        self._file.flush()
