@@ -37,8 +37,8 @@ HEDGE_S: Final = 1.0
 """How long the first source may be silent before another one is asked too."""
 SOURCES_MAX: Final = 6
 """Peers that one payload is fetched from at once."""
-REQUESTS_MAX: Final = 16
-"""Chunks under way to this node at once, over all payloads: each takes up to 3 MiB of memory."""
+REQUESTS_MAX: Final = 12
+"""Chunks under way to this node at once, over all payloads: each takes a few MiB of memory."""
 SWARM_CHUNKS_MIN: Final = 3
 """With fewer chunks missing one source after the other is asked, as long as each is quick."""
 

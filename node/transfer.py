@@ -161,6 +161,10 @@ class Transfer:
         """Payloads that are being fetched or checked now."""
         return frozenset(self._turns)
 
+    def corrupted(self) -> dict[int, int]:
+        """Peers that sent what they had not promised, and how often."""
+        return dict(self._shared.corrupted)
+
     def progress(self) -> list[Progress]:
         """Return every payload on its way in."""
         now_s = trio.current_time()

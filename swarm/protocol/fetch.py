@@ -15,7 +15,7 @@ from ledger.errors import PeerError
 from swarm.protocol.payload import CHUNK_BYTES, Manifest
 
 WINDOW_START: Final = 2
-WINDOW_MAX: Final = 8
+WINDOW_MAX: Final = 4
 """Chunks asked of one source at once. More hides a longer way; each costs a chunk of memory."""
 QUICK_S: Final = 0.5
 SLOW_S: Final = 3.0
