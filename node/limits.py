@@ -7,6 +7,8 @@ from typing import Final, final
 DEDUPLICATE_S: Final = 60.0
 """How long a message is remembered. Raise it if duplicates cost work, lower it for memory."""
 DEDUPLICATE_ENTRIES_MAX: Final = 8192
+REPLAY_WINDOW: Final = 1024
+"""How far behind the highest one a sequence number may come."""
 
 
 @final
@@ -98,7 +100,7 @@ class ReplayWindow:
     The sliding window of RFC 6479, for numbers from 1.
     """
 
-    def __init__(self, *, size: int = 1024) -> None:
+    def __init__(self, *, size: int = REPLAY_WINDOW) -> None:
         self.highest = 0
         self._size = size
         self._taken = 0  # bit i: highest - i

@@ -1,4 +1,4 @@
-"""Who reaches whom: asked of every connected member, told to each. Spec: docs/wire.md §3.7.
+"""Who reaches whom: asked of every connected member, told to each. Spec: docs/wire.md §9.1.
 
 Room: node. Law: a member's view counts while it is connected and fresh; it says whom to try, never
 what to believe.

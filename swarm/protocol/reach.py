@@ -1,4 +1,4 @@
-"""What members tell each other about who reaches whom. Knows no I/O. Spec: docs/wire.md §3.7.
+"""What members tell each other about who reaches whom. Knows no I/O. Spec: docs/wire.md §9.1.
 
 All of it is a claim: a false one costs a detour or a wrong line in somebody's doctor, never a byte of
 content. Address records are signed by those whom they are about (node/address_record.py).

@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 from ledger.canonical import ITEMS_MAX
-from node import witness
+from node import carrier, reaching, witness
+from node.address_record import ADDRESSES_MAX, RECORD_BYTES_MAX
 from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
+from node.forwarding import FORWARDED_BYTES_MAX
 from node.journal import PENDING_MAX
+from node.limits import REPLAY_WINDOW
 from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, SERVING_MAX
 from swarm.protocol.deadline import ROUNDS_REMEMBERED
 from swarm.protocol.messages import HEADS_MAX, MESSAGE_BYTES_MAX, RECORDS_BYTES_MAX
@@ -56,6 +59,14 @@ LIMITS = {
     "seconds for one answer about checkpoints": int(witness.REQUEST_TIMEOUT_S),
     "seconds that an author asks for cosignatures": int(witness.GATHER_S),
     "seconds that a node stays for the last checkpoints": int(witness.SETTLE_S),
+    "seconds between two questions who reaches whom": int(reaching.INTERVAL_S),
+    "body that is carried, bytes": FORWARDED_BYTES_MAX,
+    "boxes from one member to another under way": carrier.PAIR_MAX,
+    "boxes to one member under way": carrier.TARGET_MAX,
+    "seconds that a carrier waits for a target": int(carrier.CARRY_S),
+    "sequences that may arrive out of order": REPLAY_WINDOW,
+    "addresses in a record": ADDRESSES_MAX,
+    "address record, bytes": RECORD_BYTES_MAX,
 }
 
 
