@@ -1,150 +1,164 @@
-"""Requests and gossip over real loopback sockets, two processes. Run: make bench.
+"""The network alone: payloads among 2 and 4 processes, gossip, small requests. Run: make bench.
 
-Limits: a payload of 100 MB in 1 MiB requests at no less than REQUEST_MB_S_MIN; one gossip
-message costs no node more than GOSSIP_CPU_MS_MAX. Measured on 2 cores at 2.5 GHz.
+Every process sends a payload of 100 MB to every other at once: over our network, over an unmodified
+libp2p host, and over TLS 1.3 on loopback, in turns in one run. Limits: RATIO_MAX times the seconds of
+TLS and ABOVE_BASE_MAX payloads of memory for four processes; one gossip message costs no node more than
+GOSSIP_CPU_MS_MAX.
 """
 
+import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
-from typing import Final
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, Final
 
 import trio
-from nacl.signing import SigningKey
+from network_worker import Exchange, Quiet, cpu_s, peers_on, seed
+from tls_loopback import exchange_s
 
 from node.libp2p import Libp2pNetwork
-from node.network import FETCH_PROTOCOL, Peer
+from node.network import FETCH_PROTOCOL
 
-REQUEST_MB_S_MIN: Final = 30.0
+RATIO_MAX: Final = 3.0
+ABOVE_BASE_MAX: Final = 4.5
+"""Payloads: its own, three that came, and what is on its way."""
 GOSSIP_CPU_MS_MAX: Final = 12.0
 PAYLOAD_BYTES: Final = 100_000_000
-CHUNK_BYTES: Final = 1024 * 1024
+REPEATS: Final = 3
 MESSAGES: Final = 200
-PORTS: Final = (14_801, 14_802)
-SEEDS: Final = (b"\x01" * 32, b"\x02" * 32)
+FIRST_PORT: Final = 14_800
+WORKER: Final = Path(__file__).with_name("network_worker.py")
 
 
-class _Quiet:
-    def debug(self, event: str, **fields: object) -> None: ...
+@contextmanager
+def workers(kind: str, members: int, first_port: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that are connected and wait for a line."""
+    ports = [str(first_port + index) for index in range(members)]
+    with ExitStack() as stack:
+        started = []
+        for index in range(members):
+            command = [sys.executable, str(WORKER), kind, str(index), str(PAYLOAD_BYTES), *ports]
+            process = stack.enter_context(
+                subprocess.Popen(  # noqa: S603 - ourselves
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+            started.append(process)
+        for process in started:
+            if pipe(process.stdout).readline() != "ready\n":
+                raise RuntimeError(f"a process of {kind} did not start")
+        yield started
 
-    info = warning = debug
+
+def exchange(processes: Sequence[subprocess.Popen[str]]) -> tuple[float, list[dict[str, Any]]]:
+    """Let every process fetch from every other: seconds until the last is done, what each says."""
+    started_s = time.perf_counter()
+    for process in processes:
+        pipe(process.stdin).write("go\n")
+        pipe(process.stdin).flush()
+    said = [json.loads(pipe(process.stdout).readline()) for process in processes]
+    return time.perf_counter() - started_s, said
 
 
-class _Service:
-    def __init__(self) -> None:
-        self.chunk = bytes(CHUNK_BYTES)
-        self.heard = 0
-
-    async def on_gossip(self, peer: int, message: bytes) -> None:  # noqa: ARG002
-        self.heard += 1
-
-    async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:  # noqa: ARG002
-        if body == b"cpu":
-            return f"{cpu_s()} {self.heard}".encode()
-        return self.chunk
-
-
-def cpu_s() -> float:
-    """CPU seconds of this process so far."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+def children_cpu_s() -> float:
+    """CPU seconds of the processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def network(index: int) -> Libp2pNetwork:
-    """One of the two members."""
-    peers = [
-        Peer(
-            index=i,
-            name=str(i),
-            network_key=bytes(SigningKey(seed).verify_key),
-            addresses=(f"/ip4/127.0.0.1/tcp/{PORTS[i]}",),
-        )
-        for i, seed in enumerate(SEEDS)
-    ]
-    return Libp2pNetwork(
-        own_index=index,
-        network_seed=SEEDS[index],
-        listen=peers[index].addresses,
+def pipe(stream: IO[str] | None) -> IO[str]:
+    """Return what was asked for as a pipe."""
+    if stream is None:
+        raise TypeError("no pipe")
+    return stream
+
+
+def payloads(members: int, first_port: int, *, stock: bool) -> bool:
+    """Compare; return whether our limits hold."""
+    total_mb = members * (members - 1) * PAYLOAD_BYTES / 1e6
+    took_s: dict[str, list[float]] = {"TLS": [], "ours": [], "stock libp2p": []}
+    cpu: dict[str, list[float]] = {"TLS": [], "ours": [], "stock libp2p": []}
+    above: list[float] = []
+    with ExitStack() as stack:
+        kinds = {"ours": stack.enter_context(workers("ours", members, first_port))}
+        if stock:
+            kinds["stock libp2p"] = stack.enter_context(workers("stock", members, first_port + 10))
+        for _ in range(REPEATS):
+            children_s = children_cpu_s()
+            took_s["TLS"].append(exchange_s(members, PAYLOAD_BYTES))
+            cpu["TLS"].append(children_cpu_s() - children_s)
+            for kind, processes in kinds.items():
+                seconds, said = exchange(processes)
+                took_s[kind].append(seconds)
+                cpu[kind].append(sum(one["cpu_s"] for one in said))
+                if kind == "ours":
+                    above += [one["above_base_bytes"] / PAYLOAD_BYTES for one in said]
+    print(f"{members} processes, {total_mb:.0f} MB, median of {REPEATS}:")
+    tls_s = statistics.median(took_s["TLS"])
+    for kind, seconds in took_s.items():
+        if seconds:
+            median_s = statistics.median(seconds)
+            print(
+                f"  {kind}: {median_s:.2f} s, {total_mb / median_s:.0f} MB/s, "
+                f"{median_s / tls_s:.2f} times TLS, CPU {statistics.median(cpu[kind]):.2f} s"
+            )
+    print(f"  memory of ours above base: {max(above):.2f} payloads (has {members} of them)")
+    ratio = statistics.median(took_s["ours"]) / tls_s
+    return ratio <= RATIO_MAX and max(above) <= members + ABOVE_BASE_MAX - 4
+
+
+async def small_things() -> bool:
+    """Gossip and small requests between this process and another; whether the limit holds."""
+    ports = [FIRST_PORT + 40, FIRST_PORT + 41]
+    peers = peers_on(ports)
+    network = Libp2pNetwork(
+        own_index=0,
+        network_seed=seed(0),
+        listen=peers[0].addresses,
         peers=peers,
         net=bytes(32),
-        log=_Quiet(),
+        log=Quiet(),
     )
+    command = [sys.executable, str(WORKER), "ours", "1", "1000", *map(str, ports)]
+    with subprocess.Popen(  # noqa: S603, ASYNC220 - ourselves, and nobody waits
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(network.run, Exchange(0, 1000, ports))
+            while not network.connected():  # noqa: ASYNC110 - not ours to wait for
+                await trio.sleep(0.01)
+            await trio.sleep(2)
+            before_s = cpu_s()
+            for number in range(MESSAGES):
+                await network.broadcast(number.to_bytes(4, "big") * 256)
+                await trio.sleep(0.02)
+            gossip_ms = (cpu_s() - before_s) / MESSAGES * 1e3
+            started_s = time.perf_counter()
+            for _ in range(200):
+                await network.request(1, FETCH_PROTOCOL, b"0", reply_bytes_max=1000, timeout_s=9)
+            request_ms = (time.perf_counter() - started_s) * 5
+            nursery.cancel_scope.cancel()
+        other.kill()
+    print(f"gossip of 1 KiB: {gossip_ms:.1f} ms CPU; small request: {request_ms:.1f} ms")
+    return gossip_ms <= GOSSIP_CPU_MS_MAX
 
 
-async def serve() -> None:
-    """Be the other process."""
-    await network(1).run(_Service())
-
-
-async def ask(net: Libp2pNetwork, body: bytes) -> bytes:
-    """One request."""
-    return await net.request(1, FETCH_PROTOCOL, body, reply_bytes_max=CHUNK_BYTES, timeout_s=30)
-
-
-async def fetch(net: Libp2pNetwork, *, at_once: int) -> float:
-    """Fetch the payload; returns MB/s."""
-    chunks = iter(range(PAYLOAD_BYTES // CHUNK_BYTES))
-    start_s = time.perf_counter()
-
-    async def worker() -> None:
-        for _ in chunks:
-            await ask(net, b"chunk")
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(at_once):
-            nursery.start_soon(worker)
-    return PAYLOAD_BYTES / 1e6 / (time.perf_counter() - start_s)
-
-
-async def measure() -> bool:
+def main() -> bool:
     """Print every figure; return whether all limits hold."""
-    net = network(0)
-    holds = True
-    async with trio.open_nursery() as nursery:
-        start_s = time.perf_counter()
-        await nursery.start(net.run, _Service())
-        while not net.connected():  # noqa: ASYNC110 - the other process is not ours to wait for
-            await trio.sleep(0.01)
-        print(f"connected after {time.perf_counter() - start_s:.2f} s (the other's start included)")
-        for at_once in (1, 4):
-            before, there = cpu_s(), float((await ask(net, b"cpu")).split()[0])
-            rate = await fetch(net, at_once=at_once)
-            there = float((await ask(net, b"cpu")).split()[0]) - there
-            print(
-                f"requests, {at_once} at once: {rate:.0f} MB/s for 100 MB in 1 MiB, "
-                f"CPU {cpu_s() - before:.2f} s asking, {there:.2f} s answering"
-            )
-            holds &= rate >= REQUEST_MB_S_MIN
-        await trio.sleep(2)
-        before, start = cpu_s(), (await ask(net, b"cpu")).split()
-        for number in range(MESSAGES):
-            await net.broadcast(number.to_bytes(4, "big") * 256)
-            await trio.sleep(0.02)
-        await trio.sleep(0.5)
-        end = (await ask(net, b"cpu")).split()
-        sender_ms = (cpu_s() - before) / MESSAGES * 1e3
-        receiver_ms = (float(end[0]) - float(start[0])) / MESSAGES * 1e3
-        heard = int(end[1]) - int(start[1])
-        print(
-            f"gossip of 1 KiB: {sender_ms:.1f} ms CPU sending, {receiver_ms:.1f} ms receiving, "
-            f"{heard} of {MESSAGES} heard"
-        )
-        holds &= max(sender_ms, receiver_ms) <= GOSSIP_CPU_MS_MAX
-        start_s = time.perf_counter()
-        for _ in range(100):
-            await net.request(1, FETCH_PROTOCOL, b"cpu", reply_bytes_max=99, timeout_s=9)
-        print(f"small request: {(time.perf_counter() - start_s) * 10:.1f} ms")
-        nursery.cancel_scope.cancel()
-    return holds
+    pair = payloads(2, FIRST_PORT, stock=True)
+    four = payloads(4, FIRST_PORT + 20, stock=False)
+    return pair & four & trio.run(small_things)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
-        trio.run(serve)
-    with subprocess.Popen([sys.executable, __file__, "serve"]) as other:  # noqa: S603 - ourselves
-        try:
-            holds = trio.run(measure)
-        finally:
-            other.kill()
-    sys.exit(0 if holds else 1)
+    sys.exit(0 if main() else 1)

@@ -39,14 +39,24 @@ class ByteSource(Protocol):
     async def read(self, n: int) -> bytes | memoryview: ...  # noqa: D102
 
 
+def request_header(body: bytes) -> bytes:
+    """Return what goes before a request's body."""
+    return _REQUEST.pack(VERSION, len(body))
+
+
+def reply_header(status: Status, body: bytes) -> bytes:
+    """Return what goes before a reply's body."""
+    return _REPLY.pack(VERSION, status, len(body))
+
+
 def request_frame(body: bytes) -> bytes:
     """Return the bytes of a request."""
-    return _REQUEST.pack(VERSION, len(body)) + body
+    return request_header(body) + body
 
 
 def reply_frame(status: Status, body: bytes) -> bytes:
     """Return the bytes of a reply."""
-    return _REPLY.pack(VERSION, status, len(body)) + body
+    return reply_header(status, body) + body
 
 
 def error_text(error: BaseException) -> bytes:

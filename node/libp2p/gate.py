@@ -32,11 +32,10 @@ class GatedNoise(NoiseTransport):
         return await self._gate(await super().secure_outbound(conn, peer_id), conn)
 
     async def _gate(self, shaken: ISecureConn, conn: IRawConnection) -> Session:
-        if not isinstance(shaken, SecureSession):
+        if not isinstance(shaken, SecureSession) or not isinstance(conn, Wire):
             raise HandshakeFailure("noise gave an unknown kind of session")
         if not self._admits(shaken.get_remote_peer()):
             await shaken.close()
             raise HandshakeFailure("not on the roster")
-        if isinstance(conn, Wire):
-            conn.trust()
+        conn.trust()
         return Session(shaken, conn)

@@ -36,7 +36,7 @@ class Filter:
         self.problem: str | None = None
         """Why what comes is not worth reading, once that is known."""
 
-    def seal(self, data: bytes) -> bytes:
+    def seal(self, data: bytes | memoryview) -> bytes:
         """Return what goes on the wire."""
         if self._sealer is None:
             nonce = secrets.token_bytes(NONCE_BYTES)

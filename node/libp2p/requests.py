@@ -18,8 +18,8 @@ from node.framing import (
     error_text,
     read_reply,
     read_request,
-    reply_frame,
-    request_frame,
+    reply_header,
+    request_header,
 )
 from node.libp2p.connections import Connections
 from node.libp2p.members import Members
@@ -126,10 +126,9 @@ class Requester:
         self, stream: Stream, protocol: str, body: bytes, reply_bytes_max: int
     ) -> tuple[Status, bytes]:
         wire_id = self._wire_ids[protocol]
-        frame = request_frame(body)
         source = _Source(stream)
-        await stream.write(proposal(wire_id) + frame)
-        self._meter.sent(len(frame))
+        await stream.write_after(proposal(wire_id) + request_header(body), body)
+        self._meter.sent(REQUEST_HEADER_BYTES + len(body))
         await read_agreement(source, wire_id)
         return await read_reply(source, bytes_max=reply_bytes_max)
 
@@ -161,10 +160,9 @@ class Answerer:
             status, reply = await self._answer(peer, protocol, stream)
         except PeerError as error:
             status, reply = Status.REFUSED, error_text(error)
-        frame = reply_frame(status, reply)
         with trio.fail_after(_REPLY_S):
-            await stream.write(frame)
-        self._meter.sent(len(frame))
+            await stream.write_after(reply_header(status, reply), reply)
+        self._meter.sent(REPLY_HEADER_BYTES + len(reply))
         await net_stream.close()
 
     async def _answer(self, peer: int, protocol: str, stream: Stream) -> tuple[Status, bytes]:

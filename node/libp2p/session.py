@@ -1,36 +1,68 @@
 """A noise session that reads and writes many messages at once.
 
 The stock session reads 2 bytes, then a message, then looks for the next: several awaits and
-copies for each 64 KiB. Here one receive serves many messages and one send carries many; on the
-wire there is no difference. Spec: https://github.com/libp2p/specs/blob/master/noise/README.md
+copies for each 64 KiB. Here one receive serves many messages and one send carries many, sealed
+where they are sent from and opened where they arrived; on the wire there is no difference.
+Spec: https://github.com/libp2p/specs/blob/master/noise/README.md, Noise revision 34 §5.1.
 """
 
 from collections.abc import Sequence
 from typing import Final, final
 
 import trio
-from libp2p.abc import IRawConnection
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from libp2p.connection_types import ConnectionType
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.security.base_session import BaseSession
 from libp2p.security.exceptions import HandshakeFailure
-from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH, BaseNoiseMsgReadWriter
+from libp2p.security.noise.io import BaseNoiseMsgReadWriter
 from libp2p.security.secure_session import SecureSession
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
-MESSAGE_BYTES_MAX: Final = MAX_PLAINTEXT_LENGTH
-"""Plaintext of one noise message."""
+from node.libp2p.wire import Wire
+
+_LENGTH_BYTES: Final = 2
+_TAG_BYTES: Final = 16
+_SEALED_BYTES_MAX: Final = 2**16 - 1
+MESSAGE_BYTES_MAX: Final = _SEALED_BYTES_MAX - _TAG_BYTES
+"""Plaintext of one noise message: 65,519 bytes."""
 WRITE_S: Final = 30.0
 """One write to a socket; then the connection is closed."""
-_RECEIVE_BYTES: Final = 256 * 1024
-_LENGTH_BYTES: Final = 2
+_SMALL_BUFFER_BYTES: Final = _LENGTH_BYTES + _SEALED_BYTES_MAX + 4096  # holds any one message
+_LARGE_BUFFER_BYTES: Final = _SMALL_BUFFER_BYTES + 256 * 1024
+
+
+@final
+class _Direction:
+    """The key of one direction and how often it was used."""
+
+    def __init__(self, key: bytes, used: int) -> None:
+        self._cipher = ChaCha20Poly1305(key)
+        self._used = used
+
+    def seal_into(self, message: bytes, room: memoryview) -> None:
+        """Write the sealed message, which is _TAG_BYTES longer, into room."""
+        self._cipher.encrypt_into(self._nonce(), message, None, room)
+
+    def open(self, sealed: memoryview) -> bytes:
+        """Return the message. Raises ConnectionClosedError if it is not the next one, unchanged."""
+        try:
+            return self._cipher.decrypt(self._nonce(), sealed, None)
+        except InvalidTag:
+            raise ConnectionClosedError("a message was damaged on its way") from None
+
+    def _nonce(self) -> bytes:
+        nonce = bytes(4) + self._used.to_bytes(8, "little")  # raises before it repeats
+        self._used += 1
+        return nonce
 
 
 @final
 class Session(BaseSession):
     """Takes over after the stock handshake."""
 
-    def __init__(self, shaken: SecureSession, raw: IRawConnection) -> None:
+    def __init__(self, shaken: SecureSession, wire: Wire) -> None:
         super().__init__(
             local_peer=shaken.local_peer,
             local_private_key=shaken.local_private_key,
@@ -38,12 +70,12 @@ class Session(BaseSession):
             remote_permanent_pubkey=shaken.remote_permanent_pubkey,
             is_initiator=shaken.is_initiator,
         )
-        if not isinstance(shaken.conn, BaseNoiseMsgReadWriter):
-            raise HandshakeFailure("noise gave an unknown kind of session")
-        self._noise = shaken.conn.noise_state
-        self._raw = raw
-        self._sealed = b""  # the beginning of a message whose end has not come
+        self._out, self._in = _directions(shaken)
+        self._wire = wire
         self._plain: list[bytes] = []  # opened, not taken; the next last
+        self._sealed = bytearray(_SMALL_BUFFER_BYTES)
+        self._sealed_end = 0  # of the beginning of a message whose end has not come
+        self._outgoing = bytearray()
 
     async def read(self, n: int | None = None) -> bytes:
         """Return 1 to n bytes. Raises ConnectionClosedError at the end."""
@@ -66,61 +98,82 @@ class Session(BaseSession):
 
     async def _receive(self) -> list[bytes]:
         while True:
-            data = await self._raw.read(_RECEIVE_BYTES)
-            if not data:
+            room = memoryview(self._sealed)[self._sealed_end :]
+            count = await self._wire.read_into(room)
+            if not count:
                 raise ConnectionClosedError("the peer closed the connection")
-            if found := self._open(self._sealed + data if self._sealed else data):
+            is_full = count == len(room)
+            self._sealed_end += count
+            found = self._open_all()
+            if is_full and len(self._sealed) < _LARGE_BUFFER_BYTES:
+                self._sealed = self._sealed + bytes(_LARGE_BUFFER_BYTES - len(self._sealed))
+            if found:
                 return found
 
-    def _open(self, data: bytes) -> list[bytes]:
-        """Decrypt the whole messages in data and keep the rest."""
+    def _open_all(self) -> list[bytes]:
+        """Decrypt the whole messages in the buffer and keep the rest."""
         found: list[bytes] = []
+        view = memoryview(self._sealed)[: self._sealed_end]
         at = 0
-        while len(data) - at >= _LENGTH_BYTES:
+        while len(view) - at >= _LENGTH_BYTES:
             start = at + _LENGTH_BYTES
-            end = start + (data[at] << 8 | data[at + 1])
-            if end > len(data):
+            end = start + (view[at] << 8 | view[at + 1])
+            if end > len(view):
                 break
-            if message := self._noise.decrypt(data[start:end]):
+            if message := self._in.open(view[start:end]):
                 found.append(message)
             at = end
-        self._sealed = data[at:]
+        self._sealed_end -= at
+        if at and self._sealed_end:
+            view[: self._sealed_end] = bytes(view[at:])
         return found
 
     async def write(self, data: bytes) -> None:
         """Write all. One writer at a time; whoever cancels it must close the connection."""
-        view = memoryview(data)
         await self.write_messages(
-            [
-                bytes(view[at : at + MESSAGE_BYTES_MAX])
-                for at in range(0, len(data), MESSAGE_BYTES_MAX)
-            ]
+            [data[at : at + MESSAGE_BYTES_MAX] for at in range(0, len(data), MESSAGE_BYTES_MAX)]
         )
 
     async def write_messages(self, messages: Sequence[bytes]) -> None:
         """Write messages of at most MESSAGE_BYTES_MAX each, with one send."""
-        parts: list[bytes] = []
+        size = sum(map(len, messages)) + len(messages) * (_LENGTH_BYTES + _TAG_BYTES)
+        if size > len(self._outgoing):
+            self._outgoing = bytearray(size)
+        view = memoryview(self._outgoing)
+        at = 0
         for message in messages:
-            sealed = self._noise.encrypt(message)
-            parts += (len(sealed).to_bytes(_LENGTH_BYTES, "big"), sealed)
+            start = at + _LENGTH_BYTES
+            end = start + len(message) + _TAG_BYTES
+            view[at:start] = (end - start).to_bytes(_LENGTH_BYTES, "big")
+            self._out.seal_into(message, view[start:end])
+            at = end
         with trio.move_on_after(WRITE_S) as scope:
-            await self._raw.write(b"".join(parts))
+            await self._wire.write(view[:at])
         if scope.cancelled_caught:
             await self.close()
             raise ConnectionClosedError(f"write stalled for {WRITE_S:g} s")
 
     async def close(self) -> None:
         """Close the socket."""
-        await self._raw.close()
+        await self._wire.close()
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """Return the other end's address."""
-        return self._raw.get_remote_address()
+        return self._wire.get_remote_address()
 
     def get_transport_addresses(self) -> list[Multiaddr]:
         """Return the other end's address, as libp2p writes it."""
-        return self._raw.get_transport_addresses()
+        return self._wire.get_transport_addresses()
 
     def get_connection_type(self) -> ConnectionType:
         """Return whether it is direct."""
-        return self._raw.get_connection_type()
+        return self._wire.get_connection_type()
+
+
+def _directions(shaken: SecureSession) -> tuple[_Direction, _Direction]:
+    """Return how to seal and how to open, from where the handshake left them."""
+    if not isinstance(shaken.conn, BaseNoiseMsgReadWriter):
+        raise HandshakeFailure("noise gave an unknown kind of session")
+    protocol = shaken.conn.noise_state.noise_protocol
+    out, into = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
+    return _Direction(out.k, out.n), _Direction(into.k, into.n)

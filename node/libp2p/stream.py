@@ -12,7 +12,7 @@ from libp2p.abc import IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
 from node.libp2p.frames import HEADER_BYTES, WINDOW_BYTES, Flag, FrameError, Kind, header
-from node.libp2p.outbox import Outbox
+from node.libp2p.outbox import SMALL_BYTES, Outbox
 from node.libp2p.session import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Stream(IMuxedStream):
         self._owed_bytes = 0
         self._arrived = trio.Event()
         self._to_send = memoryview(b"")
+        self._lead = b""  # goes before it
         self._room_bytes = WINDOW_BYTES
         self._waits_for_room = False
         self._sent = trio.Event()
@@ -125,19 +126,20 @@ class Stream(IMuxedStream):
 
     def take(self, bytes_max: int) -> list[bytes]:
         """Cut off what may leave now, as DATA frames of one noise message each."""
-        count = min(bytes_max, self._room_bytes, len(self._to_send))
-        self._room_bytes -= count
+        count = min(bytes_max, self._room_bytes - len(self._lead), len(self._to_send))
         frames: list[bytes] = []
-        while count:
+        while count > 0:
             preamble, self._preamble = self._preamble, b""
-            size = min(count, _FRAME_BYTES_MAX - len(preamble))
-            head = header(Kind.DATA, Flag.NONE, self.stream_id, size)
-            frames.append(b"".join((preamble, head, self._to_send[:size])))
+            lead, self._lead = self._lead, b""
+            size = min(count, _FRAME_BYTES_MAX - len(preamble) - len(lead))
+            head = header(Kind.DATA, Flag.NONE, self.stream_id, len(lead) + size)
+            frames.append(b"".join((preamble, head, lead, self._to_send[:size])))
             self._to_send = self._to_send[size:]
+            self._room_bytes -= len(lead) + size
             count -= size
         if not self._to_send:
             self._sent.set()
-        elif not self._room_bytes:
+        elif self._room_bytes <= len(self._lead):
             self._waits_for_room = True
         return frames
 
@@ -174,17 +176,27 @@ class Stream(IMuxedStream):
             self._credit(len(piece))
         return piece
 
+    async def write_after(self, lead: bytes, data: bytes) -> None:
+        """Write a few bytes and then many, without joining them first."""
+        if len(data) <= SMALL_BYTES:
+            await self.write(lead + data)
+        else:
+            await self._write(data, lead)
+
     async def write(self, data: bytes) -> None:
         """Return when all has left. Raises MuxedStreamError if it cannot.
 
         Whoever cancels it must reset the stream: a part may have left.
         """
+        await self._write(data, b"")
+
+    async def _write(self, data: bytes, lead: bytes) -> None:
         async with self._writing:
             if self._write_ended:
                 raise MuxedStreamError("the stream is closed for writing")
             if not data:
                 return
-            self._to_send, self._sent = memoryview(data), trio.Event()
+            self._to_send, self._lead, self._sent = memoryview(data), lead, trio.Event()
             self._outbox.put(self)
             while not self._sent.is_set():
                 left_before = len(self._to_send)

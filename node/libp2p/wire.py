@@ -56,6 +56,17 @@ class Wire(IRawConnection):
             if plain or not data:
                 return plain
 
+    async def read_into(self, room: memoryview) -> int:
+        """Put what comes into room, without a copy if there is no filter; 0 at the end."""
+        if self._filter is not None or self._budget_bytes is not None:
+            data = await self.read(len(room))
+            room[: len(data)] = data
+            return len(data)
+        try:
+            return await self._stream.socket.recv_into(room)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise ConnectionClosedError("the connection is lost") from error
+
     async def _receive(self, bytes_max: int) -> bytes:
         try:
             data = bytes(await self._stream.receive_some(bytes_max))
@@ -67,7 +78,7 @@ class Wire(IRawConnection):
                 raise ConnectionClosedError(f"a stranger sent over {STRANGER_BYTES_MAX} bytes")
         return data
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Write all. Raises ConnectionClosedError."""
         try:
             await self._stream.send_all(self._filter.seal(data) if self._filter else data)
