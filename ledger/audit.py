@@ -265,6 +265,7 @@ class Audit:
                     anchored=anchors.anchored.get((author, epoch), 0),
                     timestamped=anchors.timestamped.get((author, epoch), 0),
                     head_id=bytes(log.ids[log.accepted * 32 - 32 : log.accepted * 32]),
+                    is_forked=(author, epoch) in self._forks,
                 )
             )
         with_log = {author for author, _ in (*self._logs, *self._forks)}

@@ -291,7 +291,7 @@ class Rejection(Body):
 
 @dataclass(frozen=True, kw_only=True)
 class ForkProof(Body):
-    """Two envelopes for one slot. Behaviour reserved in version 1."""
+    """Two envelopes for one slot, by one key. Spec: docs/reputation.md §3."""
 
     KIND = Kind.FORK_PROOF
     SHAPE = Shape(envelope_a=AnyBin(), envelope_b=AnyBin())

@@ -51,11 +51,12 @@ class LogSummary:
     anchored: int = 0  # records under a checkpoint with a quorum
     timestamped: int = 0
     head_id: bytes
+    is_forked: bool = False  # proven: what is behind these records is on no branch that stands
 
     def state_of(self, seq: int) -> str:
         """Return the highest state of one of its records."""
         if seq >= self.records:
-            return "REFUSED by the audit"
+            return "VOID" if self.is_forked else "REFUSED by the audit"
         if seq < self.timestamped:
             return "TIMESTAMPED"
         if seq < self.anchored:
