@@ -24,7 +24,7 @@ from swarm.protocol.effects import (
 )
 from swarm.protocol.round import Phase, Place, RoundMachine
 from swarm.protocol.stalls import Stalls, Standing
-from tests.federation import INITIAL, PAYLOAD_BYTES, Author, Federation, digest_of, result_of
+from tests.federation import INITIAL, PAYLOAD_BYTES, Author, Federation, result_of
 
 SYNC_S = 1.0
 STEP_S = 0.1
@@ -40,6 +40,7 @@ class Site:
     fetch_s: float = 0.1
     """How long one payload takes to come in here; many may come at once."""
     serves: bool = True
+    serves_only: frozenset[int] | None = None
     alive: bool = True
     failure: tuple[str, ...] = ()
     wake_s: float = 0.0
@@ -114,9 +115,7 @@ class PaperSwarm:
         """A new machine from what the old one had stored."""
         old = self.sites[index]
         new = self._site(index)
-        new.train_s, new.fetch_s, new.serves, new.log = (
-            old.train_s, old.fetch_s, old.serves, old.log,
-        )  # fmt: skip
+        new.train_s, new.fetch_s, new.log = old.train_s, old.fetch_s, old.log
         for record in self.written:
             if self._has(old, record):
                 self._learn(new, record)
@@ -215,6 +214,7 @@ class PaperSwarm:
             if (
                 other is not site
                 and other.serves
+                and (other.serves_only is None or site.index in other.serves_only)
                 and self.connected(site.index, other.index)
                 and digest in other.machine._held
                 and other.machine.book.may_fetch(site.index, digest)
@@ -351,7 +351,3 @@ class PaperSwarm:
             told = " ".join(f"{at:.1f}:{what}" for at, what in site.log[-40:])
             lines.append(f"{site.index} {'alive' if site.alive else 'dead'} {told}")
         return "\n".join(lines)
-
-
-def digest(*words: object) -> bytes:
-    return digest_of(*words)
