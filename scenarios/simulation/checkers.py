@@ -109,13 +109,15 @@ def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observa
 
 
 def final_slots(plan: Plan, ledger: Ledger) -> set[Slot]:
-    """Slots that q members (their authors among them) have acknowledged in one ledger."""
+    """Slots that q members (their authors among them) have acknowledged in one ledger, as it holds them."""
     acked: dict[Log, dict[int, int]] = defaultdict(dict)
     for (author, epoch, seq), record in ledger.records.items():
-        claims = [(author, epoch, seq), *((a.author, a.epoch, a.seq) for a in record.acks)]
-        for owner, age, at in claims:
-            row = acked[owner, age]
-            row[author] = max(row.get(author, -1), at)
+        claims = [((author, epoch, seq), ledger.ids[author, epoch, seq])]
+        claims += [((one.author, one.epoch, one.seq), one.id) for one in record.acks]
+        for (owner, age, at), id_ in claims:
+            if ledger.ids.get((owner, age, at)) == id_:  # not another branch of a forked log
+                row = acked[owner, age]
+                row[author] = max(row.get(author, -1), at)
     quorum = quorum_of(plan.members)
     final = set()
     for slot in ledger.ids:

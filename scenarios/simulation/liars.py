@@ -5,6 +5,7 @@ else. Attacks on learning (`bad-…`) are in learner.py. docs/simulator.md §5.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Final, final
 
@@ -60,6 +61,7 @@ ATTACKS: Final = (
     "withhold-some",  # serves payloads to every second member
     "corrupt",  # serves payloads with a flipped bit
     "early-fetch",  # asks for others' payloads before it has committed to its own
+    "equivocate",  # signs two records for one slot and shows each to half of the others
     "forge",  # writes records in others' names
     "lying-heads",  # claims to hold what it does not, and to be anywhere
     "replay",  # sends old messages again and again
@@ -70,6 +72,8 @@ ATTACKS: Final = (
 )
 SPAM_PAUSE_S: Final = 0.7
 SPAM_BYTES_MAX: Final = 400
+FORKS_MAX: Final = 2
+"""Slots of its log that one life of a liar signs twice."""
 FLOOD_RECORDS: Final = 120
 REMEMBERED_MAX: Final = 64
 ASK_TIMEOUT_S: Final = 3.0
@@ -94,6 +98,8 @@ class LyingNetwork:
         self._nursery: trio.Nursery | None = None
         self._heard: list[bytes] = []
         self._asked: set[bytes] = set()
+        self._twins: dict[bytes, bytes] = {}
+        """envelope → another record for the same slot, for every second member"""
 
     def serve_for(self, service: Service) -> None:
         """Take the service that this network lies for; some lies need its pen."""
@@ -130,7 +136,13 @@ class LyingNetwork:
         """Send, and perhaps something beside it."""
         if "malform" in self._attacks:
             await self._inner.broadcast(mutated(self._random, message)[:GOSSIP_BYTES_MAX])
-        await self._inner.broadcast(message)
+        if "equivocate" in self._attacks:
+            self._equivocate(message)
+        if not self._twins:
+            await self._inner.broadcast(message)
+            return
+        for peer in sorted(self._inner.connected()):
+            await self._inner.whisper(peer, self._shown_to(peer, message))
 
     async def request(
         self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int, timeout_s: float
@@ -177,6 +189,8 @@ class LyingNetwork:
                 return encode_fetch_reply(FetchStatus.NOT_HELD)
             if has("corrupt") and len(reply) > 1:
                 return flipped(self._random, reply, start=1)
+        if protocol == SYNC_PROTOCOL and self._twins:
+            reply = self._shown_to(peer, reply)
         if protocol == SYNC_PROTOCOL and has("lying-heads") and reply:
             return self._lying_heads(reply)
         if has("malform") and self._random.random() < 0.5:
@@ -195,6 +209,28 @@ class LyingNetwork:
                 return encode([version, [lies, 1 << 40, 250, 1], []])
             case _:
                 return reply
+
+    def _shown_to(self, peer: int, message: bytes) -> bytes:
+        """Put the twins into a message for every second member: both have the same length."""
+        if peer % 2:
+            for envelope, twin in self._twins.items():
+                message = message.replace(envelope, twin)
+        return message
+
+    def _equivocate(self, message: bytes) -> None:
+        """Sign another record for the slot of an own one, now and then."""
+        service = self._service
+        if service is None or len(self._twins) >= FORKS_MAX or self._random.random() < 0.6:
+            return
+        for record in _records(message, service):
+            if record.author == self._own and record.seq:
+                twin = sign_record(
+                    replace(record, time_ms=record.time_ms ^ 1),
+                    service.journal._signer,  # noqa: SLF001 - its own key
+                ).signed.envelope()
+                (envelope,) = decode_gossip(message)
+                if len(twin) == len(envelope):
+                    self._twins[envelope] = twin
 
     # Attacks of its own
 

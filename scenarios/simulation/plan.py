@@ -29,7 +29,7 @@ SAFETY_S_MAX: Final = 40.0
 """The latest virtual second at which everything is healed."""
 HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
-UNSETTLING: Final = frozenset({"slow"})
+UNSETTLING: Final[frozenset[str]] = frozenset()
 """Attacks under which members end every round, but each perhaps with its own set: docs/simulator.md §6."""
 FAULTS_MAX: Final = 9
 HOUR_MS: Final = 3_600_000
@@ -142,7 +142,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         members=members,
         rounds=rounds,
         averaging=size.averaging,
-        has_moments=False,
+        has_moments=draw.random() < 0.25,
         members_min=draw.randint(2, max(2, (members + 1) // 2)),
         deadline_min_s=draw.choice((2.0, 5.0)),
         deadline_max_s=draw.choice((6.0, 10.0, 20.0)),
