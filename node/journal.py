@@ -6,7 +6,6 @@ time, so one slot is never signed twice.
 """
 
 import heapq
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,22 +15,18 @@ import trio
 
 from ledger.chain import LAMPORT_STEP_MAX, LogHead, check_next, compose
 from ledger.errors import StoreError, SwarmError, UnavailableError, VerificationError
-from ledger.fork import Cut, Fork, check_cut
+from ledger.fork import Fork
 from ledger.keys import Signer
 from ledger.record import (
     NO_ID,
     Ack,
-    Aggregation,
     Body,
-    ForkProof,
-    Input,
     Kind,
     Record,
     SignedRecord,
     Verified,
     decode_record,
     open_record,
-    parse_envelope,
     sign_record,
 )
 from ledger.roster import Roster
@@ -39,60 +34,14 @@ from ledger.roster_store import store_update, stored_updates
 from ledger.roster_update import SignedUpdate
 from ledger.store import Store
 from node.compute import Compute
-from node.forks import Forks
-from node.highwater import REMEDY, HighWater, LostHistoryError
+from node.forks import Forks, Log
+from node.highwater import HighWater
+from node.intake import Batch, Intake
 from swarm.protocol.messages import Counts, Head, Heads
 from swarm.protocol.sync import Gap, fit, gaps
 
-RECENT_IDS: Final = 8_192
-"""Ids remembered so that a record heard twice is not verified twice."""
-PENDING_MAX: Final = 2_048
-"""Records held back until what they build on has come, each author's share of them; more are dropped,
-and asked for again."""
 LAMPORT_FOLLOWED_MAX: Final = 1 << 52
 """Beyond this nobody's clock is followed, so that a liar cannot use the numbers up for everybody."""
-
-Log = tuple[int, int]
-"""(author, epoch)"""
-
-Fresh = tuple[Verified[Record], LogHead]
-"""A record that continues its log, and where the log stands after it."""
-
-
-class _Batch:
-    """What one group of records makes of the logs, before it is stored."""
-
-    def __init__(self, heads: Mapping[Log, LogHead]) -> None:
-        self.heads = dict(heads)
-        self.fresh: list[Fresh] = []
-        self.placed: dict[tuple[Log, int], Verified[Record]] = {}
-        self.refused: list[VerificationError] = []
-        self.heard: set[bytes] = set()
-        """Ids of records that came with this group and not before."""
-        self.ask: set[int] = set()
-        """Authors of such records that name other records than are here: their logs differ from ours."""
-
-    def take(self, record: Verified[Record], after: LogHead) -> None:
-        """Let a record continue its log."""
-        log = (after.author, after.epoch)
-        self.heads[log] = after
-        self.placed[log, record.value.seq] = record
-        self.fresh.append((record, after))
-
-    def ask_author_of(self, record: Verified[Record]) -> None:
-        """Have the author asked, once for each record, for what it builds on."""
-        if record.id in self.heard:
-            self.ask.add(record.value.author)
-
-
-class OwnLogAheadError(LostHistoryError):
-    """Somebody holds signed records of ours that this directory lacks: going on would fork the log."""
-
-    def __init__(self, seq: int) -> None:
-        super().__init__(
-            f"a peer holds record {seq} of this site's own log, and this directory does not: it is "
-            f"a restored backup, a second copy or a new ledger.db; stop every copy, and {REMEDY}"
-        )
 
 
 class RosterChangedError(SwarmError):
@@ -149,10 +98,9 @@ class Journal:
         self._mark = HighWater.checked(store, net=roster.net, author=own, epoch=self._epoch)
         self._heads: dict[Log, LogHead] = dict(store.heads())
         self._acked: dict[Log, int] = {}
-        self._recent: OrderedDict[bytes, None] = OrderedDict()
-        self._pending: OrderedDict[bytes, Verified[Record]] = OrderedDict()
         self.forks = Forks(store, roster, (own, self._epoch))
         self.forks.refuse_own()
+        self.intake = Intake(store, roster, (own, self._epoch), self.forks)
         self._pen = trio.Lock()
 
     def replay(self) -> Iterable[Verified[Record]]:
@@ -209,15 +157,10 @@ class Journal:
             if (
                 log in claimed
                 and slot < claimed[log].count
-                and self._is_cut_short(log, self._heads)
+                and self.intake.is_cut_short(log, self._heads)
             ):
                 claimed[log] = Head(slot, NO_ID)
         return {log: head for log, head in claimed.items() if head.count}
-
-    def _is_cut_short(self, log: Log, heads: Mapping[Log, LogHead]) -> bool:
-        """Whether the roster keeps more of a log than is held, so that it may change its branch."""
-        cut, head = self._roster.cut(*log), heads.get(log)
-        return cut is not None and (head.next_seq if head else 0) < cut.kept
 
     def heads(self) -> Mapping[Log, LogHead]:
         """Where every log stands."""
@@ -301,7 +244,7 @@ class Journal:
             async with self._pen:
                 if self._is_over:
                     return Ingested((), gap=False, refused=())
-                batch, gap = await self._disk.run(self._ingest, envelopes)
+                batch, gap = await self._disk.run(self.intake.take, envelopes, self._heads)
                 self._heads = batch.heads
         return Ingested(
             tuple(record for record, _ in batch.fresh),
@@ -311,192 +254,6 @@ class Journal:
             frozenset(batch.ask),
         )
 
-    def _ingest(self, envelopes: Sequence[bytes]) -> tuple[_Batch, bool]:
-        """Verify, order and store; runs where the disk's work runs."""
-        batch = _Batch(self._heads)
-        for envelope in envelopes:
-            try:
-                signed = parse_envelope(envelope)
-                if signed.id not in self._recent and signed.id not in self._pending:
-                    record = open_record(signed, roster=self._roster)
-                    if isinstance(record.value.body, ForkProof):
-                        self.forks.believe(record.value.body)
-                    self._pending[signed.id] = record
-                    batch.heard.add(signed.id)
-            except VerificationError as error:
-                batch.refused.append(error)
-        self._find_twins()
-        while True:  # what freezes a log may let others in
-            before = len(self.forks.slots), len(batch.fresh)
-            self._in_order(batch)
-            changed = any(self._change_branch(cut, batch) for cut in self._roster.cuts())
-            if not changed and before == (len(self.forks.slots), len(batch.fresh)):
-                break
-        unsaved = self.forks.take_unsaved()
-        if batch.fresh or unsaved:
-            self._store.append([record for record, _ in batch.fresh], state=unsaved)
-        self.forks.refuse_own()
-        for record, _ in batch.fresh:
-            self.forks.stored(record)
-        gap = not batch.heard.isdisjoint(self._pending)
-        self._drop_surplus()
-        return batch, gap
-
-    def _change_branch(self, cut: Cut, batch: _Batch) -> bool:
-        """Where the waiting records complete what a cut keeps, they replace the branch that is here.
-
-        A quorum has decided that the other one is void, so it goes, for good.
-        """
-        log = (cut.author, cut.epoch)
-        head = batch.heads.get(log)
-        if head is None or not self._is_cut_short(log, batch.heads):
-            return False
-        first, wanted = cut.kept, cut.head_id
-        while first and wanted in self._pending and self._id_at(log, first - 1, batch) != wanted:
-            wanted = self._pending[wanted].value.prev
-            first -= 1
-        joins = wanted == (self._id_at(log, first - 1, batch) if first else NO_ID)
-        is_stored = all(record.value.author != cut.author for record, _ in batch.fresh)
-        if not joins or first >= head.next_seq or not is_stored:
-            return False
-        self._store.cut({log: first})
-        after = self._store.heads().get(log)
-        batch.heads = {key: one for key, one in batch.heads.items() if key != log}
-        if after is not None:
-            batch.heads[log] = after
-        return True
-
-    def _find_twins(self) -> None:
-        """Two records for one slot that wait, both: a proof, whichever comes first."""
-        seen: dict[tuple[Log, int], Verified[Record]] = {}
-        for record in self._pending.values():
-            value = record.value
-            log = (value.author, value.epoch)
-            twin = seen.setdefault((log, value.seq), record)
-            if twin.id != record.id and not self.forks.holds_back(log, value.seq):
-                self.forks.found(twin.signed, record.signed)
-
-    def _in_order(self, batch: _Batch) -> None:
-        """Take from the waiting records those that continue their logs and whose causes are here."""
-        # A cause has a smaller Lamport time than its effect, so one pass in that order is enough.
-        batch.ask.clear()
-        waiting = sorted(self._pending.values(), key=lambda r: (r.value.lamport, r.value.author))
-        for record in waiting:
-            try:
-                after = self._place(record, batch)
-            except VerificationError as error:
-                self._settle(record.id)
-                batch.refused.append(error)
-                continue
-            if after is not None:
-                self._settle(record.id)
-                batch.take(record, after)
-
-    def _place(self, record: Verified[Record], batch: _Batch) -> LogHead | None:
-        """Return the head after a record that can be stored; None if it waits, or is stored already.
-
-        Raises VerificationError: it is refused for good.
-        """
-        value = record.value
-        log = (value.author, value.epoch)
-        head = batch.heads.get(log)
-        next_seq = head.next_seq if head else 0
-        if value.seq < next_seq:
-            if self._is_taken(record, batch):
-                self._settle(record.id)
-            return None
-        self._check_cut(record)
-        if log == (self._own, self._epoch):
-            raise OwnLogAheadError(value.seq)
-        is_cut = self._roster.cut(*log) is not None  # then the cut says what is stored
-        if self.forks.holds_back(log, value.seq) and not is_cut:
-            raise _refusal("E_FORK", "the log is frozen: its key has signed one slot twice", value)
-        if value.seq > next_seq:
-            return None
-        is_open = is_cut or log not in self.forks.slots
-        if head is not None and value.prev != head.prev_id and is_open:
-            batch.ask_author_of(record)  # it continues another branch: somebody has the other half
-            return None
-        return check_next(head, record) if self._causes_known(record, batch) else None
-
-    def _drop_surplus(self) -> None:
-        """Keep each author within its share of the waiting records: one cannot crowd out the others."""
-        share = max(PENDING_MAX // self._roster.n, 1)
-        waiting: Counter[int] = Counter()
-        for record in list(self._pending.values()):
-            waiting[record.value.author] += 1
-            if waiting[record.value.author] > share:
-                del self._pending[record.id]
-
-    def _check_cut(self, record: Verified[Record]) -> None:
-        """Refuse what lies behind the cut of its log. E_AFTER_CUT."""
-        cut = self._roster.cut(record.value.author, record.value.epoch)
-        if cut is not None:
-            check_cut(cut, record)
-
-    def _is_taken(self, record: Verified[Record], batch: _Batch) -> bool:
-        """Tell whether a record is stored already; False: it may yet take the place of the one here.
-
-        A second record for a slot is refused; of our own log it means that two copies of us sign.
-        """
-        value = record.value
-        log = (value.author, value.epoch)
-        if record.id == self._id_at(log, value.seq, batch):
-            return True
-        if log == (self._own, self._epoch):
-            raise OwnLogAheadError(value.seq)
-        if not self.forks.holds_back(log, value.seq):
-            self.forks.found(record.signed, self._at(log, value.seq, batch))
-        if self._is_cut_short(log, batch.heads):
-            return False
-        raise _refusal("E_FORK", "another record is stored for this slot", value)
-
-    def _id_at(self, log: Log, seq: int, batch: _Batch) -> bytes | None:
-        """Id of the record in one slot of a log; None beyond its end."""
-        head = batch.heads.get(log)
-        if head is None or seq >= head.next_seq:
-            return None
-        return head.prev_id if seq == head.next_seq - 1 else self._at(log, seq, batch).id
-
-    def _at(self, log: Log, seq: int, batch: _Batch) -> SignedRecord:
-        """Return the record in a slot that is taken."""
-        placed = batch.placed.get((log, seq))
-        if placed is not None:
-            return placed.signed
-        author, epoch = log
-        return next(self._store.records(author=author, epoch=epoch, from_seq=seq, limit=1))
-
-    def _causes_known(self, checked: Verified[Record], batch: _Batch) -> bool:
-        """Whether every record that this one acknowledges or merges is stored.
-
-        Nothing that names a frozen log is held against anybody: who wrote it may hold the other
-        branch. Until a proof is known such a record waits, and its author is asked.
-        """
-        record = checked.value
-        inputs = record.body.inputs if isinstance(record.body, Aggregation) else ()
-        causes: list[Ack | Input] = [*record.acks, *inputs]
-        for cause in causes:
-            log = (cause.author, cause.epoch)
-            if log in self.forks.slots:
-                continue
-            stored = self._id_at(log, cause.seq, batch)
-            if stored is None and self._roster.is_void(
-                cause.author, cause.epoch, cause.seq, by_version=record.roster
-            ):
-                continue
-            if stored is not None and cause.id != stored:
-                batch.ask_author_of(checked)
-            if cause.id != stored:
-                return False
-        return True
-
-    def _settle(self, record_id: bytes) -> None:
-        """Stop waiting for a record, and know it when it comes again."""
-        self._pending.pop(record_id, None)
-        self._recent[record_id] = None
-        while len(self._recent) > RECENT_IDS:
-            self._recent.popitem(last=False)
-
     async def differing(self, heads: Heads) -> dict[Log, Head]:
         """Logs of which somebody's last record is another than ours in that slot, and ours there.
 
@@ -505,12 +262,12 @@ class Journal:
         return await self._disk.run(self._differing, heads)
 
     def _differing(self, heads: Heads) -> dict[Log, Head]:
-        batch = _Batch(self._heads)
+        batch = Batch(self._heads)
         found = {}
         for log, head in heads.items():
             mine = None
             if log not in self.forks.slots:
-                mine = self._id_at(log, head.count - 1, batch)
+                mine = self.intake.id_at(log, head.count - 1, batch)
             if mine is not None and mine != head.id:
                 found[log] = Head(head.count, mine)
         return found
@@ -542,9 +299,3 @@ class Journal:
     def _proofs_beyond(self, lacks: Mapping[Log, int]) -> Iterator[SignedRecord]:
         for (author, epoch), seq in self.forks.places(lacks):
             yield from self._store.records(author=author, epoch=epoch, from_seq=seq, limit=1)
-
-
-def _refusal(code: str, message: str, record: Record) -> VerificationError:
-    return VerificationError(
-        code, message, author=record.author, epoch=record.epoch, seq=record.seq
-    )

@@ -25,7 +25,8 @@ from ledger.keys import Signer
 from ledger.merkle import Tree
 from ledger.record import Record, Verified
 from ledger.store import Store
-from node.journal import Journal, Log
+from node.forks import Log
+from node.journal import Journal
 from node.network import CHECKPOINT_PROTOCOL, REQUEST_BYTES_MAX
 from node.world import World
 from swarm.protocol.book import RoundBook

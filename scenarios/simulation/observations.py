@@ -10,7 +10,8 @@ from typing import Final, final
 
 from ledger.errors import PeerError, VerificationError
 from ledger.record import Record, SignedRecord, decode_record, parse_envelope
-from node.journal import PENDING_MAX, RECENT_IDS, Journal
+from node.intake import PENDING_MAX, RECENT_IDS
+from node.journal import Journal
 from node.network import GOSSIP_QUEUE_MAX, SYNC_PROTOCOL
 from node.service import Service
 from swarm.protocol.book import Proposal
@@ -147,8 +148,8 @@ class Observations:
     def _bounds(self, index: int, service: Service) -> None:
         journal, members = service.journal, service.book.roster.n
         kept = {
-            "records that wait for others": (len(journal._pending), PENDING_MAX),  # noqa: SLF001
-            "ids remembered": (len(journal._recent), RECENT_IDS),  # noqa: SLF001
+            "records that wait for others": (journal.intake.waiting, PENDING_MAX),
+            "ids remembered": (journal.intake.remembered, RECENT_IDS),
             "peers heard": (len(service.exchange.heard), members),
             "pieces of work": (len(service._running), 2 * members + 8),  # noqa: SLF001
         }

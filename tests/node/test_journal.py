@@ -19,9 +19,10 @@ from ledger.record import (
     Verified,
 )
 from ledger.store import Store
-from node import journal as journal_module
+from node import intake as intake_module
 from node.compute import ThreadCompute
-from node.journal import Ingested, Journal, OwnLogAheadError
+from node.intake import OwnLogAheadError
+from node.journal import Ingested, Journal
 from swarm.protocol.messages import RECORDS_BYTES_MAX
 from swarm.protocol.sync import gaps
 from tests.federation import Federation, ack_of, digest_of, input_of
@@ -225,13 +226,13 @@ async def test_what_is_heard_again_costs_no_second_verification(
     stored = federation[1].open()
     federation[2].open()
     waiting = federation[2].contribute(1)
-    real, opened_ids = journal_module.open_record, []
+    real, opened_ids = intake_module.open_record, []
 
     def counting(signed: SignedRecord, **keywords: object) -> Verified[Record]:
         opened_ids.append(signed.id)
         return real(signed, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(journal_module, "open_record", counting)
+    monkeypatch.setattr(intake_module, "open_record", counting)
     with opened(tmp_path / "a.db", federation) as journal:
         for _ in range(5):
             await ingest(journal, stored, waiting)
@@ -265,7 +266,7 @@ async def test_a_dangling_record_asks_for_a_comparison_once_and_not_for_ever(
 async def test_one_authors_flood_of_dangling_records_crowds_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "PENDING_MAX", 40)
+    monkeypatch.setattr(intake_module, "PENDING_MAX", 40)
     federation = Federation(4)
     honest_open = federation[1].open()
     honest = federation[1].contribute(1)
@@ -274,7 +275,7 @@ async def test_one_authors_flood_of_dangling_records_crowds_nobody_out(
     with opened(tmp_path / "a.db", federation) as journal:
         await ingest(journal, honest)
         await ingest(journal, *flood)
-        assert len(journal._pending) == 11
+        assert len(journal.intake._pending) == 11
         assert len((await ingest(journal, honest_open)).stored) == 2
 
 

@@ -11,7 +11,7 @@ from node import carrier, reaching, witness
 from node.address_record import ADDRESSES_MAX, RECORD_BYTES_MAX
 from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
 from node.forwarding import FORWARDED_BYTES_MAX
-from node.journal import PENDING_MAX
+from node.intake import PENDING_MAX
 from node.limits import REPLAY_WINDOW
 from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, SERVING_MAX
 from swarm.protocol.deadline import ROUNDS_REMEMBERED
