@@ -210,6 +210,26 @@ class Ledgers(RuleBasedStateMachine):
                 author, body_kind(body), round_, body, self.heads(author, who), inputs
             )
 
+    @rule(apart=st.sets(SITES, max_size=2))
+    def play_round(self, apart: set[int]) -> None:
+        """A round of those who can hear each other: contributions, their merge, acks of all of it."""
+        away = {self.pick(one) for one in apart}
+        here = [one for one in sorted(self.world.members[-1]) if one not in away]
+        round_ = 1 + max(
+            (self.sites[one].copy.logs[self.log_of(one)][-1].round for one in here), default=0
+        )
+        for kind in (Kind.CONTRIBUTION, Kind.AGGREGATION, Kind.METRICS):
+            for author in here:
+                body, inputs = self.body_of(author, kind, round_)
+                if body is not None:
+                    self.clock_ms += 3
+                    acks = self.heads(author, set(here))
+                    self.write_record(author, body_kind(body), round_, body, acks, inputs)
+            for giver in here:
+                for taker in here:
+                    if giver != taker:
+                        self.give(self.sites[giver], self.sites[taker])
+
     def heads(self, author: int, who: set[int]) -> list[R]:
         """Heads of others' newest logs, as this site holds them; never one that it acked beyond."""
         logs = self.sites[author].copy.logs
@@ -311,6 +331,9 @@ class Ledgers(RuleBasedStateMachine):
     def give(self, giver: Site, taker: Site) -> None:
         everything = [r for records in giver.copy.logs.values() for r in records]
         for r in sorted(everything, key=lambda one: (one.lamport, one.author, one.epoch)):
+            held = taker.copy.logs.get(r.log, [])
+            if r.seq < len(held) - 1 and held[r.seq] is r:
+                continue  # what is held is handed over again for the newest of a log only
             assert self.deliver(taker, r.id) in ("stored", "known", "waits", "E_AFTER_CUT")
 
     @rule()
@@ -530,6 +553,32 @@ class Ledgers(RuleBasedStateMachine):
             assert report.verdict == "REFUTED", f"{how} in {log} went unnoticed"
             assert str(path) in {one.error.file for one in report.findings}
             assert how == "flip" or "E_GAP" in codes
+
+    @rule(number=SITES, other=SITES, data=st.data())
+    def fork(self, number: int, other: int, data: st.DataObject) -> None:
+        """A hospital shows two auditors two ends of its log; side by side, both are found out."""
+        site, witness = self.sites[self.pick(number)], self.sites[self.pick(other)]
+        logs, seen = self.closed(site.copy.logs), self.closed(witness.copy.logs)
+        shared = [
+            log
+            for log in sorted(logs)
+            if self.world.cut(log) is None and 2 <= len(logs[log]) <= len(seen.get(log, ()))
+        ]
+        if not shared or lacks_kept(self.world, logs) or lacks_kept(self.world, seen):
+            return
+        log = data.draw(st.sampled_from(shared), label="log")
+        at = len(logs[log]) - 1
+        original = self.real[logs[log][at].id].value
+        twin = replace(original, kind=Kind.CLOSE, body=Close(reason=CloseReason.LEFT), acks=())
+        if twin == original:
+            twin = replace(twin, body=Close(reason=CloseReason.DONE))
+        forged = sign_record(twin, signer_of(log)).signed.envelope()
+        bundle = self.export(site)
+        path = bundle / "logs" / log_name(log)
+        path.write_bytes(framed([*list(read_frames(path))[:at], forged]))
+        report = self.verify(bundle, self.export(witness))
+        assert report.verdict == "REFUTED"
+        assert "E_FORK" in {one.error.code for one in report.findings}, report.to_text()
 
     # --- what must hold after every step
 

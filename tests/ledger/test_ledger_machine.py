@@ -14,7 +14,7 @@ from ledger import chain, finality
 
 EXAMPLES = int(os.environ.get("LEDGER_MACHINE_EXAMPLES", "0"))
 LOOK = settings(
-    max_examples=EXAMPLES or 25,
+    max_examples=EXAMPLES or 40,
     stateful_step_count=40,
     derandomize=not EXAMPLES,
     deadline=None,
