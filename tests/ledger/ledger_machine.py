@@ -326,14 +326,15 @@ class Ledgers(RuleBasedStateMachine):
 
     @rule(giver=SITES, taker=SITES)
     def exchange(self, giver: int, taker: int) -> None:
-        self.give(self.sites[self.pick(giver)], self.sites[self.pick(taker)])
+        self.give(self.sites[self.pick(giver)], self.sites[self.pick(taker)], again=True)
 
-    def give(self, giver: Site, taker: Site) -> None:
+    def give(self, giver: Site, taker: Site, *, again: bool = False) -> None:
+        """Hand over what the taker lacks; ``again``: and the newest that it has of each log."""
         everything = [r for records in giver.copy.logs.values() for r in records]
         for r in sorted(everything, key=lambda one: (one.lamport, one.author, one.epoch)):
             held = taker.copy.logs.get(r.log, [])
-            if r.seq < len(held) - 1 and held[r.seq] is r:
-                continue  # what is held is handed over again for the newest of a log only
+            if r.seq < len(held) and held[r.seq] is r and not (again and r is held[-1]):
+                continue
             assert self.deliver(taker, r.id) in ("stored", "known", "waits", "E_AFTER_CUT")
 
     @rule()
