@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ledger.errors import ConfigError, StoreError
+from ledger.keys import Signer
 from ledger.roster import Roster
 from ledger.store import Store
 from node.address_book import STATE_KEY, AddressBook
@@ -132,12 +133,16 @@ async def look(
     """Dial everybody, then stay for a moment with those who answer."""
     from node.doctor_visit import visit
 
-    peers = _peers(config, roster, identity, own)
+    book = _book(config, roster, identity, own)
     psk = line_of(config).psk
+    peers = _peers(roster, own, book)
     reasons = await _dial_all(identity.network_seed, peers, psk)
-    sights = {member: sight_of_dial(reason) for member, reason in reasons.items()}
     answering = [peer for peer in peers if reasons[peer.index] is None]
     seen = await visit(config, identity, own, net=roster.net, peers=answering)
+    await book.learn(seen.records, source="a member")
+    moved = [peer for peer in _peers(roster, own, book) if peer not in peers]
+    reasons |= await _dial_all(identity.network_seed, moved, psk)
+    sights = {member: sight_of_dial(reason) for member, reason in reasons.items()}
     for member in seen.foreign:
         sights[member] = Sight.OTHER_CHARTER
         reasons[member] = "it holds another charter"
@@ -154,16 +159,18 @@ async def look(
     )
 
 
-def _peers(config: SiteConfig, roster: Roster, identity: Identity, own: int) -> list[Peer]:
-    """Return the others with the addresses that the node would dial."""
-    from ledger.keys import Signer
-
+def _book(config: SiteConfig, roster: Roster, identity: Identity, own: int) -> AddressBook:
+    """Return the node's address book as it was left; nothing that is learnt now is kept."""
     stored = None
     if config.paths.ledger.exists():
         with Store.open(config.paths.ledger, read_only=True) as store:
             stored = store.state_get(STATE_KEY)
     signer = Signer(identity.network_seed)
-    book = AddressBook(roster=roster, own=own, signer=signer, log=get_log(), stored=stored)
+    return AddressBook(roster=roster, own=own, signer=signer, log=get_log(), stored=stored)
+
+
+def _peers(roster: Roster, own: int, book: AddressBook) -> list[Peer]:
+    """Return the others with the addresses that the node would dial."""
     return [
         Peer(
             index=m.index,

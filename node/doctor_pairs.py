@@ -37,15 +37,16 @@ _FAULTS: Final = (
     Sight.PRE_SHARED_KEY,
 )
 """What no waiting mends: configuration, at one end or both."""
+_PERHAPS: Final = "it may not run yet; if it does, "
 _ADVICE: Final[Mapping[Sight, str]] = {
     Sight.UNKNOWN: "{b}: start the node, if it does not run",
     Sight.DNS: "{b}: correct that name, or set network.addresses; {a}: check that its name server "
     "answers",
-    Sight.REFUSED: "{b}: it may not run yet; if it does, its port is not what the address says: correct "
+    Sight.REFUSED: "{b}: " + _PERHAPS + "its port is not what the address says: correct "
     "listen, the port forwarding or network.addresses",
     Sight.UNREACHABLE: "{a}: there is no route to that address; {b}: tell one that others reach "
     "(network.addresses)",
-    Sight.TIMEOUT: "{b}: it may not run yet; if it does, let {a} in through the firewall to that port; "
+    Sight.TIMEOUT: "{b}: " + _PERHAPS + "let {a} in through the firewall to that port; "
     "{a}: let TCP out to it",
     Sight.NO_SWARM_NODE: "{b}: another program answers there: correct listen or the port forwarding; a "
     "proxy that looks into connections has to let these through; compare psk_file",
@@ -110,6 +111,8 @@ def _own(facts: Facts, member: int) -> Finding:
     if sight is Sight.CONNECTED:
         return ok("dial", f"{b}: direct" if facts.running else f"{b} answers")
     why = facts.reasons.get(member) or WORDS[sight]
+    if facts.views and not facts.seen_by(member):
+        why += "; nobody else reaches it"
     carriers = facts.carriers(facts.own, member)
     if sight is Sight.NO_ADDRESS:
         return _waits(facts, member, carriers)
@@ -164,8 +167,15 @@ def _whose(facts: Facts, why: str) -> str:
 
 
 def others_findings(facts: Facts) -> Iterator[Finding]:
-    """One line for each two other members that are not connected, as they say themselves."""
-    others = sorted(set(facts.names) - {facts.own})
+    """One line for each two other members that are not connected, as they say themselves.
+
+    A member whom nobody reaches has its line as seen from here.
+    """
+    others = [
+        member
+        for member in sorted(set(facts.names) - {facts.own})
+        if facts.sights.get(member) is Sight.CONNECTED or facts.seen_by(member)
+    ]
     told = [member for member in others if member in facts.views]
     if not told:
         yield warn("others", "nobody told how it reaches the rest", "run the doctor again later")
@@ -183,7 +193,7 @@ def others_findings(facts: Facts) -> Iterator[Finding]:
                 yield _apart(facts, b, c, says)
     if not apart:
         names = ", ".join(facts.names[member] for member in told)
-        yield ok("others", f"{names}: connected to everybody else")
+        yield ok("others", f"{names}: connected to everybody else who is there")
 
 
 def _apart(facts: Facts, b: int, c: int, says: Mapping[tuple[int, int], Sight]) -> Finding:
@@ -191,7 +201,7 @@ def _apart(facts: Facts, b: int, c: int, says: Mapping[tuple[int, int], Sight]) 
     parts = [f"{names[x]} → {names[y]}: {WORDS[sight]}" for (x, y), sight in says.items()]
     what = "; ".join(parts) + " (as they say)"
     carriers = facts.carriers(b, c)
-    if facts.sights.get(b) is facts.sights.get(c) is Sight.CONNECTED:
+    if facts.running and facts.sights.get(b) is facts.sights.get(c) is Sight.CONNECTED:
         carriers.append(names[facts.own])
     through = f"; reached via {carriers[0]}" if carriers else ""
     (x, y), sight = max(says.items(), key=lambda item: item[1])
@@ -200,6 +210,7 @@ def _apart(facts: Facts, b: int, c: int, says: Mapping[tuple[int, int], Sight]) 
             return ok("others", what + through)
         return warn("others", what, "one of the two has to accept connections")
     whose = _ADVICE.get(sight, "{b}: correct that address, or the port forwarding")
+    whose = whose.replace(_PERHAPS, "")  # it runs: somebody reaches it
     return warn("others", what + through, whose.format(a=names[x], b=names[y]))
 
 

@@ -39,6 +39,8 @@ class Visited:
     skews_s: dict[int, float] = field(default_factory=dict)
     views: dict[int, Reach] = field(default_factory=dict)
     foreign: set[int] = field(default_factory=set)
+    records: list[bytes] = field(default_factory=list)
+    """Address records that they passed on, not opened yet."""
 
 
 async def visit(
@@ -86,7 +88,9 @@ async def _ask(network: Network, peer: int, heads: Heads, visited: Visited) -> N
         visited.skews_s[peer] = (theirs_ms - asked_ms - half_way_ms) / 1000
         connected = dict.fromkeys(network.connected(), Sight.CONNECTED)
         ours = encode_reach(Reach(sights=connected, carries=False))
-        visited.views[peer] = decode_reach(await _request(network, peer, REACH_PROTOCOL, ours))
+        view = decode_reach(await _request(network, peer, REACH_PROTOCOL, ours))
+        visited.views[peer] = view
+        visited.records.extend(view.records)
     except OtherFederationError:
         visited.foreign.add(peer)
     except (UnavailableError, PeerError):
