@@ -6,11 +6,12 @@ It is the honest service with its own keys; only what leaves and enters is not w
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import trio
 
-from ledger.charter import Charter
+from ledger.charter import Charter, load_charter
 from ledger.errors import VerificationError
 from ledger.keys import Signer
 from ledger.record import (
@@ -31,11 +32,10 @@ from ledger.store import Store
 from node.blobs import BlobStore
 from node.compute import Compute
 from node.network import TASK_STATUS_IGNORED, EventLog, Handlers, Network, TaskStatus
-from node.network_memory import Conditions, MemoryHub, MemoryNetwork, _Gossip
+from node.network_memory import MemoryHub, MemoryNetwork, _Gossip
 from node.service import Service
-from scenarios.simulation.federation import charter_of, sites_of
-from scenarios.simulation.plan import Plan
-from scenarios.simulation.swarm import Calm, SimulatedSite
+from scenarios.simulation.learner import COLUMNS, TinyLearner
+from scenarios.simulation.swarm import Calm, SimulatedSite, identity_of
 from swarm.protocol.messages import (
     Head,
     SyncReply,
@@ -44,6 +44,7 @@ from swarm.protocol.messages import (
     encode_gossip,
     encode_sync_reply,
 )
+from tests.simulated import member_toml
 
 LIAR = 3
 
@@ -232,10 +233,21 @@ def in_round(kind: Kind, round_: int) -> Callable[[Record], bool]:
 
 def tiny_swarm(rounds: int, seed: int = 5) -> tuple[Charter, list[SimulatedSite]]:
     """Four members that learn without torch."""
-    plan = Plan(
-        seed=seed, members=4, rounds=rounds, has_moments=True, members_min=2, deadline_min_s=5.0,
-        deadline_max_s=60.0, grace_s=3.0, start_wait_s=30.0, inactive_after_rounds=3, compute_s=(),
-        skew_ms=(), sync_interval_s=2.0, network=Conditions(), liars=(), faults=(), stays_dead=(),
-        heal_s=0.0, to_the_end=True,
-    )  # fmt: skip
-    return charter_of(plan), sites_of(plan)
+    identities = [identity_of(seed, index) for index in range(4)]
+    features = "".join(f'[[data.features]]\nname = "{name}"\ntype = "number"\n' for name in COLUMNS)
+    members = (member_toml(f"member-{index}", one) for index, one in enumerate(identities))
+    charter = load_charter(
+        (
+            f'version = 1\nfederation = "forked"\nseed = {seed}\n[model]\nname = "logistic"\n'
+            '[data]\nlabel = "ill"\nhead = "binary"\nclasses = ["0", "1"]\n'
+            f'standardise = "federated"\n{features}[rounds]\nrounds = {rounds}\nmembers_min = 2\n'
+            "deadline_min_s = 5.0\ndeadline_max_s = 60.0\ngrace_s = 3.0\nstart_wait_s = 30.0\n"
+            + "".join(members)
+        ).encode()
+    )
+    return charter, [
+        SimulatedSite(
+            identity=one, learner=partial(TinyLearner, 1_000 + index, rows=20 + 9 * index)
+        )
+        for index, one in enumerate(identities)
+    ]
