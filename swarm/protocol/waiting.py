@@ -23,7 +23,9 @@ def why_waiting(machine: RoundMachine, *, connected: int) -> str:
         case Phase.COLLECT:
             absent = machine.active() - set(book.offers(machine.round))
             underway = [o.author for o in machine.usable() if not machine.has(o)]
-            parts = [f"training: {names(absent)}"] if absent else []
+            required = machine.missing_required()
+            parts = [f"required by the charter: {', '.join(required)}"] if required else []
+            parts += [f"training: {names(absent)}"] if absent else []
             parts += [f"payload of {names(underway)}"] if underway else []
             why = "; ".join(parts) or f"more members (at least {machine.members_min} contribute)"
         case Phase.AGREE:

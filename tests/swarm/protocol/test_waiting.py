@@ -42,3 +42,16 @@ def test_too_few_members_are_named_as_a_number() -> None:
         desk.hold_payload(offer)
     desk.wait(1_000)
     assert why_waiting(desk.machine, connected=2) == "more members (at least 3 contribute)"
+
+
+def test_a_required_member_that_is_missing_is_named_as_such() -> None:
+    federation = Federation(3, required='["hospital-c"]')
+    desk = Desk(federation)
+    desk.start()
+    offers = [federation[index].contribute(1) for index in (0, 1)]
+    desk.learn(*offers)
+    for offer in offers:
+        desk.hold_payload(offer)
+    desk.advance()
+    why = why_waiting(desk.machine, connected=2)
+    assert why == "required by the charter: hospital-c; training: hospital-c"
