@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ledger.canonical import ITEMS_MAX
-from node import carrier, reaching, witness
+from node import carrier, pull, reaching, witness
 from node.address_record import ADDRESSES_MAX, RECORD_BYTES_MAX
 from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
 from node.forwarding import FORWARDED_BYTES_MAX
@@ -15,6 +15,7 @@ from node.intake import PENDING_MAX
 from node.limits import REPLAY_WINDOW
 from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, SERVING_MAX
 from swarm.protocol.deadline import ROUNDS_REMEMBERED
+from swarm.protocol.fetch import STEAL_AFTER_S, WINDOW_MAX
 from swarm.protocol.messages import HEADS_MAX, MESSAGE_BYTES_MAX, RECORDS_BYTES_MAX
 from swarm.protocol.payload import CHUNK_BYTES
 from swarm.protocol.round import PATIENCE_GRACES, TRANSITIONS, Event, Phase
@@ -52,6 +53,11 @@ LIMITS = {
     "gossip messages that wait": GOSSIP_QUEUE_MAX,
     "seconds for one reply": int(REQUEST_TIMEOUT_S),
     "peers compared with at a time": SYNC_FANOUT,
+    "seconds for one chunk": int(pull.CHUNK_TIMEOUT_S),
+    "chunks under way from one source": WINDOW_MAX,
+    "chunks under way to a node": pull.REQUESTS_MAX,
+    "sources of one payload at once": pull.SOURCES_MAX,
+    "seconds until a chunk may be asked of a second source": int(STEAL_AFTER_S),
     "graces of patience": PATIENCE_GRACES,
     "graces until a payload without manifest counts as not served": MANIFEST_GRACES,
     "graces until one that does not move counts so": CHUNK_GRACES,
