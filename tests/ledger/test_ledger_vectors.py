@@ -79,6 +79,7 @@ def test_records() -> None:
         assert opened.signed.signature.hex() == row["signature"]
 
 
+FINALITY = {row["name"]: row["logs"] for row in load("finality.json")}
 BUNDLES = [*load("bundles_valid.json"), *load("bundles_invalid.json")]
 
 
@@ -108,5 +109,9 @@ def test_bundles(row: dict[str, Any], tmp_path: Path) -> None:
     ]
     assert (forks, report.contested) == (row.get("forks", []), row.get("contested", 0))
     assert report.verdict == row["verdict"]
+    if not row["findings"]:
+        assert len(report.missing) == row["missing"]
+        logs = [[one.author, one.epoch, one.records, one.final_seq] for one in report.logs]
+        assert logs == FINALITY[row["name"]]
     findings = sorted([finding.step, finding.error.code] for finding in report.findings)
     assert findings == row["findings"]

@@ -7,6 +7,7 @@ import json
 import sys
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -18,6 +19,7 @@ from ledger_factory import charter_of, seed_of  # noqa: E402
 from ledger.canonical import encode  # noqa: E402
 from ledger.charter import charter_net  # noqa: E402
 from ledger.keys import PURPOSES, Signer, derive  # noqa: E402
+from ledger.verify import verify_bundles  # noqa: E402
 from ledger.weights import weights_micro  # noqa: E402
 
 FORMAT = 1
@@ -157,6 +159,29 @@ def bundle_vectors(*, valid: bool) -> list[dict[str, Any]]:
     return rows
 
 
+def finality_vectors() -> list[dict[str, Any]]:
+    """Of each valid bundle: author, epoch, records that stand, highest final seq (-1: none)."""
+    rows = []
+    for _, build in sorted(CASES.items()):
+        case = build()
+        if case.expected:
+            continue
+        with TemporaryDirectory() as directory:
+            report = verify_bundles(_written(case, Path(directory)), case.charter, case.digest)
+        logs = [[one.author, one.epoch, one.records, one.final_seq] for one in report.logs]
+        rows.append({"name": case.name, "logs": logs})
+    return rows
+
+
+def _written(case: Case, directory: Path) -> list[Path]:
+    for number, files in enumerate(case.bundles):
+        for name, data in files.items():
+            path = directory / str(number) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    return [directory / str(number) for number in range(len(case.bundles))]
+
+
 def _with_forks(case: Case) -> dict[str, Any]:
     """Return what only the cases with proven forks have."""
     if not case.forks:
@@ -188,6 +213,7 @@ def vectors() -> dict[str, str]:
         "records.json": record_vectors(),
         "bundles_valid.json": bundle_vectors(valid=True),
         "bundles_invalid.json": bundle_vectors(valid=False),
+        "finality.json": finality_vectors(),
     }
     return {
         name: json.dumps({"format": FORMAT, "vectors": rows}, indent=1) + "\n"
