@@ -62,9 +62,9 @@ def encode_share_request(sizes: Sizes, notes: Iterable[bytes] = ()) -> bytes:
 def decode_request(data: bytes) -> CosignRequest | ShareRequest:
     """Read what a peer asks for."""
     match open_message(data):
-        case [Ask.COSIGN, bytes(note)]:
+        case [Ask.COSIGN, bytes(note), *_]:
             return CosignRequest(note)
-        case [Ask.SHARE, list(sizes), list(notes)] if len(sizes) <= HEADS_MAX:
+        case [Ask.SHARE, list(sizes), list(notes), *_] if len(sizes) <= HEADS_MAX:
             return ShareRequest(sizes_of(sizes), byte_strings(notes))
         case _:
             raise PeerError("a request about checkpoints has another shape")
@@ -78,9 +78,9 @@ def encode_cosign_reply(status: CosignStatus, line: bytes = b"") -> bytes:
 def decode_cosign_reply(data: bytes) -> bytes | None:
     """Read a witness's answer: its cosignature line, or None if it is behind."""
     match open_message(data):
-        case [CosignStatus.COSIGNED, bytes(line)] if line:
+        case [CosignStatus.COSIGNED, bytes(line), *_] if line:
             return line
-        case [CosignStatus.BEHIND, b""]:
+        case [CosignStatus.BEHIND, b"", *_]:
             return None
         case _:
             raise PeerError("cosign reply is not [version, status, line]")
@@ -94,7 +94,7 @@ def encode_share_reply(notes: Iterable[bytes]) -> bytes:
 def decode_share_reply(data: bytes) -> Sequence[bytes]:
     """Read finished checkpoints; none of them is checked yet."""
     match open_message(data):
-        case [list(notes)]:
+        case [list(notes), *_]:
             return byte_strings(notes)
         case _:
             raise PeerError("share reply is not [version, notes]")

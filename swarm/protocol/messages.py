@@ -1,6 +1,7 @@
 """Messages between nodes: canonical bytes, parsed before anything looks at them. Spec: docs/wire.md §3.
 
-Every message starts with a version. Whatever breaks a limit or a shape is a PeerError.
+Every message starts with a version. Whatever breaks a limit or a shape is a PeerError. What a newer node
+adds at the end of a message is passed over: that is how a protocol grows without a new version.
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,7 +92,7 @@ def encode_gossip(envelopes: Sequence[bytes]) -> bytes:
 def decode_gossip(data: bytes) -> tuple[bytes, ...]:
     """Unpack gossip into envelopes, each still untrusted."""
     match open_message(data):
-        case [list(envelopes)]:
+        case [list(envelopes), *_]:
             return byte_strings(envelopes)
         case _:
             raise PeerError("gossip is not [version, envelopes]")
@@ -115,7 +116,7 @@ def encode_sync_reply(reply: SyncReply) -> bytes:
 def decode_sync_reply(data: bytes) -> SyncReply:
     """Read the answer of a sync; envelopes are still untrusted."""
     match open_message(data):
-        case [list(hello), list(envelopes)]:
+        case [list(hello), list(envelopes), *_]:
             return SyncReply(hello=_hello(hello), envelopes=byte_strings(envelopes))
         case _:
             raise PeerError("sync reply is not [version, hello, envelopes]")
@@ -129,7 +130,7 @@ def encode_fetch_request(request: FetchRequest) -> bytes:
 def decode_fetch_request(data: bytes) -> FetchRequest:
     """Read what a peer asks for."""
     match open_message(data):
-        case [bytes(digest), int(part), int(index)] if len(digest) == 32 and part in PARTS:
+        case [bytes(digest), int(part), int(index), *_] if len(digest) == 32 and part in PARTS:
             return FetchRequest(digest=digest, part=Part(part), index=index)
         case _:
             raise PeerError("fetch request is not [version, digest, part, index]")
@@ -164,7 +165,7 @@ def _hello_value(hello: Hello) -> list[Value]:
 
 def _hello(value: Sequence[Value]) -> Hello:
     match value:
-        case [list(heads), int(round_), int(phase), int(time_ms)] if len(heads) <= HEADS_MAX:
+        case [list(heads), int(round_), int(phase), int(time_ms), *_] if len(heads) <= HEADS_MAX:
             parsed = _heads_of(heads)
         case _:
             raise PeerError("hello is not [heads, round, phase, time]")

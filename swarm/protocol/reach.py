@@ -65,7 +65,7 @@ def encode_reach(reach: Reach) -> bytes:
 def decode_reach(data: bytes) -> Reach:
     """Unpack a view; its records are still untrusted. Raises PeerError."""
     match open_message(data):
-        case [list(sights), int(carries), list(sequences), list(records)] if (
+        case [list(sights), int(carries), list(sequences), list(records), *_] if (
             carries in (0, 1) and len(records) <= RECORDS_MAX
         ):
             return Reach(

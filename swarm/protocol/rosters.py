@@ -21,7 +21,7 @@ def encode_roster_request(digest: bytes) -> bytes:
 def decode_roster_request(data: bytes) -> bytes:
     """Read which roster a peer has."""
     match open_message(data):
-        case [bytes(digest)] if len(digest) == DIGEST_BYTES:
+        case [bytes(digest), *_] if len(digest) == DIGEST_BYTES:
             return digest
         case _:
             raise PeerError("roster request is not [version, digest]")
@@ -36,7 +36,7 @@ def encode_roster_reply(updates: Sequence[bytes]) -> bytes:
 def decode_roster_reply(data: bytes) -> tuple[bytes, ...]:
     """Read the answer; the updates are still untrusted."""
     match open_message(data):
-        case [list(updates)]:
+        case [list(updates), *_]:
             return byte_strings(updates)
         case _:
             raise PeerError("roster reply is not [version, updates]")

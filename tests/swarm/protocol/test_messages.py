@@ -1,13 +1,25 @@
 """Whatever bytes a peer sends: a message, or a PeerError."""
 
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.canonical import encode
+from ledger.canonical import Value, encode
+from ledger.canonical import decode as read_value
 from ledger.errors import PeerError
+from swarm.protocol.checkpoints import (
+    CosignRequest,
+    CosignStatus,
+    decode_cosign_reply,
+    decode_request,
+    decode_share_reply,
+    encode_cosign_reply,
+    encode_cosign_request,
+    encode_share_reply,
+)
 from swarm.protocol.messages import (
     HEADS_MAX,
     FetchRequest,
@@ -26,6 +38,13 @@ from swarm.protocol.messages import (
     encode_gossip,
     encode_sync_reply,
     encode_sync_request,
+)
+from swarm.protocol.reach import Reach, Sight, decode_reach, encode_reach
+from swarm.protocol.rosters import (
+    decode_roster_reply,
+    decode_roster_request,
+    encode_roster_reply,
+    encode_roster_request,
 )
 
 DECODERS = [
@@ -122,3 +141,47 @@ def encode_unchecked(value: list[object]) -> bytes:
 
     data: bytes = msgpack.packb(value)
     return data
+
+
+def with_more(data: bytes, *more: Value) -> bytes:
+    """The same message from a newer node, which says more at the end."""
+    value = read_value(data, bytes_max=1 << 20)
+    assert isinstance(value, list)
+    return encode([*value, *more])
+
+
+@pytest.mark.parametrize("more", [(7,), (b"new",), ([1, [b"x"]], 0)])
+def test_what_a_newer_node_adds_at_the_end_is_passed_over(more: tuple[Value, ...]) -> None:
+    head = Head(3, bytes(32))
+    hello = Hello(heads={(0, 0): head}, round=1, phase=2, time_ms=3)
+    reply = SyncReply(hello=hello, envelopes=(b"a",))
+    request = FetchRequest(digest=bytes(32), part=Part.CHUNK, index=4)
+    roster, updates = bytes(32), (b"u",)
+    reach = Reach(sights={0: Sight(0)}, carries=True, sequences={}, records=())
+    pairs: list[tuple[Callable[[bytes], object], bytes, object]] = [
+        (decode_gossip, encode_gossip([b"a"]), (b"a",)),
+        (decode_sync_request, encode_sync_request(hello), hello),
+        (decode_sync_reply, encode_sync_reply(reply), reply),
+        (decode_fetch_request, encode_fetch_request(request), request),
+        (decode_roster_request, encode_roster_request(roster), roster),
+        (decode_roster_reply, encode_roster_reply(updates), updates),
+        (decode_request, encode_cosign_request(b"n"), CosignRequest(b"n")),
+        (decode_cosign_reply, encode_cosign_reply(CosignStatus.COSIGNED, b"line"), b"line"),
+        (decode_share_reply, encode_share_reply([b"n"]), (b"n",)),
+        (decode_reach, encode_reach(reach), reach),
+    ]
+    for read, data, meaning in pairs:
+        assert read(data) == meaning
+        assert read(with_more(data, *more)) == meaning, read
+    value = read_value(encode_sync_reply(reply), bytes_max=1 << 20)
+    assert isinstance(value, list)
+    assert isinstance(value[1], list)
+    grown = encode([value[0], [*value[1], *more], *value[2:]])
+    assert decode_sync_reply(grown) == reply, "the hello inside grows in the same way"
+
+
+def test_another_major_version_is_refused_and_not_guessed_at() -> None:
+    for read in DECODERS:
+        if read is not decode_fetch_reply:
+            with pytest.raises(PeerError):
+                read(encode([2, [], 0, 0, 0]))
