@@ -224,7 +224,7 @@ class Exchange:
     async def _serve_sync(self, peer: int, hello: Hello) -> bytes:
         before = self.heard.get(peer)
         self._hear(peer, hello)
-        differing = await self._journal.differing(hello.heads)
+        differing = await self._journal.differing(hello.heads, of_asker=True)
         lacks: Counts = {log: head.count - (log in differing) for log, head in hello.heads.items()}
         envelopes = await self._journal.envelopes(lacks)
         is_news = before is None or any(

@@ -61,6 +61,10 @@ class Forks:
         """Frozen logs, and the lowest slot that is known to be signed twice."""
         return self._slots
 
+    def is_told(self, log: Log) -> bool:
+        """Whether a stored FORK_PROOF tells others why a log is frozen; until then they see our branch."""
+        return log in self._recorded
+
     def holds_back(self, log: Log, seq: int) -> bool:
         """Whether a record is of the part of a frozen log that is not stored any more."""
         return seq >= self._slots.get(log, seq + 1)

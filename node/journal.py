@@ -254,20 +254,22 @@ class Journal:
             frozenset(batch.ask),
         )
 
-    async def differing(self, heads: Heads) -> dict[Log, Head]:
+    async def differing(self, heads: Heads, *, of_asker: bool = False) -> dict[Log, Head]:
         """Logs of which somebody's last record is another than ours in that slot, and ours there.
 
-        Logs that are frozen here are left out: that they differ is known.
+        Logs that are frozen here are left out: that they differ is known. An asker gets to see why,
+        as long as no FORK_PROOF tells him.
         """
-        return await self._disk.run(self._differing, heads)
+        known = {log for log in self.forks.slots if not of_asker or self.forks.is_told(log)}
+        return await self._disk.run(
+            self._differing, {log: head for log, head in heads.items() if log not in known}
+        )
 
     def _differing(self, heads: Heads) -> dict[Log, Head]:
         batch = Batch(self._heads)
         found = {}
         for log, head in heads.items():
-            mine = None
-            if log not in self.forks.slots:
-                mine = self.intake.id_at(log, head.count - 1, batch)
+            mine = self.intake.id_at(log, head.count - 1, batch)
             if mine is not None and mine != head.id:
                 found[log] = Head(head.count, mine)
         return found
@@ -282,8 +284,8 @@ class Journal:
         return await self._disk.run(self._read, gaps(have=have, lacks=lacks), lacks)
 
     def _served(self, log: Log, count: int) -> int:
-        is_cut = self._roster.cut(*log) is not None
-        return count if is_cut else min(count, self.forks.slots.get(log, count))
+        is_whole = self._roster.cut(*log) is not None or not self.forks.is_told(log)
+        return count if is_whole else min(count, self.forks.slots.get(log, count))
 
     def _read(self, missing: Sequence[Gap], lacks: Mapping[Log, int]) -> list[bytes]:
         logs = [
