@@ -125,14 +125,22 @@ def _check(options: argparse.Namespace) -> int:
 
     rosters = _rosters(options, options.charter_digest)
     roster = rosters[0]
-    record, opened, missing = check_proof(_read(options.proof), rosters=rosters)
+    try:
+        record, opened, missing = check_proof(_read(options.proof), rosters=rosters)
+    except VerificationError as error:
+        if error.code != "E_ROSTER_UNKNOWN":
+            raise
+        raise ConfigError(
+            f"{options.proof}: {error.message}, and only versions {error.expected} are known here: "
+            "give a bundle that has the later updates (--updates BUNDLE)"
+        ) from None
     if options.charter_digest is None:
         missing = (*missing, "charter digest (--charter-digest) was not supplied")
+    from .words import as_json, kind_name
+
     is_of, tree = record.value, opened.checkpoint
     place = f"{is_of.author}/{is_of.epoch}/{is_of.seq}"
     if options.json:
-        from .words import as_json
-
         _print_json(
             verdict="VERIFIED", **as_json(record), origin=tree.origin, size=tree.size,
             root=tree.root.hex(), missing=list(missing),
@@ -142,7 +150,7 @@ def _check(options: argparse.Namespace) -> int:
     lines = [
         f'VERIFIED: record {place} is in the log of "{roster.member(is_of.author).name}"',
         f"  id {record.id.hex()}",
-        f"  kind {is_of.kind}, round {is_of.round}, written {_utc(is_of.time_ms // 1000)} (a claim)",
+        f"  {kind_name(is_of.kind)}, round {is_of.round}, written {_utc(is_of.time_ms // 1000)} (a claim)",
         f"  checkpoint of {tree.size} records, root {tree.root.hex()}",
         *(_cosigner(roster, *one) for one in sorted(opened.cosigned_s.items())),
     ]
