@@ -182,6 +182,9 @@ class Dialling(Protocol):
     def redirect(self, peer: int, addresses: Sequence[Address]) -> None:
         """Dial a peer at these addresses from now on, in this order; at once if it is away."""
 
+    def redial(self, peer: int) -> None:
+        """Dial a peer that is away now, not when its turn comes."""
+
     def failures(self) -> Mapping[int, str]:
         """Return why the newest dial of each peer that is away failed, as node.addresses words it."""
         ...

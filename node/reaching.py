@@ -28,6 +28,8 @@ FRESH_S: Final = 3 * INTERVAL_S
 SETTLE_S: Final = 1.0
 """Changes of the connections are told together, this far apart at least."""
 POLL_S: Final = 0.25
+DIAL_AGAIN_S: Final = 5.0
+"""What others say of a member brings one dial of it in so long, at most."""
 REQUEST_TIMEOUT_S: Final = 10.0
 
 SIGHTS: Final[Mapping[str, Sight]] = {
@@ -89,6 +91,7 @@ class Reaching:
         self._foreign: set[int] = set()
         self._asking: set[int] = set()
         self._newer: set[int] = set()
+        self._dialled_s: dict[int, float] = {}
 
     def views(self) -> dict[int, Reach]:
         """Return what connected members last said, unless that is too long ago."""
@@ -202,6 +205,16 @@ class Reaching:
         finally:
             self._asking.discard(peer)
 
+    def _dial_who_is_there(self, members: frozenset[int]) -> None:
+        """Dial members that somebody has just met, without waiting for the next turn, now and then."""
+        if self._dialling is None:
+            return
+        now_s = trio.current_time()
+        for member in (members & self._members) - self._network.connected():
+            if now_s - self._dialled_s.get(member, -DIAL_AGAIN_S) >= DIAL_AGAIN_S:
+                self._dialled_s[member] = now_s
+                self._dialling.redial(member)
+
     def _own(self, theirs: Sequences | None) -> Reach:
         book = self.book
         return Reach(
@@ -213,6 +226,10 @@ class Reaching:
 
     async def _hear(self, peer: int, reach: Reach) -> None:
         self._foreign.discard(peer)
+        before = self._views.get(peer)
         self._views[peer] = _View(reach, trio.current_time())
+        self._dial_who_is_there(
+            reach.connected - (before.reach.connected if before else frozenset())
+        )
         if self.book is not None:
             await self.book.learn(reach.records, source=f"peer {peer}")

@@ -164,6 +164,10 @@ class Libp2pNetwork:
             self._members.addresses[peer] = list(addresses)
             self._links[peer].changed()
 
+    def redial(self, peer: int) -> None:
+        """Dial a member that is away now (node.network.Dialling)."""
+        self._links[peer].changed()
+
     def failures(self) -> Mapping[int, str]:
         """Why the newest dial of each member that is away failed."""
         reasons = {index: link.reason for index, link in self._links.items()}

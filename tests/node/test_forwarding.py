@@ -7,6 +7,7 @@ import trio
 from forwarding_swarm import forwarding_swarm, sealer_of
 from network_swarm import Member, until
 
+from ledger.canonical import encode
 from ledger.errors import PeerError, UnavailableError
 from node.carrier import PAIR_MAX, Carrier
 from node.forwarding import DISTRUST_S, FORWARDED_BYTES_MAX, ForwardingNetwork
@@ -16,7 +17,9 @@ from node.network import (
     REQUEST_BYTES_MAX,
     SERVICE_PROTOCOLS,
 )
+from node.reaching import DIAL_AGAIN_S
 from node.sealed import NO_SESSION, Asked
+from swarm.protocol.reach import Reach, Sight, decode_reach, encode_reach
 
 kinds = pytest.mark.parametrize("kind", ["memory", "libp2p"])
 
@@ -97,7 +100,9 @@ async def test_an_outbound_only_member_has_no_listening_socket() -> None:
 
 def listening_ports() -> list[int]:
     """Ports of TCP that the kernel says this process listens on."""
-    sockets = {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    sockets = {
+        str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
+    }
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [
         int(row[1].split(":")[1], 16)
@@ -266,3 +271,56 @@ async def _bring(members: list[Member], box: bytes) -> bytes:
     return await network_of(members[0]).inner.request(
         2, FORWARD_PROTOCOL, box, reply_bytes_max=999, timeout_s=5
     )
+
+
+class Dials:
+    """Notes what a network is told to dial."""
+
+    def __init__(self) -> None:
+        self.redialled: list[int] = []
+
+    def redial(self, peer: int) -> None:
+        self.redialled.append(peer)
+
+    def failures(self) -> dict[int, str]:
+        return {}
+
+
+async def test_a_member_that_somebody_has_just_met_is_dialled_at_once_but_not_on_and_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with forwarding_swarm("memory", 3, outbound_only={1, 2}) as members:
+        dials = Dials()
+        reaching = network_of(members[1]).reaching
+        reaching._dialling = dials  # type: ignore[assignment]
+        met = Reach(sights={2: Sight.CONNECTED}, carries=True)
+        lost = Reach(sights={2: Sight.UNKNOWN}, carries=True)
+        for _ in range(20):
+            await reaching.on_request(0, encode_reach(lost))
+            await reaching.on_request(0, encode_reach(met))
+        assert dials.redialled == [2]
+        await trio.sleep(DIAL_AGAIN_S)
+        await reaching.on_request(0, encode_reach(lost))
+        await reaching.on_request(0, encode_reach(met))
+        assert dials.redialled == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"\x00", encode([2, [], 0, [], []]), encode([1, [], 2, [], []]),
+        encode([1, [[0]], 0, [], []]), encode([1, [[99_999, 0]], 0, [], []]),
+        encode([1, [], 0, [[0, 0]], []]), encode([1, [], 0, [], [7]]),
+        encode([1, [], 0, [], [b""] * 257]), encode([1, [], 0, []]),
+    ],
+)  # fmt: skip
+async def test_a_view_that_breaks_the_shape_or_the_bounds_is_refused(body: bytes) -> None:
+    async with forwarding_swarm("memory", 3, outbound_only=()) as members:
+        before = network_of(members[1]).reaching.views()
+        with pytest.raises(PeerError):
+            await network_of(members[1]).reaching.on_request(0, body)
+        assert network_of(members[1]).reaching.views() == before
+
+
+def test_a_reason_of_a_later_version_is_one_that_is_not_known() -> None:
+    assert decode_reach(encode([1, [[0, 200]], 0, [], []])).sights == {0: Sight.UNKNOWN}
