@@ -28,6 +28,11 @@ def codec_of(round_: int) -> int:
     return Codec.MOMENTS if round_ == MOMENTS_ROUND else Codec.FLOAT32
 
 
+def is_unchanged(offer: Offer) -> bool:
+    """Whether training changed nothing: the base is everybody's, and nobody's to copy."""
+    return offer.digest == offer.base
+
+
 @dataclass(frozen=True, slots=True)
 class _Spent:
     """What this node may not merge again: it voted for it, or a quorum did."""
@@ -38,9 +43,10 @@ class _Spent:
     """payloads that are merged, and in whose name"""
 
     def has(self, offer: Offer) -> bool:
-        by = self.digests.get(offer.digest, frozenset((offer.author,)))
         merged = self.newest.get(offer.author, (-1, -1))
-        return (offer.epoch, offer.seq) <= merged or offer.author not in by
+        by = self.digests.get(offer.digest)
+        is_copy = by is not None and offer.author not in by and not is_unchanged(offer)
+        return (offer.epoch, offer.seq) <= merged or is_copy
 
 
 @final
@@ -126,10 +132,23 @@ class Candidates:
         # Two who offer one payload: nobody can prove who was first, so the heavier claim counts (a
         # copy made to make the original count for less is worth nothing), and only one of them.
         heaviest = sorted(rank, key=lambda author: -self._weight(newest[author], round_))
-        digests: dict[bytes, Offer] = {}
+        chosen: dict[bytes, Offer] = {}
         for author in heaviest:
-            digests.setdefault(newest[author].digest, newest[author])
-        return tuple(sorted(digests.values(), key=lambda offer: offer.author))
+            offer = newest[author]
+            chosen.setdefault(offer.id if is_unchanged(offer) else offer.digest, offer)
+        return tuple(sorted(chosen.values(), key=lambda offer: offer.author))
+
+    def on_time(self, inputs: Iterable[Offer], round_: int) -> frozenset[int]:
+        """Who has offered, in this round, one of these payloads: an input stands for its copies too.
+
+        So hospitals with the same data, or a model that does not learn, hold up no round.
+        """
+        digests = {offer.digest for offer in inputs}
+        return frozenset(
+            offer.author
+            for offer in self.usable(round_)
+            if offer.round == round_ and offer.digest in digests
+        )
 
     def named(self, votes: Iterable[Proposal], round_: int) -> list[tuple[Offer, ...]]:
         """The contributions that each vote names; none unless all are usable and no payload counts twice."""
@@ -139,8 +158,8 @@ class Candidates:
             found = [known.get((i.author, i.epoch, i.seq, i.id)) for i in vote.inputs]
             offers = tuple(offer for offer in found if offer is not None)
             authors = {offer.author for offer in offers}
-            alone = len({offer.digest for offer in offers}) == len(authors) == len(found)
-            return offers if alone else ()
+            payloads = {one.id if is_unchanged(one) else one.digest for one in offers}
+            return offers if len(payloads) == len(authors) == len(found) else ()
 
         return [inputs(vote) for vote in votes]
 
@@ -177,7 +196,8 @@ class Candidates:
             return Reason.TOO_LARGE
         if not self.base_is_known(offer):
             return Reason.WRONG_BASE
-        is_copy = offer.digest in digests or self._spent(round_).has(offer)
+        is_copy = offer.digest in digests and not is_unchanged(offer)
+        is_copy = is_copy or self._spent(round_).has(offer)
         return Reason.COPIED if is_copy else Reason.NOT_RECEIVED
 
     def base_is_known(self, offer: Offer) -> bool:

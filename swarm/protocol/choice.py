@@ -42,9 +42,13 @@ class Choice:
 
     def closes(self, inputs: Collection[Offer], round_: int) -> bool:
         """Whether these inputs are enough: of this round so many, and late or not all of `required`."""
-        on_time = sum(offer.round == round_ for offer in inputs)
-        authors = {offer.author for offer in inputs}
-        return on_time >= self.members_min(round_) and not self.missing_required(authors)
+        on_time = self._candidates.on_time(inputs, round_)
+        authors = on_time.union(offer.author for offer in inputs)
+        return len(on_time) >= self.members_min(round_) and not self.missing_required(authors)
+
+    def is_complete(self, inputs: Collection[Offer], round_: int) -> bool:
+        """Whether nobody on the roster is missing."""
+        return len(self._candidates.on_time(inputs, round_)) == self._book.roster.n
 
     def missing_required(self, have: Collection[int]) -> tuple[str, ...]:
         """Members without whom the charter lets no round close."""
@@ -86,7 +90,7 @@ class Choice:
         Otherwise the first to publish, a liar, would decide whose patients count. What more than f
         members voted for, an honest one has found to be all that there was.
         """
-        inside = {offer.author for offer in inputs}
+        inside = {offer.author for offer in inputs} | self._candidates.on_time(inputs, round_)
         held = self._candidates.held(round_)
         ignored = [one for one in held if one.round == round_ and one.author not in inside]
         roster = self._book.roster

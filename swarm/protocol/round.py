@@ -228,7 +228,8 @@ class RoundMachine:
     def missing_required(self) -> tuple[str, ...]:
         """Members without whom the charter lets this round not close, and of whom nothing is held."""
         held = self._candidates.held(self.round)
-        return self._choice.missing_required({offer.author for offer in held})
+        have = self._candidates.on_time(held, self.round).union(offer.author for offer in held)
+        return self._choice.missing_required(have)
 
     def _base_of(self, round_: int) -> bytes | None:
         """The model that training in ``round_`` starts from: the newest agreed, else my own newest."""
@@ -474,7 +475,7 @@ class RoundMachine:
         if proposal and not late:
             return proposal
         held = self._candidates.held(self.round)
-        if late or sum(offer.round == self.round for offer in held) == self.book.roster.n:
+        if late or self._choice.is_complete(held, self.round):
             return held
         turn = self._choice.turn(self.round, self._attendance.reliable(self.round))
         if self._passed(self._entered_s + turn * self._policy.grace_s, now_s):

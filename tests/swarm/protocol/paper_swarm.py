@@ -24,7 +24,7 @@ from swarm.protocol.effects import (
 )
 from swarm.protocol.round import Phase, Place, RoundMachine
 from swarm.protocol.stalls import Stalls, Standing
-from tests.federation import INITIAL, PAYLOAD_BYTES, Author, Federation, result_of
+from tests.federation import INITIAL, PAYLOAD_BYTES, Author, Federation, digest_of, result_of
 
 SYNC_S = 1.0
 STEP_S = 0.1
@@ -41,6 +41,8 @@ class Site:
     """How long one payload takes to come in here; many may come at once."""
     serves: bool = True
     serves_only: frozenset[int] | None = None
+    same_data: bool = False
+    learns: bool = True
     alive: bool = True
     failure: tuple[str, ...] = ()
     wake_s: float = 0.0
@@ -228,7 +230,9 @@ class PaperSwarm:
             case SignOpen():
                 record = author.open()
             case Train(round=round_, base=base):
-                record = author.contribute(round_, base=base or INITIAL)
+                digest = digest_of("the same", round_) if site.same_data else None
+                digest = digest if site.learns else base or INITIAL
+                record = author.contribute(round_, base=base or INITIAL, digest=digest)
                 body = record.value.body
                 assert isinstance(body, Contribution)
                 self._keep(site, body.update_digest, body.codec)

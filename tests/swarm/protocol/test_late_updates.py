@@ -181,6 +181,27 @@ def test_who_offers_what_he_has_not_got_is_given_nothing_for_it() -> None:
     assert desk.book.may_fetch(2, wanted), "a late payload is for those who are further already"
 
 
+@pytest.mark.parametrize("has_moments", [False, True])
+def test_hospitals_with_the_same_data_hold_up_no_round(has_moments: bool) -> None:  # noqa: FBT001
+    """Somebody tries it out with one file for all: every payload of a round is the same."""
+    swarm = PaperSwarm(4, rounds=4, has_moments=has_moments)
+    for site in swarm.sites:
+        site.same_data = True
+    swarm.run(500)
+    assert swarm.done(), swarm.course()
+    assert swarm.now_s < 20, swarm.course()
+    assert all(len(inputs) == 1 for inputs in swarm.agreed().values())
+
+
+def test_training_that_changes_nothing_is_everybodys_and_nobodys_copy() -> None:
+    swarm = PaperSwarm(4, rounds=4)
+    for site in swarm.sites:
+        site.learns = False
+    swarm.run(500)
+    assert swarm.done(), swarm.course()
+    assert all(len(inputs) == 4 for inputs in swarm.agreed().values())
+
+
 # Harmless, and worth it
 
 
