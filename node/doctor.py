@@ -28,6 +28,8 @@ from node.status import ask
 __all__ = ["Finding", "Level", "examine"]
 
 FREE_BYTES_MIN: Final = 200_000_000
+ROUNDS_BESIDES: Final = 2
+"""Beside the finished rounds that stay: the open one, and what is not removed yet."""
 PARAMETER_BYTES: Final = 4
 PAYLOAD_BYTES_GUESS: Final = 10_000_000
 """Where the model is the hospital's own and its size not known yet."""
@@ -207,11 +209,18 @@ def _disk_space(patient: Patient) -> Finding:
     charter = patient.charter
     count = parameter_count(charter.model, charter.schema)
     payload_bytes = count * PARAMETER_BYTES if count else PAYLOAD_BYTES_GUESS
-    needed = payload_bytes * (len(charter.members) + 1) * charter.rounds.rounds
+    storage = patient.config.storage
+    kept = charter.rounds.rounds
+    if storage.keep_rounds != "all":
+        kept = min(kept, int(storage.keep_rounds) + ROUNDS_BESIDES)
+    needed = payload_bytes * (len(charter.members) + 1) * kept
     free = shutil.disk_usage(patient.config.directory).free
     said = f"{free / 1e9:.1f} GB free in {patient.config.directory}"
     if free < FREE_BYTES_MIN:
         return fail("disk", said, f"free at least {FREE_BYTES_MIN / 1e9:.1f} GB")
     if free < needed:
-        return warn("disk", f"{said}, all rounds may take {needed / 1e9:.1f} GB", "make room")
+        return warn("disk", f"{said}, {kept} rounds may take {needed / 1e9:.1f} GB", "make room")
+    if storage.payload_bytes_max < needed:
+        allowed = f"storage.payload_bytes_max allows {storage.payload_bytes_max / 1e9:.1f} GB"
+        return warn("disk", f"{allowed}, {kept} rounds may take {needed / 1e9:.1f} GB", "raise it")
     return ok("disk", f"{said}, writable")

@@ -119,9 +119,10 @@ class Partial:
 
     def close(self) -> None:
         """Let go of the file; it stays for the next time."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with faults(self._data, _WRITE):
+                os.close(fd)
 
     def _intact(self) -> Iterator[int]:
         if os.fstat(self._fd).st_size > self.manifest.bytes_count:

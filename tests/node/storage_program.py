@@ -1,6 +1,6 @@
 """Run as a process of its own: append, mark, export and keep payloads, once for each order, and say how far.
 
-An order is ``work DIR``, or ``FULL DIR`` or ``NORMAL DIR``: sign with a journal on a store of that level.
+An order is ``work DIR``, ``receive DIR``, or ``FULL DIR`` or ``NORMAL DIR``: sign with a journal on a store of that level.
 The tests attach to a forked child between ``pid`` and ``go``, so that whatever they break is counted from
 there on. Talks over a socket, since ``write`` is one of the calls that get broken.
 """
@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import trio
 
 from ledger.bundle import export_bundle
@@ -24,13 +25,19 @@ from node.blobs import BlobStore
 from node.compute import Compute, InlineCompute, ThreadCompute
 from node.highwater import HighWater
 from node.journal import Journal
-from swarm.protocol.payload import manifest_of
+from node.training_snapshots import FORMAT, write_snapshot
+from swarm.learning.training_state import TrainingState
+from swarm.protocol.payload import CHUNK_BYTES, manifest_of
 from tests.ledger.ledger_factory import Federation, digest_of
 
 GROUPS = 3
 GROUP = 2
 SIGNED = 8
 PAYLOAD = b"payload " * 20_000
+ARRIVING = b"arriving" * (CHUNK_BYTES // 8 + 1_000)
+SMALL = b"arriving" * 600
+"""One chunk, short enough for a line of strace."""
+FACTS = {"format": FORMAT, "round": "1"}
 PR_SET_PTRACER = 0x59616D61
 PTRACER_ANY = ctypes.c_ulong(-1)
 
@@ -68,6 +75,10 @@ def work(directory: Path, federation: Federation, made: Groups, say: Say) -> Non
         say(f"kept {digest.hex()}")
         if blobs.get(digest) != PAYLOAD or blobs.chunk(digest, 0) is None or not blobs.stored():
             raise RuntimeError("a payload that was kept has changed")
+        receive(blobs, ARRIVING, say)
+        for step in (1, 2):
+            write_snapshot(directory / "training", FACTS, training_state(step))
+            say(f"snapshot {step}")
         export_bundle(store, federation.charter_bytes, directory / "bundle")
         say("exported")
     with Store.open(directory / "ledger.db") as store:
@@ -77,6 +88,31 @@ def work(directory: Path, federation: Federation, made: Groups, say: Say) -> Non
         say(f"stored {count + len(made[-1])}")
         if len(list(store.records())) != count + len(made[-1]):
             raise RuntimeError("the store returned too little")
+
+
+def receive(blobs: BlobStore, payload: bytes, say: Say) -> None:
+    """Take a payload chunk by chunk, as from others, and accept it."""
+    manifest = manifest_of(Codec.FLOAT32, payload)
+    partial = blobs.begin(manifest)
+    for index in range(len(manifest.chunks)):
+        partial.add(index, payload[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
+    blobs.accept(partial)
+    say(f"kept {manifest.digest.hex()}")
+    if blobs.get(manifest.digest) != payload:
+        raise RuntimeError("a payload that arrived has changed")
+
+
+def receive_some(directory: Path, say: Say) -> None:
+    """Take a few payloads and keep a few snapshots."""
+    blobs = BlobStore(directory / "blobs")
+    for step in range(1, 4):
+        receive(blobs, SMALL + bytes([step]), say)
+        write_snapshot(directory / "training", FACTS, training_state(step))
+        say(f"snapshot {step}")
+
+
+def training_state(step: int) -> TrainingState:
+    return TrainingState(tensors={"a": np.full(99, step, np.float32)}, numbers={"steps": step})
 
 
 async def sign(
@@ -116,6 +152,8 @@ def child(channel: socket.socket, order: str, federation: Federation) -> None:
     try:
         if what == "work":
             work(Path(directory), federation, made, say)
+        elif what == "receive":
+            receive_some(Path(directory), say)
         else:
             trio.run(sign, Path(directory), federation, ThreadCompute(), say, what)
         say("done")

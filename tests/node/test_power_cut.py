@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from storage_program import SIGNED
+from storage_program import FACTS, SIGNED, SMALL
 from strace_harness import Laboratory, laboratory, quick_directory
 from trace_replay import ARGUMENTS, Call, Disk, calls
 
 from ledger.errors import StoreError
+from ledger.record import Codec
 from ledger.store import Store
+from node.blobs import BlobStore
 from node.highwater import HighWater, LostHistoryError
+from node.training_snapshots import read_snapshot
+from swarm.protocol.payload import payload_digest
 from tests.ledger.ledger_factory import Federation
 
 SEED = 5
@@ -69,6 +73,47 @@ def lost(directory: Path, sent: dict[int, bytes]) -> set[int]:
     """Start from what is left; return the sent records that are not there."""
     with Store.open(directory / "ledger.db") as store:
         return {seq for seq, id_ in sent.items() if store.get(id_) is None}
+
+
+def test_payloads_and_snapshots_that_were_kept_survive_a_power_cut_after_any_call(
+    lab: Laboratory, quick: Path
+) -> None:
+    live, left = quick / "live", quick / "left"
+    live.mkdir()
+    run = lab.run(live, ARGUMENTS, what="receive")
+    assert run.end == "done", run.end
+    disk, count = Disk(live), 0
+    kept: dict[str, int] = {"kept": 0, "snapshot": 0}
+    for number, call in enumerate(calls(run.log)):
+        disk.see(call)
+        word = call.strings[0].decode().split()[0] if call.name == "sendto" else ""
+        if word in kept:
+            kept[word] += 1
+        for cut in range(DRAWS + 1):
+            draw = random.Random(f"{SEED}/{number}/{cut}") if cut else None
+            left.mkdir()
+            disk.cut_power(left, draw)
+            assert_kept(left, kept, f"power cut {cut} after call {number}: {call.name} {call.path}")
+            shutil.rmtree(left)
+            count += 1
+    assert kept == {"kept": 3, "snapshot": 3}
+    print(f"{count} power cuts")  # noqa: T201
+
+
+def assert_kept(directory: Path, kept: dict[str, int], where: str) -> None:
+    """All payloads said to be kept are whole, nothing else passes for one, and no snapshot is torn."""
+    blobs = BlobStore(directory / "blobs")
+    payloads = [SMALL + bytes([step]) for step in range(1, 4)]
+    for payload in payloads[: kept["kept"]]:
+        assert blobs.get(payload_digest(Codec.FLOAT32, payload)) == payload, where
+    for digest in blobs.stored():
+        assert blobs.get(digest) in payloads, where
+    for digest in blobs.incoming():
+        if partial := blobs.resume(digest):
+            assert not partial.held or partial.view() in payloads, where
+            partial.close()
+    snapshot = read_snapshot(directory / "training", FACTS)
+    assert (snapshot.numbers["steps"] if snapshot else 0) >= kept["snapshot"], where
 
 
 def start(directory: Path) -> None:
