@@ -26,7 +26,7 @@ class Timing:
     """How soon a network reacts.
 
     heartbeat_s: a peer not heard for so long is pinged; lower finds dead peers sooner, higher
-      saves CPU (a ping costs about 5 ms). ping_s: silence after a ping that ends the connection;
+      saves CPU (a ping costs about 1 ms). ping_s: silence after a ping that ends the connection;
       raise it on links with long stalls. dial_s: for one attempt, all of TCP and handshake.
       redial_s: the longest wait between attempts.
     """

@@ -6,9 +6,8 @@ frame that promises much makes nobody hold anything.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import IntEnum, IntFlag
-from typing import Final, final
+from enum import IntEnum
+from typing import Final, NamedTuple, final
 
 _HEADER: Final = struct.Struct(">BBHII")
 HEADER_BYTES: Final = _HEADER.size
@@ -29,7 +28,7 @@ class Kind(IntEnum):
     GO_AWAY = 3
 
 
-class Flag(IntFlag):
+class Flag(IntEnum):
     """Flags of DATA and WINDOW (PING: SYN asks, ACK answers)."""
 
     NONE = 0
@@ -40,8 +39,7 @@ class Flag(IntFlag):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A header. length: bytes of the body that follows (DATA), or a number (all others)."""
 
     kind: Kind
@@ -50,7 +48,7 @@ class Frame:
     length: int
 
 
-def header(kind: Kind, flags: Flag, stream_id: int, length: int) -> bytes:
+def header(kind: Kind, flags: int, stream_id: int, length: int) -> bytes:
     """Return the 12 bytes of a header."""
     return _HEADER.pack(0, kind, flags, stream_id, length)
 

@@ -31,7 +31,7 @@ from ledger.errors import UnavailableError
 from node.framing import Status, read_reply, read_request, reply_frame, request_frame
 from node.libp2p import Libp2pNetwork
 from node.libp2p.callers import CALLS_BURST, HALF_OPEN_MAX, HALF_OPEN_PER_ADDRESS_MAX, Callers
-from node.libp2p.frames import Flag, Frame, FrameError, FrameReader, Kind, header
+from node.libp2p.frames import Frame, FrameError, FrameReader, Kind, header
 from node.libp2p.multiselect import proposal, read_agreement
 from node.libp2p.outbox import HEADERS_MAX, Outbox
 from node.libp2p.pacing import Both, Bucket
@@ -153,7 +153,7 @@ def test_frames_survive_any_split(
     wire, expected = b"", []
     for kind, flags, stream_id, body in frames:
         body_there = body if kind is Kind.DATA else b""
-        wire += header(kind, Flag(flags), stream_id, len(body)) + body_there
+        wire += header(kind, flags, stream_id, len(body)) + body_there
         expected.append((Frame(kind, flags, stream_id, len(body)), body_there))
     reader = FrameReader()
     found: list[tuple[Frame, bytes]] = []

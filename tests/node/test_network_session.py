@@ -1,0 +1,100 @@
+"""The noise session over a real socket pair: any portions, any sizes, and no damage unnoticed."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.peer.id import ID
+from libp2p.security.exceptions import HandshakeFailure
+from network_swarm import seeds
+
+from node.libp2p.gate import GatedNoise
+from node.libp2p.session import MESSAGE_BYTES_MAX, Session
+from node.libp2p.wire import STRANGER_BYTES_MAX, Wire
+
+
+@asynccontextmanager
+async def two_ends() -> AsyncIterator[tuple[Session, Session, trio.SocketStream]]:
+    """Two sessions after a true handshake, and the socket under the first."""
+    keys = [create_new_key_pair(seed) for seed in seeds(2)]
+    one, other = map(trio.SocketStream, trio.socket.socketpair())
+    sessions: list[Session] = []
+
+    async def answer() -> None:
+        noise = GatedNoise(keys[1], lambda _: True)
+        sessions.append(await noise.secure_inbound(Wire(other, is_initiator=False)))
+
+    async with one, other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            noise = GatedNoise(keys[0], lambda _: True)
+            called = ID.from_pubkey(keys[1].public_key)
+            first = await noise.secure_outbound(Wire(one, is_initiator=True), called)
+        yield first, sessions[0], one
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_is_written_is_read_whatever_the_sizes(seed: int) -> None:
+    source = random.Random(seed)
+    sizes = [source.choice([1, 100, MESSAGE_BYTES_MAX, 300_000]) for _ in range(12)]
+    said = [source.randbytes(source.randint(1, size)) for size in sizes]
+    async with two_ends() as (first, second, _), trio.open_nursery() as nursery:
+
+        async def write() -> None:
+            for data in said:
+                await first.write(data)
+
+        nursery.start_soon(write)
+        heard = bytearray()
+        while len(heard) < sum(map(len, said)):
+            if source.random() < 0.3:
+                heard += b"".join(await second.receive())
+            else:
+                heard += await second.read(source.randint(1, 70_000))
+        assert bytes(heard) == b"".join(said), f"seed {seed}"
+
+
+async def test_a_damaged_byte_ends_the_connection() -> None:
+    async with two_ends() as (_, second, socket):
+        await socket.send_all(b"\x00\x20" + bytes(32))
+        with pytest.raises(ConnectionClosedError, match="damaged"):
+            await second.read(1)
+
+
+async def test_an_end_in_the_middle_of_a_message_is_an_end() -> None:
+    async with two_ends() as (first, second, socket):
+        await first.write(b"whole")
+        await socket.send_all(b"\xff\xff half")
+        await socket.aclose()
+        assert await second.read(100) == b"whole"
+        with pytest.raises(ConnectionClosedError, match="closed"):
+            await second.read(100)
+
+
+async def test_a_stranger_has_a_budget_of_bytes() -> None:
+    one, other = map(trio.SocketStream, trio.socket.socketpair())
+    async with one, other:
+        wire = Wire(other, is_initiator=False)
+        await one.send_all(bytes(STRANGER_BYTES_MAX))
+        for _ in range(16):
+            await wire.read(STRANGER_BYTES_MAX // 16)
+        await one.send_all(b"x")
+        with pytest.raises(ConnectionClosedError, match="stranger"):
+            await wire.read(1)
+
+
+async def test_who_is_not_admitted_gets_no_session() -> None:
+    keys = [create_new_key_pair(seed) for seed in seeds(2)]
+    one, other = map(trio.SocketStream, trio.socket.socketpair())
+    async with one, other, trio.open_nursery() as nursery:
+        caller = GatedNoise(keys[0], lambda _: True)
+        called = ID.from_pubkey(keys[1].public_key)
+        nursery.start_soon(caller.secure_outbound, Wire(one, is_initiator=True), called)
+        with pytest.raises(HandshakeFailure, match="roster"):
+            await GatedNoise(keys[1], lambda _: False).secure_inbound(
+                Wire(other, is_initiator=False)
+            )
