@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ledger.errors import ConfigError
 from scenarios.simulation.observations import Violation
@@ -16,6 +16,9 @@ from scenarios.simulation.shrink import shrink
 from scenarios.simulation.soak import Settings, SoakLog, run_seeds
 
 Write = Callable[[str], None]
+
+SHRINK_TRIES: Final = 60
+"""Runs that making one plan small may cost."""
 
 
 @dataclass
@@ -50,13 +53,14 @@ def simulate_seeds(
     tally = Tally()
     log = SoakLog(log_file, settings) if log_file is not None else None
     known = len(log.done) if log is not None else 0
+    shrunk: set[str] = set()
     if known:
         write(f"{known} seeds are in the log already")
     try:
         for result in run_seeds(range(start, start + count), settings, jobs=jobs, log=log):
             tally.add(result)
             if result.violations:
-                _tell_failure(result, settings, write)
+                _tell_failure(result, settings, write, shrunk)
     finally:
         if log is not None:
             log.close()
@@ -96,23 +100,34 @@ def check_settings(settings: Settings) -> None:
         raise ConfigError(f"--plant {settings.plant}: unknown; `--plant list` names them")
 
 
-def _tell_failure(result: SeedResult, settings: Settings, write: Write) -> None:
+def _tell_failure(result: SeedResult, settings: Settings, write: Write, shrunk: set[str]) -> None:
+    """Print what broke and how to see it; the first plan for each invariant is made small before."""
     for violation in result.violations:
         write(f"seed {result.seed} FAILED {violation}")
     write(f"  replay: {settings.replay(result.seed)}")
-    for line in minimal(result, settings).lines():
+    plan = draw_plan(result.seed, settings.size)
+    wanted = result.violations[0].invariant
+    if wanted not in shrunk:
+        shrunk.add(wanted)
+        small = minimal(plan, wanted, settings)
+        spared = len(plan.faults) - len(small.faults)
+        write(f"  the least that breaks it ({spared} faults of the plan are not needed):")
+        plan = small
+    for line in plan.lines():
         write(f"  {line}")
 
 
-def minimal(result: SeedResult, settings: Settings) -> Plan:
-    """Return the smallest plan in which the first broken invariant still breaks."""
-    wanted = result.violations[0].invariant
+def minimal(plan: Plan, wanted: str, settings: Settings) -> Plan:
+    """Return a smaller plan in which the invariant ``wanted`` still breaks."""
+    tries = iter(range(SHRINK_TRIES))
 
-    def fails(plan: Plan) -> bool:
-        broken = run_plan(plan, plant=settings.plant).violations
-        return wanted in {one.invariant for one in broken}
+    def fails(one: Plan) -> bool:
+        if next(tries, None) is None:
+            return False
+        broken = run_plan(one, plant=settings.plant).violations
+        return wanted in {violation.invariant for violation in broken}
 
-    return shrink(draw_plan(result.seed, settings.size), fails)
+    return shrink(plan, fails)
 
 
 def _write_json(path: Path, count: int, settings: Settings, tally: Tally, wall_s: float) -> None:

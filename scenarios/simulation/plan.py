@@ -29,8 +29,6 @@ SAFETY_S_MAX: Final = 40.0
 """The latest virtual second at which everything is healed."""
 HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
-UNSETTLING: Final[frozenset[str]] = frozenset()
-"""Attacks under which members end every round, but each perhaps with its own set: docs/simulator.md §6."""
 FAULTS_MAX: Final = 9
 HOUR_MS: Final = 3_600_000
 
@@ -62,7 +60,7 @@ class Plan:
     start_wait_s: float
     inactive_after_rounds: int
     compute_s: tuple[float, ...]
-    """Per member: virtual seconds for one piece of computing."""
+    """Per member: virtual seconds for one round's training; the rest takes shares of it."""
     skew_ms: tuple[int, ...]
     """Per member: how wrong its wall clock is from the start."""
     sync_interval_s: float
@@ -92,11 +90,6 @@ class Plan:
         """Honest members that must make progress after healing."""
         return tuple(index for index in self.honest if index not in self.stays_dead)
 
-    @property
-    def must_converge(self) -> bool:
-        """Whether the last model must be one for all; if not, all must get there even so."""
-        return not any(UNSETTLING.intersection(liar.attacks) for liar in self.liars)
-
     def liveness_s(self) -> float:
         """Virtual seconds after healing within which everybody must be done."""
         round_s = self.deadline_max_s * 2 + 12 * self.grace_s + 8 * max(self.compute_s)
@@ -110,7 +103,7 @@ class Plan:
             f"deadline {self.deadline_min_s:g} to {self.deadline_max_s:g} s, grace {self.grace_s:g} s"
         )
         machines = (
-            f"computing takes {_numbers(self.compute_s)} s, clocks are off by "
+            f"training takes {_numbers(self.compute_s)} s, clocks are off by "
             f"{', '.join(map(str, self.skew_ms))} ms, heads compared every {self.sync_interval_s:g} s"
         )
         dead = ", ".join(map(str, self.stays_dead))

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import trio
 
 from ledger.errors import SwarmError
 from node.network_memory import Conditions, MemoryHub
+from node.service import Service
 from scenarios.simulation import faults as plans
 from scenarios.simulation.checkers import Evidence, check
 from scenarios.simulation.faults import CrashAtStep, Fault
@@ -186,7 +187,7 @@ class Run:
         for member in self.world.members:
             member.crashes.clear()
             member.disk.fault = None
-            member.cost_s = self.plan.compute_s[member.index]
+            member.stalled_s = 0.0
         for index in self.plan.stays_dead:
             self._down.add(index)
             if not self.swarm.ended[index].is_set():
@@ -196,7 +197,7 @@ class Run:
     async def _until_done(self) -> None:
         """Wait until all lasting members agree; start again whoever stopped."""
         with trio.move_on_after(self.plan.liveness_s()) as patience:
-            while not self._is_converged():
+            while not self._is_converged() and not self.observations.violations:
                 for index in self.plan.lasting:
                     ended = self.swarm.ended[index].is_set()
                     service = self.swarm.services.get(index)
@@ -227,7 +228,7 @@ class Run:
         self.observations.blame("stays-up", f"member {index} stops: {said}")
 
     def _is_converged(self) -> bool:
-        """Whether all lasting members have closed and hold the same honest logs (and the same model)."""
+        """Whether all lasting members have closed, hold the same honest logs, and are settled."""
         services = []
         for index in self.plan.lasting:
             service = self.swarm.services.get(index)
@@ -247,9 +248,17 @@ class Run:
             )
             for one in services
         }
-        if len(heads) > 1:
-            return False
-        return not self.plan.must_converge or len({one.machine.model for one in services}) == 1
+        return len(heads) == 1 and self._is_settled(services)
+
+    def _is_settled(self, services: Sequence[Service]) -> bool:
+        """Whether the end has one model for all; with liars, whether a healthy round was agreed.
+
+        A liar within f may still split a round, a whole run of them it may not.
+        """
+        if not self.plan.liars:
+            return len({one.machine.model for one in services}) == 1
+        healthy = range(self.plan.rounds - HEALTHY_ROUNDS + 1, self.plan.rounds + 1)
+        return all(set(one.book.agreed_rounds()).intersection(healthy) for one in services)
 
     def _standing(self) -> str:
         told = []
@@ -338,9 +347,9 @@ class Run:
                 self.world.members[fault.member].skew_ms += fault.by_ms
             case plans.Stall():
                 await trio.sleep(fault.at_s)
-                self.world.members[fault.member].cost_s = fault.cost_s
+                self.world.members[fault.member].stalled_s = fault.cost_s
                 await trio.sleep(fault.for_s)
-                self.world.members[fault.member].cost_s = self.plan.compute_s[fault.member]
+                self.world.members[fault.member].stalled_s = 0.0
             case CrashAtStep():
                 pass  # happens in the member itself
 
@@ -366,7 +375,8 @@ class Run:
         disk.fault = None
         if self.swarm.ended[index].is_set() and index not in self._down:
             self._excuse(index)
-            if self.swarm.services[index].machine.phase is not Phase.DONE:
+            service = self.swarm.services.get(index)
+            if service is None or service.machine.phase is not Phase.DONE:
                 self.swarm.start(index)
 
     async def _cut(self, fault: plans.Cut) -> None:

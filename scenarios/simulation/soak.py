@@ -77,19 +77,17 @@ class SoakLog:
         head = {"size": asdict(settings.size), "plant": settings.plant}
         try:
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            first, *rest = [json.loads(line) for line in lines] or [head]
+            if first != head:
+                raise ConfigError(f"--log {path}: is the log of other settings: name another file")
+            self.done = {one["seed"]: not one["violations"] for one in rest}
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--log {path}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"--log {path}: not a log of this command") from None
         if not lines:
             self._write(head)
-            return
-        try:
-            first, *rest = (json.loads(line) for line in lines)
-        except ValueError:
-            raise ConfigError(f"--log {path}: not a log of this command") from None
-        if first != head:
-            raise ConfigError(f"--log {path}: is the log of other settings: name another file")
-        self.done = {one["seed"]: not one["violations"] for one in rest}
 
     def add(self, result: SeedResult) -> None:
         """Write one result down."""

@@ -29,8 +29,9 @@ from scenarios.simulation.swarm import EPOCH_MS
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-DISK_S: Final = 0.0
-"""Virtual seconds of a piece of disk work."""
+SHARES: Final = {"train": 1.0, "local_moments": 0.5, "evaluate": 0.2, "merge": 0.1}
+"""What a piece of computing takes of a member's `cost_s`; of what is not here, CHEAP."""
+CHEAP: Final = 0.02
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Member:
     skew_ms: int
     crashes: dict[int, CrashAtStep] = field(default_factory=dict)
     """step → the crash that happens there"""
+    stalled_s: float = 0.0
+    """What everything takes while the machine swaps."""
     steps: int = 0
     is_dead: bool = False
     network: MemoryNetwork | None = None
@@ -243,11 +246,15 @@ class _Machine:
         try:
             self._world.step(self._member)
             result = function(*args)
-            await trio.sleep(DISK_S if self._is_disk else self._member.cost_s)
+            await trio.sleep(0.0 if self._is_disk else self._cost_s(function))
             self._world.step(self._member)
             return result
         finally:
             self._lock.release()
+
+    def _cost_s(self, function: Callable[..., object]) -> float:
+        share = SHARES.get(getattr(function, "__name__", ""), CHEAP)
+        return max(self._member.cost_s * share, self._member.stalled_s)
 
 
 @final
