@@ -127,6 +127,7 @@ def stored_status(config: "SiteConfig") -> Status:
     from ledger.roster_store import load_roster
     from ledger.store import Store
     from node.config import load_site_charter
+    from node.forks import Forks
     from node.identity import load_identity, own_place
 
     charter = load_site_charter(config)
@@ -138,13 +139,17 @@ def stored_status(config: "SiteConfig") -> Status:
         with Store.open(config.paths.ledger, read_only=True) as store:
             book = RoundBook(load_roster(store, charter))
             own = own_place(book.roster, identity).author
+            forks = Forks(store, book.roster, (own, book.roster.epoch(own)))
             for signed in store.records():
                 record = open_record(signed, roster=book.roster)
                 book.learn(record)
+                forks.stored(record)
                 if record.value.author == own:
                     last = record
                     body = record.value.body
                     metrics = body.values if isinstance(body, Metrics) else metrics
+            for fork in forks.take_news():
+                book.freeze(fork.author, fork.epoch, fork.seq)
     else:
         own = own_place(book.roster, identity).author
     status = _describe(config.name, charter, book, own, {})
@@ -191,6 +196,7 @@ def _describe(
             "self": index == own,
             "registered": True,
             "configured": index in book.opened,
+            "forked": book.is_frozen(index),
             "training": index not in book.closed and 0 <= newest - 1 <= last_round,
             "merged": index in weights,
             "reached": None,

@@ -77,6 +77,14 @@ def render(status: Status, *, width: int = PLAIN_WIDTH) -> Group:
         lines.append(
             Text(f"agreed model of round {status['agreed_round']}: {status['result_digest']}")
         )
+    lines += [
+        Text(
+            f"{member['name']} has signed two histories: nothing more of it is taken until the "
+            "federation rotates its key or removes it (swarm-node roster propose)"
+        )
+        for member in status["members"]
+        if member.get("forked")
+    ]
     footer = (
         f"sent {size(status['bytes_sent'])}, received {size(status['bytes_received'])}, "
         f"memory {_number(status['peak_memory_mb'], 'MB')}"

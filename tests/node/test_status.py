@@ -1,13 +1,16 @@
 """What a node says of itself: four words for members, one socket for its owner."""
 
 import stat
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import trio
+from rich.console import Console
 
 from ledger.record import Record, Verified
 from node.status import _describe, ask, serve_status
+from node.status_view import render
 from swarm.protocol.book import RoundBook
 from tests.federation import Federation, digest_of, input_of, result_of
 
@@ -109,3 +112,19 @@ async def test_an_answer_without_end_is_not_read(tmp_path: Path) -> None:
         await bound(path)
         assert await trio.to_thread.run_sync(ask, path) is None
         nursery.cancel_scope.cancel()
+
+
+def test_who_has_signed_two_histories_is_said_until_its_key_is_rotated() -> None:
+    federation = Federation(4)
+    book = RoundBook(federation.roster)
+    for record in two_rounds(federation):
+        book.learn(record)
+    book.freeze(2, 0, 3)
+    book.freeze(1, 7, 0)  # not the epoch that it writes in
+    status = _describe("hospital-a", federation.charter, book, 0, {})
+    assert words(status, "forked") == [False, False, True, False]
+    status |= {"running": False, "phase": "stopped", "round": 2, "auc": None, "waiting_for": ""}
+    status |= dict.fromkeys(("pid", "bytes_sent", "bytes_received", "peak_memory_mb"))
+    console = Console(width=200, file=StringIO())
+    console.print(render(status))
+    assert "hospital-c has signed two histories" in console.file.getvalue()  # type: ignore[attr-defined]
