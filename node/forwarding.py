@@ -14,7 +14,7 @@ import trio
 
 from ledger.errors import PeerError, UnavailableError
 from node.address_book import AddressBook
-from node.carrier import Carrier
+from node.carrier import PAIR_MAX, Carrier
 from node.framing import Status, raise_for_status
 from node.limits import ReplayWindow
 from node.network import (
@@ -23,6 +23,7 @@ from node.network import (
     REQUEST_BYTES_MAX,
     SERVICE_PROTOCOLS,
     TASK_STATUS_IGNORED,
+    BusyError,
     Dialling,
     EventLog,
     Handlers,
@@ -57,8 +58,11 @@ class _Path:
     """What is remembered of one carrier for one target."""
 
     failures: int = 0
+    busy: int = 0
     until_s: float = -float("inf")
     took_s: float = 0.0
+    slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(PAIR_MAX))
+    """An honest carrier takes no more at once, so more would only be sent away."""
 
     def failed(self, *, now_s: float, wait_s: float | None) -> None:
         if self.until_s > now_s and wait_s is None:
@@ -68,7 +72,7 @@ class _Path:
         self.until_s = now_s + (grown_s if wait_s is None else wait_s)
 
     def worked(self, took_s: float) -> None:
-        self.failures = 0
+        self.failures = self.busy = 0
         self.took_s = took_s if not self.took_s else 0.75 * self.took_s + 0.25 * took_s
 
 
@@ -228,12 +232,14 @@ class ForwardingNetwork:
     def _paths(self, target: int) -> list[int]:
         """Return who may carry to a member now, the best first."""
         now_s, known = trio.current_time(), self._talks[target].paths
-        usable = [
-            (path.failures, path.took_s, carrier)
-            for carrier in self.reaching.carriers(target)
-            if (path := known.get(carrier) or _Path()).until_s <= now_s
-        ]
-        return [carrier for _, _, carrier in sorted(usable)]
+        ranked: list[tuple[int, int, float, int]] = []
+        for carrier in self.reaching.carriers(target):
+            path = known.get(carrier)
+            if path is None:
+                ranked.append((0, 0, 0.0, carrier))
+            elif path.until_s <= now_s:
+                ranked.append((path.failures, path.busy, path.took_s, carrier))
+        return [carrier for *_, carrier in sorted(ranked)]
 
     async def _ask_around(self, target: int, asked: Asked, timeout_s: float) -> bytes:
         """Try one carrier after the other within the time that there is."""
@@ -254,7 +260,10 @@ class ForwardingNetwork:
                     self._log.warning(
                         "carrier_distrusted", peer=carrier, target=target, why=str(error)
                     )
-                path.failed(now_s=trio.current_time(), wait_s=DISTRUST_S if forged else None)
+                if isinstance(error, BusyError):
+                    path.busy += 1  # asked later than others, but not passed over
+                else:
+                    path.failed(now_s=trio.current_time(), wait_s=DISTRUST_S if forged else None)
                 reasons.append(f"through {self._names[carrier]}: {error}")
                 continue
             path.worked(trio.current_time() - started_s)
@@ -276,7 +285,8 @@ class ForwardingNetwork:
         self, carrier: int, target: int, asked: Asked, timeout_s: float
     ) -> tuple[Status, bytes]:
         with trio.move_on_after(timeout_s):
-            return await self._ask_through(carrier, target, asked, timeout_s)
+            async with self._talks[target].paths[carrier].slots:
+                return await self._ask_through(carrier, target, asked, timeout_s)
         raise UnavailableError(f"no reply in {timeout_s:.3g} s")
 
     async def _ask_through(

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 from ledger.errors import PeerError, UnavailableError
-from node.network import ERROR_BYTES_MAX
+from node.network import ERROR_BYTES_MAX, BusyError
 
 VERSION: Final = 1
 CHUNK_BYTES: Final = 1024 * 1024
@@ -107,7 +107,7 @@ def raise_for_status(status: Status, body: bytes, *, name: str) -> None:
         return
     text = "".join(c for c in body.decode(errors="replace") if c.isprintable())
     if status is Status.BUSY:
-        raise UnavailableError(f"{name}: {text}")
+        raise BusyError(f"{name}: {text}")
     raise PeerError(f"{name}: {text}")
 
 

@@ -50,6 +50,10 @@ REQUESTS_MAX: Final = SERVING_MAX // 2
 """Requests to one peer that are on their way at once; further ones wait, within their time."""
 
 
+class BusyError(UnavailableError):
+    """The peer itself says that it cannot answer now: it is there, and the way to it works."""
+
+
 class OtherFederationError(UnavailableError):
     """A member answers, but speaks for another charter: one of the two holds the wrong file."""
 

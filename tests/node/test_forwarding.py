@@ -223,22 +223,36 @@ async def test_a_box_makes_one_hop_and_only_for_who_sealed_it() -> None:
         assert not members[3].service.requests
 
 
-async def test_a_carrier_bounds_how_many_boxes_a_pair_has_under_way() -> None:
+async def test_a_pair_has_so_many_boxes_under_way_and_the_rest_waits_for_its_turn() -> None:
     async with forwarding_swarm("memory", 3, outbound_only={1, 2}) as members:
         await members[1].ask(2, b"hello")
-        refused: list[str] = []
+        most = 0
 
-        async def ask() -> None:
-            try:
-                await members[1].ask(2, b"sleep 1")
-            except UnavailableError as error:
-                refused.append(str(error))
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, members[2].network._desk._serving[1])  # type: ignore[attr-defined]
+                await trio.sleep(0.01)
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(PAIR_MAX + 2):
-                nursery.start_soon(ask)
-        assert len(refused) == 2
-        assert "too many boxes" in refused[0]
+        async with trio.open_nursery() as watching:
+            watching.start_soon(watch)
+            async with trio.open_nursery() as nursery:
+                for _ in range(PAIR_MAX + 2):
+                    nursery.start_soon(members[1].ask, 2, b"sleep 0.3")
+            watching.cancel_scope.cancel()
+        assert most == PAIR_MAX
+
+
+async def test_a_carrier_that_is_busy_refuses_and_is_not_passed_over_for_it() -> None:
+    async with forwarding_swarm("memory", 3, outbound_only={1, 2}) as members:
+        await members[1].ask(2, b"hello")
+        carrier = network_of(members[0]).carrier
+        carrier._pairs[1, 2] = PAIR_MAX
+        with pytest.raises(UnavailableError, match="too many boxes"):
+            await members[1].ask(2, b"hello")
+        assert 2 in members[1].network.connected()
+        carrier._pairs[1, 2] = 0
+        assert await members[1].ask(2, b"again") == b"again"
 
 
 async def test_a_pair_has_its_pace_and_one_that_carries_nothing_says_so(
