@@ -23,7 +23,8 @@ LOOK = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-GLANCE = settings(LOOK, phases=[Phase.generate])  # to be found, a planted mistake needs no shrinking
+# To be found, a planted mistake needs no shrinking.
+GLANCE = settings(LOOK, phases=[Phase.generate])
 
 
 def test_stores_chain_and_audit_say_what_the_specification_says() -> None:

@@ -345,7 +345,9 @@ def test_prove_to_standard_output(
         capsys, "prove", bundle, "--record", federation.logs[2][0].id.hex().upper()
     )
     assert status == 3
-    assert err.startswith("swarm-audit: evidence is missing: nobody signed the checkpoint: a proof in")
+    assert err.startswith(
+        "swarm-audit: evidence is missing: nobody signed the checkpoint: a proof in"
+    )
     assert "index 0\n" in out
 
 
