@@ -6,7 +6,6 @@ from typing import Any
 
 from ledger_cases import Case, Files, bad, case, files_from
 from ledger_factory import Federation, frames
-from roster_cases import made
 from roster_factory import Living
 
 from ledger.bodies import Close, CloseReason, ForkProof
@@ -200,9 +199,8 @@ def cut_after_a_fork(kept: int, branch: int) -> Case:
         bundles.append(files)
     void = sum(len(one) for one in forking.branches) - 2 - (kept - 1)
     contested = 2 if kept == 1 else 1
-    return replace(
-        made(federation, *bundles), forks=[(LIAR, 0, 1, kept, void)], contested=contested
-    )
+    found = bad(federation, *bundles)
+    return replace(found, forks=[(LIAR, 0, 1, kept, void)], contested=contested)
 
 
 def in_frames(log: Sequence[Verified[Record]]) -> bytes:
