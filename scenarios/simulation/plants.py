@@ -16,12 +16,12 @@ import ledger.record
 import ledger.store
 import node.journal
 import node.partial
-import node.service
 import swarm.protocol.book
 from ledger.chain import LogHead, compose, head_of_signed
 from ledger.errors import ConfigError, VerificationError
 from ledger.record import (
     Aggregation,
+    Codec,
     Kind,
     Record,
     RosterKeys,
@@ -32,8 +32,9 @@ from ledger.record import (
 from ledger.store import Store
 from ledger.weights import weights_micro
 from node.blobs import BlobStore
+from node.effects import merging, obtaining
+from node.effects.desk import Desk
 from node.journal import Journal
-from node.service import Service
 from swarm.protocol.book import RoundBook
 from swarm.protocol.deadline import AdaptiveDeadline
 from swarm.protocol.effects import Merge
@@ -112,20 +113,20 @@ def _ack_before_persist() -> Sequence[Patch]:
 
 
 def _publish_before_persist() -> Sequence[Patch]:
-    store_own, record = Journal._store_own, Service._record  # noqa: SLF001
+    store_own, record = Journal._store_own, Desk.record  # noqa: SLF001
     unsaved: dict[int, list[tuple[Verified[Record], LogHead]]] = {}
 
     def later(self: Journal, signed: Verified[Record], after: LogHead) -> None:
         unsaved.setdefault(id(self), []).append((signed, after))
 
-    async def publish_first(self: Service, *what: Any, **more: Any) -> None:
+    async def publish_first(self: Desk, *what: Any, **more: Any) -> None:
         await record(self, *what, **more)
         with trio.CancelScope(shield=True):
             await trio.sleep(0.2)
             for signed, after in unsaved.pop(id(self.journal), []):
-                await self._world.disk.run(store_own, self.journal, signed, after)
+                await self.world.disk.run(store_own, self.journal, signed, after)
 
-    return [(Journal, "_store_own", later), (Service, "_record", publish_first)]
+    return [(Journal, "_store_own", later), (Desk, "record", publish_first)]
 
 
 def _slot_signed_twice() -> Sequence[Patch]:
@@ -167,21 +168,22 @@ def _payloads_unflushed() -> Sequence[Patch]:
 
 
 def _result_not_kept() -> Sequence[Patch]:
-    aggregate, keep = Service._aggregate, Service._keep  # noqa: SLF001
+    aggregate, keep = merging.aggregate, Desk.keep
+    forgetful: set[int] = set()
 
-    async def forgets(self: Service, effect: Merge) -> None:
-        self._forgets = True  # type: ignore[attr-defined]
-        await aggregate(self, effect)
+    async def forgets(desk: Desk, effect: Merge) -> None:
+        forgetful.add(id(desk))
+        await aggregate(desk, effect)
 
-    async def keeps_nothing(self: Service, codec: int, payload: bytes) -> bytes:
+    async def keeps_nothing(self: Desk, codec: Codec, payload: bytes) -> bytes:
         digest = await keep(self, codec, payload)
-        if getattr(self, "_forgets", False):
-            self._forgets = False  # type: ignore[attr-defined]
-            for path in self._blobs._directory.glob(f"{digest.hex()}.*"):  # noqa: SLF001
+        if id(self) in forgetful:
+            forgetful.remove(id(self))
+            for path in self.blobs._directory.glob(f"{digest.hex()}.*"):  # noqa: SLF001
                 path.unlink()
         return digest
 
-    return [(Service, "_aggregate", forgets), (Service, "_keep", keeps_nothing)]
+    return [(merging, "aggregate", forgets), (Desk, "keep", keeps_nothing)]
 
 
 # Trust
@@ -206,16 +208,16 @@ def _chunk_unchecked() -> Sequence[Patch]:
 
 
 def _payload_unchecked() -> Sequence[Patch]:
-    async def believe(self: Service, *_what: Any) -> None:
-        del self
+    async def believe(*_what: Any) -> None:
+        pass
 
-    return [(Service, "_check", believe)]
+    return [(obtaining, "check", believe)]
 
 
 def _proposal_trusted() -> Sequence[Patch]:
-    record = Service._record  # noqa: SLF001
+    record = Desk.record
 
-    async def copies(self: Service, kind: Kind, round_: int, body: Any, **more: Any) -> None:
+    async def copies(self: Desk, kind: Kind, round_: int, body: Any, **more: Any) -> None:
         if isinstance(body, Aggregation):
             own = {one.id for one in body.inputs}
             for author, vote in self.book.votes(round_).items():
@@ -224,7 +226,7 @@ def _proposal_trusted() -> Sequence[Patch]:
                     break
         await record(self, kind, round_, body, **more)
 
-    return [(Service, "_record", copies)]
+    return [(Desk, "record", copies)]
 
 
 def _quorum_short() -> Sequence[Patch]:
@@ -242,7 +244,7 @@ def _weights_equal() -> Sequence[Patch]:
     def equal(samples: Sequence[int], *_what: Any, **_more: Any) -> list[int]:
         return [1_000_000 // len(samples)] * len(samples)
 
-    return [(node.service, "weights_micro", equal)]
+    return [(merging, "weights_micro", equal)]
 
 
 def _staleness_ignored() -> Sequence[Patch]:
@@ -250,16 +252,16 @@ def _staleness_ignored() -> Sequence[Patch]:
     def fresh(samples: Sequence[int], policy: Any, **_more: Any) -> list[int]:
         return weights_micro(samples, policy)
 
-    return [(node.service, "weights_micro", fresh)]
+    return [(merging, "weights_micro", fresh)]
 
 
 def _left_out_untold() -> Sequence[Patch]:
-    aggregate = Service._aggregate  # noqa: SLF001
+    aggregate = merging.aggregate
 
-    async def silent(self: Service, effect: Merge) -> None:
-        await aggregate(self, replace(effect, left_out=()))
+    async def silent(desk: Desk, effect: Merge) -> None:
+        await aggregate(desk, replace(effect, left_out=()))
 
-    return [(Service, "_aggregate", silent)]
+    return [(merging, "aggregate", silent)]
 
 
 def _lamport_ignored() -> Sequence[Patch]:
@@ -273,7 +275,7 @@ def _lamport_ignored() -> Sequence[Patch]:
 
 
 def _deadline_ignored() -> Sequence[Patch]:
-    return [(AdaptiveDeadline, "duration_s", lambda *_what: 1e9)]
+    return [(AdaptiveDeadline, "wait_s", lambda *_what: 1e9)]
 
 
 PLANTS: Final[dict[str, Plant]] = {

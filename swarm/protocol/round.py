@@ -203,6 +203,11 @@ class RoundMachine:
         """Digest of the newest model that this node stands on."""
         return self._model
 
+    @property
+    def initial(self) -> bytes:
+        """Digest of the charter's initial model."""
+        return self._place.initial
+
     def has(self, offer: Offer) -> bool:
         """Whether an offer's payload is stored here and is what its round merges.
 

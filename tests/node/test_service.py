@@ -253,7 +253,7 @@ async def offer_what_everybody_holds_as_something_else(liar: Attacker) -> None:
     moments = book.agreed(0)
     assert moments is not None
     digest, size = moments.proposal.result, 248
-    base = liar.swarm.services[0]._initial
+    base = liar.swarm.services[0].machine.initial
     for round_, codec, bytes_count in ((1, 2, size), (2, 1, size), (3, 1, 93)):
         fields = {"codec": codec, "bytes_count": bytes_count}
         await liar.tell(liar.pen.contribute(round_, digest=digest, base=base, **fields))

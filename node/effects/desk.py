@@ -1,0 +1,103 @@
+"""The desk that all work is done at: what every effect reads, and the few steps that all of them take.
+
+Room: node. Law 5: whatever is published is on the disk first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+import trio
+
+from ledger.errors import StoreError
+from ledger.record import Body, Codec, Kind, Record, Verified
+from node.blobs import BlobStore
+from node.exchange import Exchange
+from node.hospital import Hospital
+from node.janitor import Janitor
+from node.journal import Journal
+from node.payload_io import NoRoomError
+from node.transfer import Transfer
+from node.witness import Witness
+from node.world import World
+from swarm.protocol.book import RoundBook
+from swarm.protocol.round import RoundMachine
+
+ENDS_OF_ROUNDS: Final = (Kind.METRICS, Kind.FORK_PROOF, Kind.CLOSE)
+"""After these a node signs a checkpoint of its log."""
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class Desk:
+    """One node's tools and its pen."""
+
+    hospital: Hospital
+    world: World
+    machine: RoundMachine
+    journal: Journal
+    blobs: BlobStore
+    transfer: Transfer
+    exchange: Exchange
+    janitor: Janitor
+    witness: Witness
+    model_bytes: int
+    """Length of every model and update."""
+    learn: Callable[[Verified[Record]], None]
+    """Take in an own record that is stored."""
+    changed: Callable[[], None]
+    """Look again at what is wanted."""
+    failed: Callable[[Exception], None]
+    """End the node."""
+    _moments: bytes | None = None
+
+    @property
+    def book(self) -> RoundBook:
+        """What the ledger says about rounds."""
+        return self.machine.book
+
+    @property
+    def own(self) -> int:
+        """This member's number."""
+        return self.hospital.own
+
+    async def record(self, kind: Kind, round_: int, body: Body, *, with_acks: bool = False) -> None:
+        """Sign, append (on the disk), learn, publish: all of it, or nothing of what is not wanted any more."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=True):
+            record = await self.journal.append(kind, round_, body, with_acks=with_acks)
+            self.learn(record)
+            self.changed()
+            if kind in ENDS_OF_ROUNDS:
+                self.witness.publish()
+            with trio.move_on_after(self.hospital.charter.rounds.grace_s):
+                await self.exchange.publish(record)
+
+    async def keep(self, codec: Codec, payload: bytes) -> bytes:
+        """Store an own payload and return its digest. Raises StoreError."""
+        try:
+            digest = await self.world.disk.run(self.blobs.put, codec, payload)
+        except NoRoomError:
+            await self.janitor.tidy()
+            digest = await self.world.disk.run(self.blobs.put, codec, payload)
+        self.hold(digest, codec, len(payload))
+        self.changed()
+        return digest
+
+    def hold(self, digest: bytes, codec: int, bytes_count: int) -> None:
+        """Tell the machine about a payload that is stored and checked."""
+        self.machine.hold(digest, codec=codec, bytes_count=bytes_count)
+
+    async def payload(self, digest: bytes) -> bytes:
+        """Read a payload that is held. Raises StoreError when it is not there after all."""
+        payload = await self.world.disk.run(self.blobs.get, digest)
+        if payload is None:
+            raise StoreError(f"payload {digest.hex()[:16]} was stored and is gone or damaged")
+        return payload
+
+    async def standardise(self, moments: bytes | None) -> None:
+        """Let the learner use the agreed means and spreads."""
+        if moments is not None and moments != self._moments:
+            learner = self.hospital.learner
+            await self.world.compute.run(learner.set_moments, await self.payload(moments))
+            self._moments = moments

@@ -1,0 +1,52 @@
+"""One hospital as its node sees it: who it is, what it works on, and what it asks of learning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ledger.charter import Charter
+from ledger.keys import Signer
+from ledger.record import MetricValue
+from swarm.learning.trained import Trained
+from swarm.protocol.retention import KEEP_ROUNDS, Keep
+
+
+class Learner(Protocol):
+    """What a node asks of learning: bytes in, bytes out (swarm/learning/task.py)."""
+
+    @property
+    def samples(self) -> int: ...  # noqa: D102
+    def initial(self) -> bytes: ...  # noqa: D102
+    def local_moments(self) -> bytes: ...  # noqa: D102
+    def set_moments(self, merged: bytes) -> None: ...  # noqa: D102
+    def merge_moments(self, payloads: Sequence[tuple[bytes, bytes]]) -> bytes: ...  # noqa: D102
+    def train(self, base: bytes, round: int) -> Trained: ...  # noqa: A002, D102
+    def check(self, payload: bytes, codec: int) -> None: ...  # noqa: D102
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes: ...  # noqa: D102
+    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hospital:
+    """Who this node is and what it works on."""
+
+    charter: Charter
+    own: int
+    signer: Signer
+    witness: Signer
+    learner: Learner
+    software_digest: bytes
+    data_commitment: bytes
+    sync_interval_s: float
+    linger_s: float
+    keep: Keep = Keep(rounds=KEEP_ROUNDS)  # noqa: RUF009 - frozen
+    """Which payloads stay."""
+    inbox: Path | None = None
+    """Where `roster submit` leaves updates for a node that runs; None: nowhere."""
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether round zero sums up means and spreads."""
+        schema = self.charter.schema
+        return schema.standardise == "federated" and bool(schema.features)
