@@ -204,9 +204,17 @@ class RoundBook:
         return self._attempts.get(round_, {})
 
     def attempt_votes(self, round_: int, attempt: int) -> Mapping[int, Proposal]:
-        """Votes of members in one attempt."""
+        """Votes of members in one attempt.
+
+        Not of one whose log forks: others may have seen another vote of it, so nobody can say what it
+        voted for.
+        """
         votes = self._votes.get((round_, attempt), {})
-        return {a: vote for a, vote in votes.items() if self.roster.is_active(a)}
+        return {
+            author: vote
+            for author, vote in votes.items()
+            if self.roster.is_active(author) and not self.is_frozen(author)
+        }
 
     def offer(self, id_: bytes) -> Offer | None:
         """The CONTRIBUTION with this id."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from ledger.bundle import export_bundle
@@ -18,6 +19,7 @@ from node.compute import Compute, InlineCompute
 from node.network_memory import MemoryHub
 from node.service import Service
 from scenarios.simulation.swarm import TRAIN_S, VIRTUAL_S_MAX, Calm, Faults, SimulatedSite, Swarm
+from swarm.protocol.phases import Phase
 from tests.federation import Author
 from tests.simulated import swarm_of
 
@@ -119,6 +121,23 @@ def test_a_member_that_never_serves_costs_the_others_less_than_one_deadline(tmp_
     assert max(inputs_of(swarm)) == 4
     assert all(LIAR not in by for by in inputs_of(swarm).values())
     assert taken_s < charter.rounds.deadline_max_s, "all rounds together"
+
+
+@pytest.mark.parametrize("at_s", [0.6, 1.1, 1.6])
+def test_a_member_lost_in_round_zero_halts_nobody(tmp_path: Path, at_s: float) -> None:
+    charter, sites = swarm_of(4, rounds=2, **SHORT)
+
+    async def lose_one(swarm: Swarm) -> None:
+        await trio.sleep(at_s)
+        assert swarm.services[0].book.agreed(0) is None, "too late to test anything"
+        await swarm.kill(1)
+
+    swarm, _ = run(charter, sites, tmp_path, faults=lose_one)
+    assert swarm.failures == []
+    left = [swarm.services[index] for index in (0, 2, 3)]
+    assert all(service.machine.phase is Phase.DONE for service in left)
+    assert len({service.machine.moments() for service in left}) == 1
+    assert len({service.machine.model for service in left}) == 1
 
 
 def test_a_run_without_a_required_member_fails_and_says_whom_it_misses(tmp_path: Path) -> None:
