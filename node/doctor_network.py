@@ -118,8 +118,8 @@ def _told(
         ) from error
 
 
-def _sights(told: Mapping[str, str]) -> dict[int, Sight]:
-    return {int(member): Sight[name.upper()] for member, name in told.items()}
+def _sights(told: Mapping[str, int]) -> dict[int, Sight]:
+    return {int(member): Sight(code) for member, code in told.items()}
 
 
 async def look(

@@ -9,7 +9,7 @@ from typing import Any, Final
 from node.exchange import Heard
 from node.forwarding import ForwardingNetwork
 from node.network import Network
-from swarm.protocol.reach import Reach
+from swarm.protocol.reach import Reach, Sight
 
 DIRECT: Final = "direct"
 UNREACHABLE: Final = "unreachable"
@@ -37,10 +37,10 @@ def network_facts(network: Network, heard: Mapping[int, Heard]) -> Facts | None:
         return None
     reaching = network.reaching
     return {
-        "sights": _named(reaching.own_sights()),
+        "sights": _codes(reaching.own_sights()),
         "reasons": {str(member): reason for member, reason in reaching.reasons().items()},
         "addresses": {str(member): texts for member, texts in reaching.addresses().items()},
-        "views": {str(peer): view_facts(reach) for peer, reach in reaching.views().items()},
+        "views": {str(peer): _view_facts(reach) for peer, reach in reaching.views().items()},
         "skews_s": {
             str(peer): (one.hello.time_ms - one.at_ms) / 1000 for peer, one in heard.items()
         },
@@ -48,10 +48,10 @@ def network_facts(network: Network, heard: Mapping[int, Heard]) -> Facts | None:
     }
 
 
-def view_facts(reach: Reach) -> Facts:
-    """Spell a member's view."""
-    return {"sights": _named(reach.sights), "carries": reach.carries}
+def _view_facts(reach: Reach) -> Facts:
+    """Spell a member's view, in codes: there are as many as pairs of members."""
+    return {"sights": _codes(reach.sights), "carries": reach.carries}
 
 
-def _named(sights: Mapping[int, Any]) -> dict[str, str]:
-    return {str(member): sight.name.lower() for member, sight in sorted(sights.items())}
+def _codes(sights: Mapping[int, Sight]) -> dict[str, int]:
+    return {str(member): int(sight) for member, sight in sorted(sights.items())}
