@@ -124,9 +124,14 @@ def load(module: nn.Module, vector: Vector) -> None:
     views = Layout.of(module).unflatten(vector)
     with torch.no_grad():
         for name, tensor in shared_tensors(module):
-            if tensor.dtype is torch.float32 and tensor.device.type == "cpu":
-                np.copyto(tensor.detach().numpy(), views[name])
+            if tensor.dtype is torch.float32 and tensor.is_contiguous() and not tensor.is_cuda:
+                _copy(views[name].reshape(-1), tensor.detach().reshape(-1).numpy())
             else:
                 # A copy, since payloads are read-only buffers that torch must not alias.
                 tensor.copy_(torch.from_numpy(views[name].copy()))
-    release(vector)
+
+
+def _copy(source: Vector, target: Vector) -> None:
+    for piece in blocks(source.size, elements=RELEASE_ELEMENTS):
+        np.copyto(target[piece], source[piece])
+        release(source)

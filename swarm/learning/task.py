@@ -79,6 +79,11 @@ class LearningTask:
             self._probe(self._prepared[0])
 
     @property
+    def _is_own_model(self) -> bool:
+        """Whether the model may remember something that no other site knows of."""
+        return self._charter.model.name.startswith(PYTHON)
+
+    @property
     def needs_moments(self) -> bool:
         """Whether round 0 exchanges moments before anyone can train."""
         return self._schema.standardise == "federated" and bool(self._columns)
@@ -146,8 +151,12 @@ class LearningTask:
     def _train(
         self, before: Vector, batches: Batches, seed: int, keeper: Keeper | None
     ) -> TrainResult:
-        # A copy, so that nothing a model keeps beside its shared tensors outlives the round.
-        module = copy.deepcopy(self._module)
+        module = self._module
+        if self._is_own_model:
+            # A copy, so that nothing a model keeps beside its shared tensors outlives the round.
+            module = copy.deepcopy(module)
+        else:
+            self._is_initial = False
         load(module, before)
         return train(
             module,
@@ -245,7 +254,7 @@ class LearningTask:
             raise ConfigError("data: no training rows")
         rows = np.arange(min(PROBE_ROWS, len(batches)))
         # A hospital's own model may change something even here.
-        self._is_initial &= not self._charter.model.name.startswith(PYTHON)
+        self._is_initial &= not self._is_own_model
         self._module.eval()
         try:
             with torch_seed(self._seed), torch.inference_mode():
