@@ -5,8 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
+SEEDS ?= 10000
+JOBS ?= 2
+SOAK_ARGS ?=
 
-.PHONY: help setup demo test test-tools check bench clean
+.PHONY: help setup demo test test-tools check bench soak clean
 
 help:
 	@echo "make demo   four hospitals learn together, checked end to end (DEMO_ARGS='--json demo.json')"
@@ -14,6 +17,7 @@ help:
 	@echo "make test-tools  (Debian, root) other people's tools that some tests hold our evidence against"
 	@echo "make check  ruff, mypy --strict, import contracts"
 	@echo "make bench  benchmarks, each against its limit"
+	@echo "make soak   10,000 simulated swarms with faults, resumable (SEEDS=… JOBS=…)"
 	@echo "make setup  only the environment; make clean removes it and what was built"
 
 setup: $(STAMP)
@@ -41,6 +45,11 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# Goes on where it was interrupted; remove the log to begin again.
+soak: $(STAMP)
+	@mkdir -p runs
+	$(BIN)/swarm-scenario simulate --seeds $(SEEDS) --jobs $(JOBS) --log runs/soak.log $(SOAK_ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage runs

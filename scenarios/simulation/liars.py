@@ -45,6 +45,7 @@ from swarm.protocol.messages import (
     FetchStatus,
     Part,
     decode_fetch_reply,
+    decode_fetch_request,
     decode_gossip,
     encode_fetch_reply,
     encode_fetch_request,
@@ -179,7 +180,7 @@ class LyingNetwork:
                 if record.kind == Kind.CONTRIBUTION and record.author != self._own:
                     self._nursery.start_soon(self._fetch_early, record)
 
-    async def answer(self, peer: int, protocol: str, reply: bytes) -> bytes:
+    async def answer(self, peer: int, protocol: str, body: bytes, reply: bytes) -> bytes:
         """Turn the honest reply into a lie."""
         has = self._attacks.__contains__
         if has("slow"):
@@ -187,7 +188,7 @@ class LyingNetwork:
         if protocol == FETCH_PROTOCOL:
             if has("withhold") or (has("withhold-some") and peer % 2):
                 return encode_fetch_reply(FetchStatus.NOT_HELD)
-            if has("corrupt") and len(reply) > 1:
+            if has("corrupt") and _asks_for_chunk(body) and len(reply) > 1:
                 return flipped(self._random, reply, start=1)
         if protocol == SYNC_PROTOCOL and self._twins:
             reply = self._shown_to(peer, reply)
@@ -330,7 +331,7 @@ class _LyingHandlers:
             reply = await self._honest.on_request(peer, protocol, body)
         except SwarmError:
             reply = b""
-        return await self._network.answer(peer, protocol, reply)
+        return await self._network.answer(peer, protocol, body, reply)
 
 
 def flipped(random: Random, data: bytes, *, start: int = 0) -> bytes:
@@ -353,6 +354,13 @@ def mutated(random: Random, data: bytes) -> bytes:
             return data[:at] + random.randbytes(4) + data[at + 4 :]
         case _:
             return random.randbytes(random.randint(1, 64))
+
+
+def _asks_for_chunk(body: bytes) -> bool:
+    try:
+        return decode_fetch_request(body).part is Part.CHUNK
+    except PeerError:
+        return False
 
 
 def _records(message: bytes, service: Service) -> list[Record]:

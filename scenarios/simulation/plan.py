@@ -29,6 +29,8 @@ SAFETY_S_MAX: Final = 40.0
 """The latest virtual second at which everything is healed."""
 HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
+UNSETTLING: Final = frozenset({"slow"})
+"""Attacks under which every round may end in two sets: not fixed yet, docs/simulator.md §6."""
 FAULTS_MAX: Final = 9
 HOUR_MS: Final = 3_600_000
 
@@ -89,6 +91,11 @@ class Plan:
     def lasting(self) -> tuple[int, ...]:
         """Honest members that must make progress after healing."""
         return tuple(index for index in self.honest if index not in self.stays_dead)
+
+    @property
+    def must_agree(self) -> bool:
+        """Whether at least one round after healing has to be agreed."""
+        return not any(UNSETTLING.intersection(liar.attacks) for liar in self.liars)
 
     def liveness_s(self) -> float:
         """Virtual seconds after healing within which everybody must be done."""

@@ -14,6 +14,7 @@ import trio
 import ledger.keys
 import ledger.record
 import ledger.store
+import node.intake
 import node.journal
 import node.partial
 import swarm.protocol.book
@@ -49,6 +50,8 @@ class Plant:
 
     about: str
     patches: Callable[[], Sequence[Patch]]
+    attack: str = ""
+    """The attack without which nobody would notice; "" if none is needed."""
 
 
 @contextmanager
@@ -196,7 +199,7 @@ def _signature_unchecked() -> Sequence[Patch]:
         with _patched([(ledger.keys, "verify", lambda *_what: None)]):
             return open_record(signed, roster=roster)
 
-    return [(node.journal, "open_record", believe)]
+    return [(node.intake, "open_record", believe)]
 
 
 def _served_before_commit() -> Sequence[Patch]:
@@ -234,7 +237,7 @@ def _quorum_short() -> Sequence[Patch]:
 
 
 def _causes_unchecked() -> Sequence[Patch]:
-    return [(Journal, "_causes_known", lambda *_what: True)]
+    return [(node.intake.Intake, "_causes_known", lambda *_what: True)]
 
 
 # Arithmetic and accounts
@@ -292,19 +295,27 @@ PLANTS: Final[dict[str, Plant]] = {
     "payloads-unflushed": Plant("renames payloads that were never flushed", _payloads_unflushed),
     "result-not-kept": Plant("votes for a result that it does not keep", _result_not_kept),
     "signature-unchecked": Plant(
-        "stores records without a look at the signature", _signature_unchecked
+        "stores records without a look at the signature", _signature_unchecked, "forge"
     ),
     "served-before-commit": Plant(
-        "serves payloads to who has not contributed himself", _served_before_commit
+        "serves payloads to who has not contributed himself", _served_before_commit, "early-fetch"
     ),
-    "chunk-unchecked": Plant("takes any chunk for the one it asked for", _chunk_unchecked),
-    "payload-unchecked": Plant("merges payloads that it never checked", _payload_unchecked),
-    "proposal-trusted": Plant("votes for another's result without merging", _proposal_trusted),
+    "chunk-unchecked": Plant(
+        "takes any chunk for the one it asked for", _chunk_unchecked, "corrupt"
+    ),
+    "payload-unchecked": Plant(
+        "merges payloads that it never checked", _payload_unchecked, "bad-nan"
+    ),
+    "proposal-trusted": Plant(
+        "votes for another's result without merging", _proposal_trusted, "bad-merge"
+    ),
     "quorum-short": Plant("takes half of the members for a quorum", _quorum_short),
-    "causes-unchecked": Plant("stores records before what they refer to", _causes_unchecked),
+    "causes-unchecked": Plant(
+        "stores records before what they refer to", _causes_unchecked, "false-acks"
+    ),
     "weights-equal": Plant("weighs every hospital the same, against the charter", _weights_equal),
     "staleness-ignored": Plant("weighs late contributions like those on time", _staleness_ignored),
     "left-out-untold": Plant("does not say who was left out of a merge", _left_out_untold),
     "lamport-ignored": Plant("signs Lamport times below those it has seen", _lamport_ignored),
-    "deadline-ignored": Plant("waits for everybody for ever", _deadline_ignored),
+    "deadline-ignored": Plant("waits for everybody for ever", _deadline_ignored, "withhold"),
 }

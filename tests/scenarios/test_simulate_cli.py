@@ -1,0 +1,89 @@
+"""`swarm-scenario simulate` as it is typed: exit statuses, JSON, replay, a log to go on from."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from scenarios.cli import app
+from scenarios.simulation.liars import ATTACKS
+from scenarios.simulation.plants import PLANTS
+
+SEEDS = 3
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["simulate", *map(str, arguments)])
+
+
+def test_json_has_the_head_of_every_seed_and_another_process_writes_the_same(
+    tmp_path: Path,
+) -> None:
+    done = call("--seeds", SEEDS, "--start", 40, "--json", tmp_path / "here.json")
+    assert done.exit_code == 0, done.output
+    program = Path(sys.executable).with_name("swarm-scenario")
+    command = [program, "simulate", "--seeds", str(SEEDS), "--start", "40"]
+    subprocess.run(
+        [*command, "--jobs", "2", "--json", tmp_path / "there.json"],
+        check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": "77"},
+    )  # fmt: skip
+    here, there = (
+        json.loads((tmp_path / name).read_text()) for name in ("here.json", "there.json")
+    )
+    assert here["seeds"] == SEEDS
+    assert here["failed"] == []
+    assert list(here["heads"]) == ["40", "41", "42"]
+    assert all(len(heads) == 64 for heads in here["heads"].values())
+    assert here["heads"] == there["heads"], "two runs of one seed differ"
+    assert here["virtual_s"] == there["virtual_s"]
+
+
+def test_a_failure_prints_its_plan_and_the_command_that_shows_it_again(tmp_path: Path) -> None:
+    options = ["--plant", "left-out-untold"]
+    report = tmp_path / "report.json"
+    done = call("--seeds", 12, *options, "--json", report)
+    assert done.exit_code == 1, done.output
+    (first, *_) = json.loads(report.read_text())["failed"]
+    assert first["invariant"].startswith("late-accounted: ")
+    assert first["replay"] == (
+        f"swarm-scenario simulate --replay {first['seed']} --plant left-out-untold --trace"
+    )
+    assert first["replay"] in done.output
+    assert f"seed {first['seed']}: " in done.output, "its plan"
+    words = first["replay"].split()[2:]
+    again = call(*words)
+    assert again.exit_code == 1
+    assert "FAILED late-accounted" in again.output
+    assert "round_closed" in again.output, "the trace"
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    log = tmp_path / "soak.log"
+    assert call("--seeds", 2, "--log", log).exit_code == 0
+    lines = log.read_text().splitlines()
+    assert len(lines) == 3
+    done = call("--seeds", 3, "--log", log)
+    assert done.exit_code == 0, done.output
+    assert "2 seeds are in the log already" in done.output
+    assert log.read_text().splitlines()[:3] == lines
+    assert len(log.read_text().splitlines()) == 4
+    assert call("--seeds", 3, "--members", 5, "--log", log).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--plant", "no-such-bug"], ["--seeds", "0"], ["--averaging", "sideways"]]
+)
+def test_wrong_usage_is_exit_status_2(wrong: list[str]) -> None:
+    assert call("--seeds", 1, *wrong).exit_code == 2
+
+
+def test_every_bug_that_can_be_planted_is_named() -> None:
+    done = call("--plant", "list")
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.output.splitlines()] == list(PLANTS)
+    assert len(PLANTS) >= 10
+    assert len(ATTACKS) >= 10

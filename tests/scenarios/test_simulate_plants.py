@@ -1,0 +1,65 @@
+"""The checkers can fail: every bug on purpose is found, and named, within a few seeds."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+
+from scenarios.simulation.plan import Plan, draw_plan
+from scenarios.simulation.plants import PLANTS, planted
+from scenarios.simulation.run import run_plan
+from swarm.protocol.book import RoundBook
+
+SEEDS_TRIED = 30
+SMALL = 5
+"""Members of the swarms that are tried: small ones are quick."""
+EXPECTED = {
+    "ack-before-persist": {"durable-before-acked", "no-record-lost", "bundles-verify"},
+    "publish-before-persist": {"durable-before-sent", "no-record-lost", "stays-up"},
+    "slot-signed-twice": {"one-signature-a-slot", "stays-up", "durable-before-sent"},
+    "commits-unflushed": {"stays-up", "durable-before-sent", "durable-before-acked"},
+    "payloads-unflushed": {"agreed-recomputable", "stays-up"},
+    "result-not-kept": {"stays-up", "progress"},
+    "signature-unchecked": {"bundles-verify", "stays-up", "no-bug", "no-record-lost"},
+    "served-before-commit": {"commit-before-fetch"},
+    "chunk-unchecked": {"bundles-verify", "stays-up", "progress", "agreed-recomputable"},
+    "payload-unchecked": {"stays-up", "bundles-verify", "progress"},
+    "proposal-trusted": {"bundles-verify", "stays-up", "agreed-recomputable", "progress"},
+    "quorum-short": {"agreed-is-equal", "completed-stays"},
+    "causes-unchecked": {"bundles-verify", "no-record-lost"},
+    "weights-equal": {"bundles-verify"},
+    "staleness-ignored": {"bundles-verify"},
+    "left-out-untold": {"late-accounted"},
+    "lamport-ignored": {"bundles-verify", "no-bug", "stays-up", "progress", "no-record-lost"},
+    "deadline-ignored": {"progress"},
+}
+"""What each bug breaks: whichever of these is seen first."""
+
+
+def promising(attack: str) -> Iterator[Plan]:
+    """Plans in which the bug has a chance to matter."""
+    seed = 0
+    while True:
+        plan = draw_plan(seed)
+        lies = {one for liar in plan.liars for one in liar.attacks}
+        if plan.members <= SMALL and (not attack or attack in lies):
+            yield plan
+        seed += 1
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_planted_bug_is_found(name: str) -> None:
+    for plan in islice(promising(PLANTS[name].attack), SEEDS_TRIED):
+        violations = run_plan(plan, plant=name).violations
+        if violations:
+            broken = {violation.invariant for violation in violations}
+            assert broken & EXPECTED[name], [str(one) for one in violations]
+            return
+    pytest.fail(f"{name}: not found in {SEEDS_TRIED} seeds")
+
+
+def test_a_bug_is_gone_when_its_run_has_ended() -> None:
+    before = RoundBook.may_fetch
+    with planted("served-before-commit"):
+        assert RoundBook.may_fetch is not before
+    assert RoundBook.may_fetch is before

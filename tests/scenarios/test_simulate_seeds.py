@@ -1,0 +1,48 @@
+"""Whole swarms with faults from a seed: some hundred of them, and all that ever failed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scenarios.simulation.plan import draw_plan
+from scenarios.simulation.run import SeedResult, run_plan
+from scenarios.simulation.soak import Settings, run_seeds
+
+SEEDS = 200
+FAILED_ONCE = [
+    int(line.split()[0])
+    for line in Path(__file__).with_name("simulate_seeds.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+JOBS = min(2, os.cpu_count() or 1)
+
+
+def assert_all_hold(results: list[SeedResult]) -> None:
+    told = [
+        f"seed {one.seed}: {violation}\n  {Settings().replay(one.seed)}"
+        for one in results
+        for violation in one.violations
+    ]
+    assert not told, "\n".join(told)
+
+
+def test_a_few_hundred_seeds_hold() -> None:
+    results = list(run_seeds(range(1_000, 1_000 + SEEDS), Settings(), jobs=JOBS))
+    assert [one.seed for one in results] == list(range(1_000, 1_000 + SEEDS))
+    assert_all_hold(results)
+    assert sum(one.torn_commits for one in results) > 0, "no power cut hit a commit"
+
+
+def test_seeds_that_once_failed_hold() -> None:
+    assert_all_hold(list(run_seeds(FAILED_ONCE, Settings(), jobs=JOBS)))
+
+
+@pytest.mark.parametrize("seed", [3, 91])
+def test_one_seed_twice_is_one_history(seed: int) -> None:
+    first, second = (run_plan(draw_plan(seed)) for _ in range(2))
+    assert (first.heads, first.steps, first.virtual_s) == (
+        second.heads,
+        second.steps,
+        second.virtual_s,
+    )
