@@ -21,6 +21,8 @@ _FAMILIES: Final = {
     "dns6": socket.AF_INET6,
     "dns": socket.AF_UNSPEC,
 }
+TCP_SHARE: Final = 0.75
+"""Of a dial's time, for name and TCP: so that a firewall that drops is told from a silent program."""
 _EXAMPLE: Final = "/ip4/192.0.2.7/tcp/4001 or /dns4/swarm.hospital.example/tcp/4001"
 
 

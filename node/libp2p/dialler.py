@@ -6,7 +6,7 @@ import trio
 from libp2p.network.swarm import Swarm
 
 from ledger.errors import UnavailableError
-from node.addresses import Address, connect
+from node.addresses import TCP_SHARE, Address, connect
 from node.libp2p.members import Members
 from node.libp2p.reasons import handshake_reason
 from node.libp2p.wire import Wire
@@ -43,7 +43,7 @@ class Dialler:
 
     async def _dial_address(self, peer: int, address: Address) -> str | None:
         try:
-            stream = await connect(address, timeout_s=self._dial_s)
+            stream = await connect(address, timeout_s=self._dial_s * TCP_SHARE)
         except UnavailableError as error:
             return str(error)
         established = False

@@ -7,7 +7,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.security_multistream import SecurityMultistream
 
 from ledger.errors import UnavailableError
-from node.addresses import Address, connect
+from node.addresses import TCP_SHARE, Address, connect
 from node.libp2p.gate import GatedNoise
 from node.libp2p.members import addresses, peer_id
 from node.libp2p.quiet import forwarded_log
@@ -44,7 +44,7 @@ async def _probe_address(
     noise: GatedNoise, target: ID, address: Address, *, timeout_s: float, psk: bytes | None
 ) -> str | None:
     try:
-        stream = await connect(address, timeout_s=timeout_s)
+        stream = await connect(address, timeout_s=timeout_s * TCP_SHARE)
     except UnavailableError as error:
         return str(error)
     async with stream:

@@ -1,8 +1,9 @@
 """Each way in which one hospital does not reach another, over real sockets: named, with who changes what."""
 
 import shutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,30 @@ async def test_a_name_that_does_not_resolve(sites: list[Site]) -> None:
     assert "Anna: check that its name server answers" in found.change
 
 
-async def test_a_firewall_that_drops_and_a_port_that_says_nothing(sites: list[Site]) -> None:
-    async with listener(sites[1].port, trio.sleep_forever):
+@pytest.mark.parametrize("how", ["drops", "says nothing"])
+async def test_a_firewall_that_drops_and_a_port_that_says_nothing(
+    sites: list[Site], how: str
+) -> None:
+    there = deaf(sites[1].port) if how == "drops" else listener(sites[1].port, trio.sleep_forever)
+    async with there:
         found = line(own_findings(await facts_of(sites[0])), "Berta")
     assert "timeout" in found.what
+    assert ("(firewall?)" in found.what) == (how == "drops")
     assert "Berta: it may not run yet; if it does, let Anna in through the firewall" in found.change
     assert "Anna: let TCP out to it" in found.change
+
+
+@asynccontextmanager
+async def deaf(port: int) -> AsyncIterator[None]:
+    """A port whose queue is full: the kernel drops every further call, as a firewall does."""
+    with socket.socket() as server, ExitStack() as stack:
+        server.bind(("127.0.0.1", port))
+        server.listen(0)
+        for _ in range(4):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.1", port))
+        yield
 
 
 async def test_another_program_answers_there(sites: list[Site]) -> None:
