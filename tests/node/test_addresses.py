@@ -2,6 +2,8 @@
 
 import socket
 import sys
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import trio
@@ -99,3 +101,36 @@ async def test_a_machine_that_swallows_packets_is_a_timeout() -> None:
                 full.append(await connect(address, timeout_s=0.3))  # noqa: PERF401
         for stream in full:
             await stream.aclose()
+
+
+class TwoAddresses(trio.abc.HostnameResolver):
+    """A name service that knows one name, at two addresses."""
+
+    async def getaddrinfo(self, *what: Any, **_how: Any) -> list[Any]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, what[1]))
+            for ip in ("127.0.0.2", "127.0.0.1")
+        ]
+
+    async def getnameinfo(self, *_: Any) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full backlog swallows connections on Linux")
+async def test_an_address_of_a_name_that_leads_nowhere_leaves_time_for_the_next() -> None:
+    with socket.socket() as deaf, ExitStack() as stack:
+        deaf.bind(("127.0.0.2", 0))
+        deaf.listen(0)
+        port = deaf.getsockname()[1]
+        for _ in range(4):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.2", port))
+        [listener] = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        trio.socket.set_custom_hostname_resolver(TwoAddresses())
+        address = parse_address(f"/dns4/swarm.example/tcp/{port}")
+        stream = await connect(address, timeout_s=1)
+        await stream.aclose()
+        await listener.aclose()
+        with pytest.raises(UnavailableError, match=r"^refused: nothing listens on 127\.0\.0\.1"):
+            await connect(address, timeout_s=1)
