@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Final, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
@@ -16,6 +16,8 @@ from node.links import Link
 from node.network import EventLog
 
 CLOSE_S: Final = 2.0
+RETIRE_S: Final = 1.0
+"""How long a superfluous connection stays for what is on its way."""
 _SIMULTANEOUS_S: Final = 3.0  # two connections so close in age crossed each other
 
 
@@ -38,6 +40,7 @@ class Connections(INotifee):
         self._nursery = nursery
         self._log = log
         self._born_s: WeakKeyDictionary[INetConn, float] = WeakKeyDictionary()
+        self._retiring: WeakSet[INetConn] = WeakSet()
         self._leaving = False
         swarm.notifees.clear()
         swarm.register_notifee(self)
@@ -48,13 +51,14 @@ class Connections(INotifee):
             connection
             for connection in self._swarm.get_connections(self._members.ids[peer])
             if connection in self._born_s  # else still being set up
+            and connection not in self._retiring
             and not connection.is_closed
             and not as_yamux(connection.muxed_conn).is_closed
         ]
 
     async def drop(self, peer: int) -> None:
         """Close whatever connects us with a peer."""
-        await self._close(self.open(peer))
+        await self._close(self._swarm.get_connections(self._members.ids[peer]))
 
     def leave(self) -> None:
         """From now on nobody is told who comes and goes."""
@@ -63,6 +67,11 @@ class Connections(INotifee):
     async def close_all(self) -> None:
         """Close every connection."""
         await self._close(self._swarm.get_connections())
+
+    async def _close_after(self, wait_s: float, connections: Sequence[INetConn]) -> None:
+        """Let what is on its way arrive; nothing new is sent."""
+        await trio.sleep(wait_s)
+        await self._close(connections)
 
     async def _close(self, connections: Sequence[INetConn]) -> None:
         async with trio.open_nursery() as nursery:
@@ -100,7 +109,9 @@ class Connections(INotifee):
         peer = self._members.known_index(muxed.peer_id)
         connections = self.open(peer)
         if len(connections) > 1 and not self._leaving:
-            self._nursery.start_soon(self._close, self._superfluous(peer, connections))
+            superfluous = self._superfluous(peer, connections)
+            self._retiring.update(superfluous)
+            self._nursery.start_soon(self._close_after, RETIRE_S, superfluous)
         muxed.on_received = self._links[peer].heard
         muxed.on_sent_large = self._links[peer].moved
         self._links[peer].heard()

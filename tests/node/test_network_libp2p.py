@@ -230,14 +230,29 @@ async def test_two_members_that_dial_each_other_keep_one_connection() -> None:
 
 async def test_a_superfluous_connection_is_closed_and_the_same_at_both_ends() -> None:
     async with running_swarm("libp2p", 2) as members:
-        for member in members:
-            assert await member.network._life.dialler.dial(1 - member.index) is None
-        await until(lambda: all(connections(m) == 1 for m in members))
-        await trio.sleep(0.3)
+        async with trio.open_nursery() as asking:
+            for member in members:
+                asking.start_soon(keep_asking, member)
+            for member in members:
+                await trio.sleep(0.1)
+                assert await member.network._life.dialler.dial(1 - member.index) is None
+        await until(lambda: all(sockets(m) == 1 for m in members))
         assert [connections(m) for m in members] == [1, 1]
         assert await members[0].ask(1, b"works") == b"works"
         assert await members[1].ask(0, b"works") == b"works"
         await gossip_works(members)
+
+
+async def keep_asking(member: Member) -> None:
+    """No request is lost because a connection turned out to be one too many."""
+    for number in range(200):
+        body = b"%d" % number
+        assert await member.ask(1 - member.index, body) == body
+
+
+def sockets(member: Member) -> int:
+    life = member.network._life
+    return len(life.connections._swarm.get_connections())
 
 
 def connections(member: Member) -> int:
