@@ -122,7 +122,7 @@ def silenced(directory: Path, members: Sequence[int], *, withholding: bool) -> t
             await trio.lowlevel.checkpoint()
         for member in members:
             exchange = swarm.services[member].exchange
-            exchange._answers = {CHECKPOINT_PROTOCOL: silent}
+            exchange._answers = {**exchange._answers, CHECKPOINT_PROTOCOL: silent}
 
     outcome = simulate(
         charter=charter, sites=sites, directory=fresh(directory), seed=SEED, faults=silence
