@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ledger.errors import ConfigError
-from swarm.learning.mapped import RELEASE_ELEMENTS, release
+from swarm.learning.mapped import RELEASE_ELEMENTS, release, roomy
 from swarm.learning.rows import Vector, blocks
 
 DOMAIN = b"swarm/layout/v1\n"
@@ -95,7 +95,7 @@ class Layout:
 def flatten(module: nn.Module) -> Vector:
     """Copy a module's shared tensors into one float32 vector (count,)."""
     tensors = [tensor.detach() for _, tensor in shared_tensors(module)]
-    vector: Vector = np.empty(sum(tensor.numel() for tensor in tensors), dtype=np.float32)
+    vector = roomy(sum(tensor.numel() for tensor in tensors))
     start = 0
     for tensor in tensors:
         stop = start + tensor.numel()

@@ -6,6 +6,7 @@ vector has exactly one encoding, so equal results have equal digests.
 """
 
 import struct
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from ledger.errors import PeerError
 from ledger.record import Codec, Reason
 from swarm.learning.aggregation import Vector
-from swarm.learning.mapped import release
+from swarm.learning.mapped import release, with_room
 from swarm.learning.moments import Moments
 
 MAGIC = b"SWPAYLD1"
 HEADER = struct.Struct(">8sQQ32s")  # 56 bytes, so the data are aligned to 8
 BLOCK_ELEMENTS = 1 << 20
+IN_PLACE_BYTES_MIN = 1 << 20
+"""Longer vectors that `roomy` made become payloads where they are; nobody may write to them after."""
 
 
 class PayloadError(PeerError):
@@ -73,7 +76,11 @@ def _dtype(codec: Codec) -> np.dtype[np.floating]:
 def _encode(codec: Codec, values: NDArray[np.floating], layout_digest: bytes) -> bytes:
     head = HEADER.pack(MAGIC, codec, values.size, layout_digest)
     numbers = np.ascontiguousarray(values, dtype=_dtype(codec))
-    # One copy, not two: a model may be a good part of a hospital's memory.
+    whole = with_room(numbers) if numbers.nbytes >= IN_PLACE_BYTES_MIN else None
+    if whole is not None:
+        # No copy: a model may be a good part of a hospital's memory. It is read as bytes are.
+        whole[: len(head)] = np.frombuffer(head, np.uint8)
+        return cast("bytes", whole.data.toreadonly())
     return b"".join((head, numbers.reshape(-1).view(np.uint8).data))
 
 

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.learning.mapped import RELEASE_ELEMENTS, release
+from swarm.learning.mapped import RELEASE_ELEMENTS, release, roomy
 
 Vector: TypeAlias = NDArray[np.float32]
 Block: TypeAlias = NDArray[np.float64]
@@ -55,7 +55,7 @@ def combine(rows: Sequence[Vector], factors: Sequence[float], divisor: float) ->
     Rows whose factor is zero are not read.
     """
     used = [(row, np.float64(factor)) for row, factor in zip(rows, factors, strict=True) if factor]
-    result = np.empty(rows[0].shape, dtype=np.float32)
+    result = roomy(rows[0].size)
     product = np.empty(BLOCK_ELEMENTS, dtype=np.float64)
     total = np.empty(BLOCK_ELEMENTS, dtype=np.float64)
     for piece in blocks(result.size):
