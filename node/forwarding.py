@@ -7,6 +7,7 @@ alter it, nor have it answered twice. docs/adr/0013.
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
 
@@ -18,6 +19,7 @@ from node.carrier import PAIR_MAX, Carrier
 from node.framing import Status, raise_for_status
 from node.limits import ReplayWindow
 from node.network import (
+    FETCH_PROTOCOL,
     FORWARD_PROTOCOL,
     REACH_PROTOCOL,
     REQUEST_BYTES_MAX,
@@ -63,6 +65,8 @@ class _Path:
     took_s: float = 0.0
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(PAIR_MAX))
     """An honest carrier takes no more at once, so more would only be sent away."""
+    bulk: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(PAIR_MAX - 1))
+    """Parts of payloads leave a slot to everything else."""
 
     def failed(self, *, now_s: float, wait_s: float | None) -> None:
         if self.until_s > now_s and wait_s is None:
@@ -284,10 +288,17 @@ class ForwardingNetwork:
     async def _ask_in_time(
         self, carrier: int, target: int, asked: Asked, timeout_s: float
     ) -> tuple[Status, bytes]:
+        path, has_turn = self._talks[target].paths[carrier], False
         with trio.move_on_after(timeout_s):
-            async with self._talks[target].paths[carrier].slots:
+            async with AsyncExitStack() as stack:
+                if asked.protocol == FETCH_PROTOCOL:
+                    await stack.enter_async_context(path.bulk)
+                await stack.enter_async_context(path.slots)
+                has_turn = True
                 return await self._ask_through(carrier, target, asked, timeout_s)
-        raise UnavailableError(f"no reply in {timeout_s:.3g} s")
+        if has_turn:
+            raise UnavailableError(f"no reply in {timeout_s:.3g} s")
+        raise BusyError("too many requests are under way there")
 
     async def _ask_through(
         self, carrier: int, target: int, asked: Asked, timeout_s: float
