@@ -288,17 +288,17 @@ class ForwardingNetwork:
     async def _ask_in_time(
         self, carrier: int, target: int, asked: Asked, timeout_s: float
     ) -> tuple[Status, bytes]:
-        path, has_turn = self._talks[target].paths[carrier], False
-        with trio.move_on_after(timeout_s):
-            async with AsyncExitStack() as stack:
+        path, deadline_s = self._talks[target].paths[carrier], trio.current_time() + timeout_s
+        async with AsyncExitStack() as stack:
+            with trio.move_on_at(deadline_s) as waiting:
                 if asked.protocol == FETCH_PROTOCOL:
                     await stack.enter_async_context(path.bulk)
                 await stack.enter_async_context(path.slots)
-                has_turn = True
+            if waiting.cancelled_caught:
+                raise BusyError("too many requests are under way there")
+            with trio.move_on_at(deadline_s):
                 return await self._ask_through(carrier, target, asked, timeout_s)
-        if has_turn:
             raise UnavailableError(f"no reply in {timeout_s:.3g} s")
-        raise BusyError("too many requests are under way there")
 
     async def _ask_through(
         self, carrier: int, target: int, asked: Asked, timeout_s: float
