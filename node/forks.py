@@ -30,7 +30,7 @@ class OwnLogForkedError(LostHistoryError):
     def __init__(self, seq: int) -> None:
         super().__init__(
             f"this site's key has signed two different records {seq} of its log, so the others take "
-            "nothing more of it: two copies of the site have run; stop every copy, and ask the "
+            "nothing more of it: a second copy of the site has run; stop every copy, and ask the "
             "federation for a key rotation (swarm-node roster propose rotate)"
         )
 
