@@ -19,8 +19,8 @@ PAIR_MAX: Final = 4
 TARGET_MAX: Final = SERVING_MAX // 2 - 2
 """Boxes under way to one member: a network asks a peer SERVING_MAX / 2 things at once, and our own
 requests shall not wait behind those of others."""
-CARRY_S: Final = 20.0
-"""How long a target may take to answer."""
+CARRY_S: Final = 60.0
+"""How long a target may take to answer: a part of a payload over a slow line (node/pull.py)."""
 BURST_S: Final = 4.0
 """Seconds of the allowed pace that may pass at once."""
 WAIT_S_MAX: Final = 10.0
