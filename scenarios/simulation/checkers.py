@@ -140,15 +140,21 @@ def no_honest_record_lost(plan: Plan, ledgers: Mapping[int, Ledger], seen: Obser
             if slot[0] in plan.lasting and slot not in ledger.ids:
                 kinds = "/".join(Kind(one.kind).name for one in records.values())
                 seen.blame("no-record-lost", f"member {index} lacks {slot} ({kinds})")
-    longest: dict[Log, int] = {}
-    for ledger in ledgers.values():
-        for log, count in ledger.logs.items():
-            longest[log] = max(count, longest.get(log, 0))
+    longest = longest_of(ledgers)
     for index, ledger in ledgers.items():
         for log, count in longest.items():
             held = ledger.logs.get(log, 0)
             if log[0] in plan.honest and held < count:
                 seen.blame("no-record-lost", f"member {index} has {held} of {count} of log {log}")
+
+
+def longest_of(ledgers: Mapping[int, Ledger]) -> dict[Log, int]:
+    """How many records of each log anybody holds."""
+    longest: dict[Log, int] = {}
+    for ledger in ledgers.values():
+        for log, count in ledger.logs.items():
+            longest[log] = max(count, longest.get(log, 0))
+    return longest
 
 
 def votes_are_single(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
@@ -267,6 +273,13 @@ def bundles_verify(
         if author is None or author in plan.honest:
             where = _no_folder(str(finding.error), evidence.scratch)
             seen.blame("bundles-verify", f"step {finding.step}: {where}")
+    accepted = {(one.author, one.epoch): one.records for one in report.logs}
+    for log, count in sorted(longest_of(ledgers).items()):
+        if log[0] in plan.honest and accepted.get(log, 0) < count:
+            text = (
+                f"{accepted.get(log, 0)} of {count} records of log {log} can be shown to an auditor"
+            )
+            seen.blame("bundles-verify", text)
     held = {path.name.split(".")[0] for path in evidence.payloads.iterdir()}
     for line in _unrecomputable(plan, ledgers, held):
         seen.blame("agreed-recomputable", line)

@@ -7,6 +7,7 @@ and every change is undone when the run ends, before anything is judged. docs/si
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 import trio
@@ -36,6 +37,7 @@ from node.blobs import BlobStore
 from node.effects import merging, obtaining
 from node.effects.desk import Desk
 from node.journal import Journal
+from scenarios.simulation.plan import Plan
 from swarm.protocol.book import RoundBook
 from swarm.protocol.deadline import AdaptiveDeadline
 from swarm.protocol.effects import Merge
@@ -50,8 +52,8 @@ class Plant:
 
     about: str
     patches: Callable[[], Sequence[Patch]]
-    attack: str = ""
-    """The attack without which nobody would notice; "" if none is needed."""
+    shows_in: Callable[[Plan], bool] = lambda _plan: True
+    """Plans in which somebody could notice."""
 
 
 @contextmanager
@@ -92,9 +94,17 @@ class _LateStore:
             self._waiting = [one for one in records if one.value.author != self._own]
         return self._store.append(mine, **state) if mine else list(records)
 
-    def records(self, *where: Any, **more: Any) -> Iterator[SignedRecord]:
-        self._flush()
-        return self._store.records(*where, **more)
+    def records(self, author: int | None = None, **where: Any) -> Iterator[SignedRecord]:
+        if author is None:
+            self._flush()
+            return self._store.records(**where)
+        log, from_seq = (author, where.get("epoch", 0)), where.get("from_seq", 0)
+        waiting = [
+            one.signed
+            for one in self._waiting
+            if (one.value.author, one.value.epoch) == log and one.value.seq >= from_seq
+        ]
+        return islice([*self._store.records(author, **where), *waiting], where.get("limit"))
 
     def _flush(self) -> None:
         if self._waiting:
@@ -110,7 +120,8 @@ def _ack_before_persist() -> Sequence[Patch]:
 
     def late(self: Journal, **what: Any) -> None:
         init(self, **what)
-        self._store = _LateStore(self._store, what["own"])  # type: ignore[assignment]
+        late_store: Any = _LateStore(self._store, what["own"])
+        self._store = self.intake._store = late_store
 
     return [(Journal, "__init__", late)]
 
@@ -281,6 +292,14 @@ def _deadline_ignored() -> Sequence[Patch]:
     return [(AdaptiveDeadline, "wait_s", lambda *_what: 1e9)]
 
 
+def _with(attack: str) -> Callable[[Plan], bool]:
+    return lambda plan: any(attack in liar.attacks for liar in plan.liars)
+
+
+def _somebody_stays_dead(plan: Plan) -> bool:
+    return bool(plan.stays_dead)
+
+
 PLANTS: Final[dict[str, Plant]] = {
     "ack-before-persist": Plant(
         "acknowledges others' records before they are on the disk", _ack_before_persist
@@ -295,27 +314,31 @@ PLANTS: Final[dict[str, Plant]] = {
     "payloads-unflushed": Plant("renames payloads that were never flushed", _payloads_unflushed),
     "result-not-kept": Plant("votes for a result that it does not keep", _result_not_kept),
     "signature-unchecked": Plant(
-        "stores records without a look at the signature", _signature_unchecked, "forge"
+        "stores records without a look at the signature", _signature_unchecked, _with("forge")
     ),
     "served-before-commit": Plant(
-        "serves payloads to who has not contributed himself", _served_before_commit, "early-fetch"
+        "serves payloads to who has not contributed himself",
+        _served_before_commit,
+        _with("early-fetch"),
     ),
     "chunk-unchecked": Plant(
-        "takes any chunk for the one it asked for", _chunk_unchecked, "corrupt"
+        "takes any chunk for the one it asked for", _chunk_unchecked, _with("corrupt")
     ),
     "payload-unchecked": Plant(
-        "merges payloads that it never checked", _payload_unchecked, "bad-nan"
+        "merges payloads that it never checked", _payload_unchecked, _with("bad-nan")
     ),
     "proposal-trusted": Plant(
-        "votes for another's result without merging", _proposal_trusted, "bad-merge"
+        "votes for another's result without merging", _proposal_trusted, _with("bad-merge")
     ),
     "quorum-short": Plant("takes half of the members for a quorum", _quorum_short),
     "causes-unchecked": Plant(
-        "stores records before what they refer to", _causes_unchecked, "false-acks"
+        "stores records before what they refer to", _causes_unchecked, _with("false-acks")
     ),
     "weights-equal": Plant("weighs every hospital the same, against the charter", _weights_equal),
     "staleness-ignored": Plant("weighs late contributions like those on time", _staleness_ignored),
     "left-out-untold": Plant("does not say who was left out of a merge", _left_out_untold),
     "lamport-ignored": Plant("signs Lamport times below those it has seen", _lamport_ignored),
-    "deadline-ignored": Plant("waits for everybody for ever", _deadline_ignored, "withhold"),
+    "deadline-ignored": Plant(
+        "waits for everybody for ever", _deadline_ignored, _somebody_stays_dead
+    ),
 }
