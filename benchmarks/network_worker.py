@@ -5,6 +5,7 @@ with all; each line on stdin starts one exchange, and one line of JSON says what
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -65,7 +66,10 @@ class Exchange:
         self.index, self.bytes_count, self.ports = index, bytes_count, ports
         self.others = [other for other in range(len(ports)) if other != index]
         self.rss_before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        self.payload = memoryview(bytes(bytes_count))
+        self.payload = [
+            os.urandom(min(CHUNK_BYTES, bytes_count - start))
+            for start in range(0, bytes_count, CHUNK_BYTES)
+        ]
         self.room = {other: bytearray(bytes_count) for other in self.others}
 
     def take(self, other: int, start: int, chunk: bytes) -> None:
@@ -95,8 +99,7 @@ class Exchange:
 
     async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:  # noqa: ARG002
         """Serve one chunk."""
-        start = int(body)
-        return bytes(self.payload[start : start + CHUNK_BYTES])
+        return self.payload[int(body) // CHUNK_BYTES]
 
     async def run_ours(self) -> None:
         """Exchange over the node's network."""
@@ -154,8 +157,8 @@ class Exchange:
 
         async def serve(stream: INetStream) -> None:
             await stream.read(1)
-            for start in range(0, self.bytes_count, CHUNK_BYTES):
-                await stream.write(bytes(self.payload[start : start + CHUNK_BYTES]))
+            for chunk in self.payload:
+                await stream.write(chunk)
             await stream.close()
 
         def info(other: int) -> PeerInfo:

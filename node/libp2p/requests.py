@@ -127,7 +127,7 @@ class Requester:
     ) -> tuple[Status, bytes]:
         wire_id = self._wire_ids[protocol]
         source = _Source(stream)
-        await stream.write_after(proposal(wire_id) + request_header(body), body)
+        await stream.write_last(proposal(wire_id) + request_header(body), body)
         self._meter.sent(REQUEST_HEADER_BYTES + len(body))
         await read_agreement(source, wire_id)
         return await read_reply(source, bytes_max=reply_bytes_max)
@@ -161,7 +161,7 @@ class Answerer:
         except PeerError as error:
             status, reply = Status.REFUSED, error_text(error)
         with trio.fail_after(_REPLY_S):
-            await stream.write_after(reply_header(status, reply), reply)
+            await stream.write_last(reply_header(status, reply), reply)
         self._meter.sent(REPLY_HEADER_BYTES + len(reply))
         await net_stream.close()
 

@@ -9,7 +9,6 @@ Spec: https://github.com/libp2p/specs/blob/master/noise/README.md, Noise revisio
 from collections.abc import Sequence
 from typing import Final, final
 
-import trio
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from libp2p.connection_types import ConnectionType
@@ -27,8 +26,6 @@ _TAG_BYTES: Final = 16
 _SEALED_BYTES_MAX: Final = 2**16 - 1
 MESSAGE_BYTES_MAX: Final = _SEALED_BYTES_MAX - _TAG_BYTES
 """Plaintext of one noise message: 65,519 bytes."""
-WRITE_S: Final = 30.0
-"""One write to a socket; then the connection is closed."""
 _SMALL_BUFFER_BYTES: Final = _LENGTH_BYTES + _SEALED_BYTES_MAX + 4096  # holds any one message
 _LARGE_BUFFER_BYTES: Final = _SMALL_BUFFER_BYTES + 256 * 1024
 
@@ -135,7 +132,10 @@ class Session(BaseSession):
         )
 
     async def write_messages(self, messages: Sequence[bytes]) -> None:
-        """Write messages of at most MESSAGE_BYTES_MAX each, with one send."""
+        """Write messages of at most MESSAGE_BYTES_MAX each, with one send.
+
+        It lasts until the peer has taken them: whoever calls it looks after the time.
+        """
         size = sum(map(len, messages)) + len(messages) * (_LENGTH_BYTES + _TAG_BYTES)
         if size > len(self._outgoing):
             self._outgoing = bytearray(size)
@@ -147,11 +147,7 @@ class Session(BaseSession):
             view[at:start] = (end - start).to_bytes(_LENGTH_BYTES, "big")
             self._out.seal_into(message, view[start:end])
             at = end
-        with trio.move_on_after(WRITE_S) as scope:
-            await self._wire.write(view[:at])
-        if scope.cancelled_caught:
-            await self.close()
-            raise ConnectionClosedError(f"write stalled for {WRITE_S:g} s")
+        await self._wire.write(view[:at])
 
     async def close(self) -> None:
         """Close the socket."""

@@ -58,6 +58,7 @@ class Stream(IMuxedStream):
         self._arrived = trio.Event()
         self._to_send = memoryview(b"")
         self._lead = b""  # goes before it
+        self._ends = False  # nothing comes after it
         self._room_bytes = WINDOW_BYTES
         self._waits_for_room = False
         self._sent = trio.Event()
@@ -132,12 +133,15 @@ class Stream(IMuxedStream):
             preamble, self._preamble = self._preamble, b""
             lead, self._lead = self._lead, b""
             size = min(count, _FRAME_BYTES_MAX - len(preamble) - len(lead))
-            head = header(Kind.DATA, Flag.NONE, self.stream_id, len(lead) + size)
+            is_end = self._ends and size == len(self._to_send)
+            flag = Flag.FIN if is_end else Flag.NONE
+            head = header(Kind.DATA, flag, self.stream_id, len(lead) + size)
             frames.append(b"".join((preamble, head, lead, self._to_send[:size])))
             self._to_send = self._to_send[size:]
             self._room_bytes -= len(lead) + size
             count -= size
         if not self._to_send:
+            self._write_ended |= self._ends
             self._sent.set()
         elif self._room_bytes <= len(self._lead):
             self._waits_for_room = True
@@ -176,10 +180,11 @@ class Stream(IMuxedStream):
             self._credit(len(piece))
         return piece
 
-    async def write_after(self, lead: bytes, data: bytes) -> None:
-        """Write a few bytes and then many, without joining them first."""
+    async def write_last(self, lead: bytes, data: bytes) -> None:
+        """Write a few bytes and then many, without joining them first, and send no more after."""
+        self._ends = True
         if len(data) <= SMALL_BYTES:
-            await self.write(lead + data)
+            await self._write(lead + data, b"")
         else:
             await self._write(data, lead)
 

@@ -34,6 +34,8 @@ GRANTED_BYTES_MAX: Final = 24 * 1024 * 1024
 _NEGOTIATION_BYTES: Final = 4096  # of a stream's room that its opening may take
 LONG_BYTES: Final = REQUEST_BYTES_MAX + _NEGOTIATION_BYTES - WINDOW_BYTES
 """Extra room with which the longest request or reply needs no further word."""
+WRITE_S: Final = 30.0
+"""One write to a socket (up to 256 KiB) that lasts so long ends the connection, within as long again."""
 _GOODBYE_S: Final = 0.5
 _PROTOCOL_ERROR: Final = 1
 
@@ -64,6 +66,8 @@ class Yamux(IMuxedConn):
         self._unread_bytes = 0
         self._next_id = 1 if conn.is_initiator else 2
         self._send_new, self._new = trio.open_memory_channel[Stream](STREAMS_MAX)
+        self._writes = 0
+        self._is_writing = False
         self._scope = trio.CancelScope()
 
     # ---- life
@@ -74,6 +78,7 @@ class Yamux(IMuxedConn):
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send_forever)
+                    nursery.start_soon(self._watch_writes)
                     self.event_started.set()
                     await self._receive_forever()
         except* FrameError as group:
@@ -266,15 +271,31 @@ class Yamux(IMuxedConn):
                 if sender.waiting_bytes():
                     self._outbox.put_back(sender)
             if messages:
-                await self.secured_conn.write_messages(messages)
+                await self._write(messages)
             if sender is not None:
                 self.on_sent_large()
+
+    async def _write(self, messages: list[bytes]) -> None:
+        self._writes += 1
+        self._is_writing = True
+        await self.secured_conn.write_messages(messages)
+        self._is_writing = False
+
+    async def _watch_writes(self) -> None:
+        """End the connection when one write takes too long; a deadline for each would cost more."""
+        seen = 0
+        while True:
+            await trio.sleep(WRITE_S)
+            if self._is_writing and self._writes == seen:
+                LIBP2P_LOG.warning("closed %s: it takes nothing", self.peer_id)
+                self._scope.cancel()
+            seen = self._writes if self._is_writing else 0
 
     async def _send_small_until(self, ready_s: float, messages: list[bytes]) -> list[bytes]:
         """Hold a batch back, but not what is small. Returns what came last."""
         while trio.current_time() < ready_s:
             if messages:
-                await self.secured_conn.write_messages(messages)
+                await self._write(messages)
             with trio.move_on_at(ready_s):
                 await self._outbox.wait(large=False)
             messages = self._outbox.take_small()
