@@ -21,7 +21,7 @@ from node.service import Service
 from scenarios.simulation.swarm import Calm, SimulatedSite, Swarm, heads_digest
 from tests.simulated import swarm_of
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 @dataclass
