@@ -124,7 +124,7 @@ def allowed_address(text: str, *, here: bool) -> Address:
     except ConfigError as error:
         raise PeerError(str(error)) from None
     if address.peer_id is not None or address.port == 0:
-        raise PeerError(f"address {text!r}: no port 0 and no /p2p/ in a record")
+        raise PeerError(f"address {text!r}: port 0 and /p2p/ are of no use to others")
     if address.kind in ("ip4", "ip6"):
         _check_ip(address, here=here)
     else:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from ledger.errors import ConfigError
+from ledger.errors import ConfigError, PeerError
 
 Value: TypeAlias = str | int | float | tuple[str, ...] | None
 """A checked setting; None = not set."""
@@ -175,9 +175,14 @@ def addresses(value: object) -> tuple[str, ...]:
     """Take a list of addresses at which others dial."""
     if not isinstance(value, list | tuple):
         raise BadValueError('need a list, like ["/dns4/swarm.hospital.example/tcp/4001"]')
+    from node.address_record import allowed_address
+
     found = tuple(dict.fromkeys(address(item) for item in value))
-    if any("/p2p/" in one for one in found):
-        raise BadValueError("leave /p2p/… out: the charter says whose key answers")
+    for one in found:
+        try:
+            allowed_address(one, here=True)
+        except PeerError as error:
+            raise BadValueError(f"{error}: others could not dial it") from None
     return found
 
 

@@ -64,6 +64,15 @@ def test_the_defaults_of_the_table_and_of_the_class_are_the_same() -> None:
         ('listen = ["/dns4/anna/tcp/4001"]\n' + MINIMAL, ("listen", "IP address")),
         ('charter_digest = "abc"\n' + MINIMAL, ("charter_digest", "64 hexadecimal")),
         ('allow = ["a", "a"]\n' + MINIMAL, ("allow", "twice")),
+        (MINIMAL + "[network]\ninbound = 0\n", ("network.inbound", "true or false")),
+        (MINIMAL + "[network]\nforward_mb_s = -1\n", ("network.forward_mb_s", "MB/s")),
+        (MINIMAL + '[network]\naddresses = ["/ip4/0.0.0.0/tcp/1"]\n', ("others could not dial",)),
+        (MINIMAL + '[network]\naddresses = ["/dns4/127.1/tcp/1"]\n', ("no host name",)),
+        (MINIMAL + '[network]\naddresses = ["anna:4001"]\n', ("network.addresses", "/tcp/")),
+        (
+            MINIMAL + '[network]\ninbound = false\naddresses = ["/dns4/a.example/tcp/1"]\n',
+            ("network.addresses", "listens nowhere"),
+        ),
         ('[data]\nsource = "p.csv"\n', ("name is missing",)),
         ('name = "Anna"\n', ("site.toml", "data.source")),
         ("name = \n", ("not TOML", "line 1")),
@@ -100,6 +109,14 @@ def test_the_command_line_wins_and_needs_no_quotes_for_text(tmp_path: Path) -> N
         load_site(path, {"run.treads": "3"})
     with pytest.raises(ConfigError, match=r"--set: run\.threads: need a whole number"):
         load_site(path, {"run.threads": "many"})
+
+
+def test_a_site_that_accepts_no_connection_listens_nowhere(tmp_path: Path) -> None:
+    site = load_site(write(tmp_path, MINIMAL + "[network]\ninbound = false\n"))
+    assert (site.listen, site.network.inbound) == ((), False)
+    text = effective(site)
+    assert tomllib.loads(text)["network"]["inbound"] is False
+    assert "inbound = false  # site.toml" in text
 
 
 def test_effective_is_valid_toml_that_says_where_each_value_came_from(tmp_path: Path) -> None:
