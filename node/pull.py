@@ -121,7 +121,8 @@ class Pull:
             self._know(partial)
         async with trio.open_nursery() as nursery:
             while self._failure is None and not self._is_complete():
-                self._changed = trio.Event()
+                if self._changed.is_set():  # else somebody still waits for this one
+                    self._changed = trio.Event()
                 wake_s = self._ask_more(nursery)
                 with trio.move_on_at(wake_s):
                     await self._changed.wait()

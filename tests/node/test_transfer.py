@@ -9,6 +9,7 @@ from random import Random
 import pytest
 import trio
 from exchanging import Mute, Node, nodes, until
+from network_swarm import Log
 from trio.testing import MockClock
 
 from ledger.errors import UnavailableError
@@ -379,3 +380,41 @@ async def test_without_room_a_node_asks_for_nothing_and_goes_on_when_there_is_so
         assert 100 < trio.current_time() < 150
         assert len(tidied) > 2
         assert len(source.asked) == CHUNKS
+
+
+async def test_how_far_a_transfer_is_can_be_seen_and_a_long_one_is_in_the_log(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    federation = Federation(4)
+    slow = Conditions(bandwidth_bytes_s=CHUNK_BYTES / 3)
+    async with nodes(federation, tmp_path, conditions=slow, indices=(0, 1), syncing=False) as (
+        _,
+        members,
+        nursery,
+    ):
+        members[0].blobs.put(Codec.FLOAT32, LONG)
+        transfer, log = members[1].transfer, Log()
+        transfer._log = log
+        nursery.start_soon(transfer.log_forever)
+
+        async def contribution() -> None:
+            async with transfer.fetch(
+                LONG_DIGEST, sources=(0,), payload_bytes_max=len(LONG), member=2
+            ) as received:
+                await transfer.accept(received)
+
+        async with trio.open_nursery() as fetching:
+            fetching.start_soon(contribution)
+            await trio.sleep(25)
+            (seen,) = transfer.progress()
+            assert (seen.member, seen.sources, seen.bytes_count) == (2, 1, len(LONG))
+            assert seen.bytes_held == pytest.approx(25 / 3 * CHUNK_BYTES, abs=1.5 * CHUNK_BYTES)
+            assert seen.bytes_s == pytest.approx(CHUNK_BYTES / 3, rel=0.35)
+            shown = seen.to_json("hospital-c")
+            assert shown["member"] == "hospital-c"
+            assert 0.2 < shown["mb_s"] < 0.5
+        assert transfer.progress() == []
+        lines = log.named("transfer")
+        assert lines, "a transfer of more than ten seconds is told of"
+        assert {line["member"] for line in lines} == {"hospital-c"}
+        assert all(line["mb"] < line["of_mb"] == 12.6 for line in lines)
