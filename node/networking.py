@@ -3,6 +3,7 @@
 Imported late: libp2p takes most of a second.
 """
 
+import ipaddress
 import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -110,13 +111,17 @@ def own_addresses(
     """Return what says where others dial this site: told, or seen from where it listens.
 
     Nowhere, if it listens nowhere. What the site's operator set. Else the addresses that it listens on
-    and that mean one machine elsewhere, if the charter lacks any of them. Else as in the charter: a
-    listener on 0.0.0.0 does not know how the outside calls it.
+    and that mean one machine to the others, if the charter lacks any of them; an address of a private
+    network does so only where the charter has one of the kind, or none at all. Else as in the charter:
+    a listener on 0.0.0.0 does not know how the outside calls it.
     """
     here = any(map(is_here, charter))
+    inside = not charter or any(map(_is_private, charter))
 
     def means_this_machine(text: str) -> bool:
         host = parse_address(text).host
+        if not inside and _is_private(text):
+            return False
         return is_foreign(host) or (here and host not in ("0.0.0.0", "::"))  # noqa: S104
 
     def find() -> Sequence[str] | None:
@@ -128,3 +133,8 @@ def own_addresses(
         return seen if set(seen) - set(charter) else None
 
     return find
+
+
+def _is_private(text: str) -> bool:
+    address = parse_address(text)
+    return address.kind in ("ip4", "ip6") and ipaddress.ip_address(address.host).is_private
