@@ -121,7 +121,7 @@ def _ack_before_persist() -> Sequence[Patch]:
     def late(self: Journal, **what: Any) -> None:
         init(self, **what)
         late_store: Any = _LateStore(self._store, what["own"])
-        self._store = self.intake._store = late_store
+        self._store = self.intake._store = late_store  # noqa: SLF001
 
     return [(Journal, "__init__", late)]
 
