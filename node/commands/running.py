@@ -105,7 +105,8 @@ def export(
     """Write the ledger bundle for auditors; works while the node runs.
 
     The bundle holds the charter and everybody's signed records: no key, no model, no patient.
-    Payloads are models, which may reveal more: they go to a directory of their own.
+    Payloads are models, which may reveal more: they go to a directory of their own. A node keeps
+    those of the newest rounds; for all of them set storage.keep_rounds = "all" before it runs.
 
     \b
     Examples:
