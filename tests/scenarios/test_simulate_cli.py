@@ -43,21 +43,20 @@ def test_json_has_the_head_of_every_seed_and_another_process_writes_the_same(
 
 
 def test_a_failure_prints_its_plan_and_the_command_that_shows_it_again(tmp_path: Path) -> None:
-    options = ["--plant", "left-out-untold"]
     report = tmp_path / "report.json"
-    done = call("--seeds", 12, *options, "--json", report)
+    done = call("--seeds", 2, "--calm", "--plant", "weights-equal", "--json", report)
     assert done.exit_code == 1, done.output
-    (first, *_) = json.loads(report.read_text())["failed"]
-    assert first["invariant"].startswith("late-accounted: ")
+    first, second = json.loads(report.read_text())["failed"]
+    assert first["invariant"].startswith("bundles-verify: ")
     assert first["replay"] == (
-        f"swarm-scenario simulate --replay {first['seed']} --plant left-out-untold --trace"
+        "swarm-scenario simulate --replay 0 --calm --plant weights-equal --trace"
     )
-    assert first["replay"] in done.output
-    assert f"seed {first['seed']}: " in done.output, "its plan"
-    words = first["replay"].split()[2:]
-    again = call(*words)
+    for one in (first, second):
+        assert one["replay"] in done.output
+        assert f"  seed {one['seed']}: " in done.output, "its plan"
+    again = call(*first["replay"].split()[2:])
     assert again.exit_code == 1
-    assert "FAILED late-accounted" in again.output
+    assert "FAILED bundles-verify" in again.output
     assert "round_closed" in again.output, "the trace"
 
 
