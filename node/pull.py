@@ -17,6 +17,7 @@ from node.blobs import BlobStore
 from node.network import FETCH_PROTOCOL, REQUEST_BYTES_MAX
 from node.partial import Partial
 from node.progress import Meter
+from node.source_order import SourceOrder
 from node.world import World
 from swarm.protocol.fetch import Download, Window, unpack_chunks
 from swarm.protocol.messages import (
@@ -31,8 +32,6 @@ from swarm.protocol.payload import OversizedError, open_manifest
 REQUEST_TIMEOUT_S: Final = 20.0
 CHUNK_TIMEOUT_S: Final = 60.0
 """A line that moves a chunk more slowly than this (17 kB/s) brings no payload."""
-RETRY_MIN_S: Final = 0.1
-RETRY_MAX_S: Final = 5.0
 HEDGE_S: Final = 1.0
 """How long the first source may be silent before another one is asked too."""
 SOURCES_MAX: Final = 6
@@ -85,11 +84,7 @@ class Pull:
         self._payload_bytes_max = payload_bytes_max
         self._download: Download | None = None
         self._sources: dict[int, _Source] = {}
-        self._distrusted: set[int] = set()
-        self._asks_again_s: dict[int, float] = {}
-        """peer → not before"""
-        self._rests_s: dict[int, float] = {}
-        """peer → how long it rests the next time"""
+        self._order = SourceOrder(sources, shared.corrupted, random=shared.world.random)
         self._started_s = float("-inf")
         self._beginning = trio.Lock()
         self._changed = trio.Event()
@@ -154,27 +149,16 @@ class Pull:
         """Begin with as many sources as are of use; return when to look again."""
         now_s = trio.current_time()
         connected = self._network.connected()
-        if connected and self._distrusted >= connected and not self._sources:
-            # Nobody else is left: all get another chance, after the longest wait.
-            for peer in connected:
-                self._rest(peer, RETRY_MAX_S)
-            self._distrusted.clear()
-        idle = connected - self._sources.keys() - self._distrusted
-        able = [peer for peer in self._in_order(idle) if self._asks_again_s.get(peer, 0.0) <= now_s]
-        for peer in able:
+        if not self._sources:
+            self._order.forgive(connected, now_s)
+        idle = connected - self._sources.keys()
+        for peer in self._order.able(idle, now_s):
             if not self._has_room_for_another(now_s):
                 break
             self._started_s = now_s
             source = self._sources[peer] = _Source(peer)
             nursery.start_soon(self._ask, source)
-        return min([now_s + HEDGE_S, *(self._asks_again_s[peer] for peer in idle - set(able))])
-
-    def _in_order(self, peers: frozenset[int]) -> list[int]:
-        """Who presumably has it comes first; in any order, so that one that stalls is not always first."""
-        order = sorted(peers)
-        self._random.shuffle(order)
-        counts = self._shared.corrupted
-        return sorted(order, key=lambda peer: (counts[peer] > 0, peer not in self._first))
+        return min(now_s + HEDGE_S, self._order.wake_s(idle, now_s))
 
     def _has_room_for_another(self, now_s: float) -> bool:
         if not self._sources:
@@ -183,11 +167,6 @@ class Pull:
         if few and now_s < self._started_s + HEDGE_S:
             return False
         return len(self._sources) < SOURCES_MAX
-
-    def _rest(self, peer: int, least_s: float = RETRY_MIN_S) -> None:
-        rest_s = max(self._rests_s.get(peer, RETRY_MIN_S), least_s)
-        self._rests_s[peer] = min(rest_s * 1.5, RETRY_MAX_S)
-        self._asks_again_s[peer] = trio.current_time() + rest_s * self._random.uniform(0.75, 1.25)
 
     # One source
 
@@ -204,12 +183,12 @@ class Pull:
         except (OversizedError, StoreError) as error:
             self._failure = error
         except PeerError as error:
-            self._distrusted.add(peer)
+            self._order.distrust(peer)
             self._shared.corrupted[peer] += 1
             count = self._shared.corrupted[peer]
             self._log.warning("fetch_refused", peer=peer, count=count, why=str(error))
         finally:
-            self._rest(peer)
+            self._order.rest(peer, trio.current_time())
             if self._download is not None:
                 self._download.leave(peer)
             del self._sources[peer]
@@ -295,7 +274,7 @@ class Pull:
         now_s = trio.current_time()
         source.window.took(now_s - started_s)
         self.meter.add(download.manifest.size_of(index), now_s)
-        self._rests_s.pop(source.peer, None)
+        self._order.brought(source.peer)
         for peer in download.received(index):
             other = self._sources.get(peer)
             if other is not None and other is not source and index in other.requests:
