@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
+WORKERS ?= 2
 SEEDS ?= 10000
 JOBS ?= 2
 SOAK_ARGS ?=
@@ -31,7 +32,7 @@ demo: $(STAMP)
 	@$(BIN)/swarm-scenario run four-hospitals $(DEMO_ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term $(TEST_ARGS)
 
 test-tools:
 	apt-get update -qq
