@@ -158,7 +158,7 @@ class Network(Protocol):
     async def request(
         self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int, timeout_s: float
     ) -> bytes:
-        """Ask one peer and return its reply.
+        """Ask one peer and return its reply. Several may be on their way to one peer (REQUESTS_MAX).
 
         Raises UnavailableError (not connected, connection lost, no reply in timeout_s, peer too
         busy: retry later or ask another) or PeerError (an error reply, or a reply longer than

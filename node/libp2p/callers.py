@@ -14,7 +14,7 @@ from node.limits import TokenBucket
 
 HALF_OPEN_MAX: Final = 128
 """Connections that have not shown who they are. Each costs about 30 KB and ends after dial_s."""
-HALF_OPEN_PER_ADDRESS_MAX: Final = 32
+HALF_OPEN_PER_ADDRESS_MAX: Final = 64
 CALLS_PER_S: Final = 20.0
 """New connections from one address in the long run; a handshake costs about 3 ms of CPU."""
 CALLS_BURST: Final = 100.0

@@ -18,6 +18,7 @@ from node.network import EventLog
 CLOSE_S: Final = 2.0
 RETIRE_S: Final = 1.0
 """How long a superfluous connection stays for what is on its way."""
+_RETIRED_MAX: Final = 2  # of one peer
 _SIMULTANEOUS_S: Final = 3.0  # two connections so close in age crossed each other
 
 
@@ -68,6 +69,14 @@ class Connections(INotifee):
         """Close every connection."""
         await self._close(self._swarm.get_connections())
 
+    def _retire(self, peer: int, superfluous: list[INetConn]) -> None:
+        """Close them, at once if there are many: each may hold what one may."""
+        self._retiring.update(superfluous)
+        present = self._swarm.get_connections(self._members.ids[peer])
+        retired = [connection for connection in present if connection in self._retiring]
+        wait_s = RETIRE_S if len(retired) < _RETIRED_MAX else 0.0
+        self._nursery.start_soon(self._close_after, wait_s, superfluous if wait_s else retired)
+
     async def _close_after(self, wait_s: float, connections: Sequence[INetConn]) -> None:
         """Let what is on its way arrive; nothing new is sent."""
         await trio.sleep(wait_s)
@@ -109,9 +118,7 @@ class Connections(INotifee):
         peer = self._members.known_index(muxed.peer_id)
         connections = self.open(peer)
         if len(connections) > 1 and not self._leaving:
-            superfluous = self._superfluous(peer, connections)
-            self._retiring.update(superfluous)
-            self._nursery.start_soon(self._close_after, RETIRE_S, superfluous)
+            self._retire(peer, self._superfluous(peer, connections))
         muxed.on_received = self._links[peer].heard
         muxed.on_sent_large = self._links[peer].moved
         self._links[peer].heard()

@@ -3,11 +3,12 @@
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
 import trio
+from bad_member import bad_member
 from network_swarm import (
     NET,
     Log,
@@ -127,6 +128,21 @@ async def test_a_payload_on_a_slow_line_is_a_sign_of_life() -> None:
 
 async def take_megabyte(member: Member) -> None:
     assert len(await member.ask(1, b"zeros 1000000", bytes_max=1_000_000, s=20)) == 1_000_000
+
+
+async def test_a_member_that_connects_again_and_again_holds_two_connections_at_most() -> None:
+    async with running_swarm("libp2p", 2) as members, AsyncExitStack() as stack:
+        await members[1].stop()
+        swarm = members[0].network._life.connections._swarm
+        port = int(members[0].network.listening()[0].split("/")[-1])
+        for _ in range(12):
+            await stack.enter_async_context(
+                bad_member(port, seed=seeds(2)[1], victim_seed=seeds(2)[0])
+            )
+        await until(lambda: members[0].network.connected() == {1})
+        await trio.sleep(0.2)
+        assert len(swarm.get_connections()) <= 3
+        await until(lambda: len(swarm.get_connections()) == 1, s=3)
 
 
 async def test_leaving_under_load_leaves_nothing_behind_however_often() -> None:
