@@ -6,9 +6,10 @@ has been seen. What has not been seen yet is kept until it comes or until all lo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, final
 
+from .audit_gossip import GossipAudit
 from .audit_log import Link, LogAudit
 from .bodies import Codec, Kind, Rule
 from .chain import TIME_AHEAD_MAX_MS
@@ -157,8 +158,11 @@ class _Merged:
         self.newest: dict[int, tuple[int, int]] = {}  # author → (epoch, seq)
         self.attempt = -1  # of round zero
 
-    def after(self, body: list[Any]) -> _Merged:
-        """Return what it is after one more aggregation. E_AGG_INPUT."""
+    def after(self, body: list[Any], *, again: bool) -> _Merged:
+        """Return what it is after one more aggregation. E_AGG_INPUT.
+
+        again: a model may be averaged again (gossip).
+        """
         rule, parameters, inputs, _, _ = body
         result = _Merged()
         result.newest, result.attempt = self.newest, self.attempt
@@ -171,6 +175,8 @@ class _Merged:
                     expected=f"one number above {self.attempt}",
                 )
             return result
+        if again:
+            return self
         result.newest = dict(self.newest)
         for author, epoch, seq, _, _ in inputs:
             last = self.newest.get(author, _NEVER)
@@ -205,6 +211,8 @@ class AggregationAudit:
         self.contested = 0  # aggregations with an input of a forked log that does not stand
         self.void = 0  # aggregations with an input that a later cut took away: not judged
         self._policy = charter.aggregation
+        topology = charter.topology
+        self._gossip = GossipAudit(topology, roster) if topology is not None else None
         self._staleness_max = charter.rounds.staleness_max
         self._merged: dict[Log, _Merged] = {}  # what each log's aggregations have named so far
         self._step: tuple[_Merged, list[Any], _Merged] | None = None
@@ -221,6 +229,7 @@ class AggregationAudit:
         last = self._waiting[-1][1] if self._waiting else None
         # One that equals the last that waits waits as well.
         waits = last is not None and last[12] is value[12] and last[8] == value[8]
+        waits = waits and self._gossip is None
         if waits or not self._judge(value, over=False):
             self._wait(log, value)
 
@@ -229,12 +238,18 @@ class AggregationAudit:
         before = self._merged.get(log, _NOTHING)
         step = self._step
         if step is None or step[0] is not before or step[1] is not body:
-            step = self._step = (before, body, before.after(body))
+            after = before.after(body, again=self._gossip is not None)
+            step = self._step = (before, body, after)
         self._merged[log] = step[2]
 
     def _is_good(self, value: list[Any]) -> bool:
-        good = self._good
-        return good is not None and good[1] is value[12] and good[0] == value[8]
+        good = self._good  # what is right for one author of gossip need not be for another
+        return (
+            self._gossip is None
+            and good is not None
+            and good[1] is value[12]
+            and good[0] == value[8]
+        )
 
     def _wait(self, log: LogAudit, value: list[Any]) -> None:
         self._waiting.append((log, value))
@@ -285,7 +300,12 @@ class AggregationAudit:
             self._check_input(target, seq, id_, round_, codec)
             samples.append(target.samples[seq])
             staleness.append(round_ - target.rounds[seq])
-        self._check_weights(rule, inputs, samples, staleness)
+        mixing: Sequence[int] = ()
+        if self._gossip is not None and rule == Rule.MEAN:
+            authors = [one[0] for one in inputs]
+            own = any(a == value[2] and t == 0 for a, t in zip(authors, staleness, strict=True))
+            mixing = self._gossip.mixing(value[2], round_, value[6], authors, has_own=own)
+        self._check_weights(rule, inputs, samples, staleness, mixing)
         self._good = (round_, body)
         return True
 
@@ -303,11 +323,18 @@ class AggregationAudit:
             raise VerificationError("E_AGG_INPUT", f"input {author}/{epoch}/{seq} is in no bundle")
 
     def _check_weights(
-        self, rule: int, inputs: list[Any], samples: list[int], staleness: list[int]
+        self,
+        rule: int,
+        inputs: list[Any],
+        samples: list[int],
+        staleness: list[int],
+        mixing: Sequence[int],
     ) -> None:
         expected = [0] * len(inputs)
         if rule == Rule.MEAN:
-            expected = weights_micro(samples, self._policy, staleness_rounds=staleness)
+            expected = weights_micro(
+                samples, self._policy, staleness_rounds=staleness, mixing_micro=mixing
+            )
         if [one[4] for one in inputs] != expected:
             author, weight, right = next(
                 (one[0], one[4], right)

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias, Union
 from .errors import ConfigError, VerificationError
 from .keys import check_public_key
 from .toml_strict import CharterError, Table, parse_toml
+from .topology import DEGREE_MIN, TOPOLOGIES, Topology
 
 __all__ = [
     "CHARTER_BYTES_MAX", "MEMBERS_MAX", "AggregationPolicy", "Charter", "CharterError",
@@ -24,6 +25,9 @@ __all__ = [
 
 CHARTER_BYTES_MAX: Final = 1 << 20
 STALENESS_MAX: Final = 100  # rounds
+EDGES_MAX: Final = 4_096
+TOPOLOGY: Final = "static_exponential"
+DEGREE: Final = 4
 MEMBERS_MAX: Final = 256  # so that an aggregation with every ack fits into one record
 GENESIS_DOMAIN: Final = b"swarm-ledger/genesis/v1\n"
 TomlValue: TypeAlias = Union[str, int, float, bool, "tuple[TomlValue, ...]"]
@@ -125,10 +129,18 @@ class AggregationPolicy:
 
     strategy: str  # "fedavg"
     rule: str  # "mean"
-    averaging: str  # "full"
+    averaging: str  # "full" | "gossip": with neighbours only, no agreement
+    topology: str  # of gossip: one of ledger.topology.TOPOLOGIES
+    degree: int  # neighbours in "random_regular" and "epidemic"; raise it to mix faster
+    edges: tuple[tuple[str, str], ...]  # of "edges": pairs of names
     weighting: str  # "samples" | "uniform"
     share_cap: float  # largest share of one member; 1 = off
     staleness_exponent: float  # a late update weighs (1 + rounds late)^-a; 0, 0.5, 1, 1.5 or 2
+
+    @property
+    def is_gossip(self) -> bool:
+        """Whether everybody averages with neighbours, and rounds above 0 are agreed by nobody."""
+        return self.averaging == "gossip"
 
     @property
     def staleness_halves(self) -> int:
@@ -178,6 +190,20 @@ class Charter:
         return charter_net(self.source_bytes)
 
     @property
+    def topology(self) -> Topology | None:
+        """The graph of gossip averaging; None where everybody averages with everybody."""
+        policy = self.aggregation
+        if not policy.is_gossip:
+            return None
+        places = {member.name: member.index for member in self.members}
+        return Topology(
+            name=policy.topology,
+            net=self.net,
+            degree=policy.degree,
+            edges=tuple((places[one], places[other]) for one, other in policy.edges),
+        )
+
+    @property
     def digest_hex(self) -> str:
         """The same as 64 hex digits: what the members read to each other over the phone."""
         return self.net.hex()
@@ -202,7 +228,8 @@ def load_charter(data: bytes, *, complete: bool = True, file: str = "charter.tom
     schema = _schema(top.table("data", required=True))
     training = _training(top.table("training"))
     rounds_table = top.table("rounds", required=True)
-    aggregation = _aggregation(top.table("aggregation"))
+    aggregation_table = top.table("aggregation")
+    aggregation = _aggregation(aggregation_table)
     privacy_table = top.table("privacy")
     privacy = PrivacyPolicy(
         sample_count=privacy_table.choice("sample_count", ("exact", "bucket"), "exact")
@@ -214,7 +241,10 @@ def load_charter(data: bytes, *, complete: bool = True, file: str = "charter.tom
     members = _members(top.tables("members", count_max=MEMBERS_MAX))
     if complete and not members:
         raise top.fail("members", "are missing; add one [[members]] block for each hospital")
-    rounds = _rounds(rounds_table, [member.name for member in members], complete=complete)
+    names = [member.name for member in members]
+    rounds = _rounds(rounds_table, names, complete=complete)
+    if aggregation.is_gossip:
+        _check_gossip(aggregation_table, aggregation, rounds, names if complete else None)
     top.done()
     return Charter(
         version=1, federation=federation, seed=seed, members=members, model=model, schema=schema,
@@ -354,13 +384,51 @@ def _aggregation(table: Table) -> AggregationPolicy:
     policy = AggregationPolicy(
         strategy=table.choice("strategy", ("fedavg",), "fedavg"),
         rule=table.choice("rule", ("mean",), "mean"),
-        averaging=table.choice("averaging", ("full",), "full"),
+        averaging=table.choice("averaging", ("full", "gossip"), "full"),
+        topology=table.choice("topology", TOPOLOGIES, TOPOLOGY),
+        degree=table.integer("degree", DEGREE_MIN, MEMBERS_MAX, DEGREE),
+        edges=table.pairs("edges", count_max=EDGES_MAX),
         weighting=table.choice("weighting", ("samples", "uniform"), "samples"),
         share_cap=table.number("share_cap", 0.000_001, 1, 1.0),
         staleness_exponent=exponent,
     )
     table.done()
+    graph = (policy.topology, policy.degree, policy.edges)
+    if not policy.is_gossip and graph != (TOPOLOGY, DEGREE, ()):
+        raise table.fail(
+            "topology", 'degree and edges are for averaging = "gossip"; leave them out'
+        )
     return policy
+
+
+def _check_gossip(
+    table: Table, policy: AggregationPolicy, rounds: RoundPolicy, names: list[str] | None
+) -> None:
+    """Refuse what averaging with neighbours cannot keep, and graphs that do not join all members.
+
+    names: of the members; None while the charter is still being assembled.
+    """
+    if rounds.required:
+        raise table.fail(
+            "averaging", 'is "gossip", where nobody waits for all: rounds.required must be empty'
+        )
+    if policy.degree % 2:
+        raise table.fail("degree", f"must be even, got {policy.degree}")
+    if bool(policy.edges) != (policy.topology == "edges"):
+        raise table.fail("edges", 'are for topology = "edges", and only there needed')
+    if policy.topology != "edges" or names is None:
+        return
+    strangers = [name for pair in policy.edges for name in pair if name not in names]
+    if strangers:
+        raise table.fail("edges", f'name "{strangers[0]}", who is no member')
+    reached, missing = {names[0]}, True
+    while missing:
+        near = {one for pair in policy.edges for one in pair if reached.intersection(pair)}
+        missing = bool(near - reached)
+        reached |= near
+    alone = [name for name in names if name not in reached]
+    if alone:
+        raise table.fail("edges", f'do not join "{alone[0]}" with "{names[0]}"; add an edge')
 
 
 _KEYS: Final = ("ledger_key", "witness_key", "admin_key", "network_key")

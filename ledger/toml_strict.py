@@ -155,6 +155,20 @@ class Table:
             raise self.fail(key, f"names {show(twice)} twice; keep one")
         return tuple(value)
 
+    def pairs(self, key: str, *, count_max: int) -> tuple[tuple[str, str], ...]:
+        """Take an optional array of pairs of different names."""
+        value = self._take(key, [])
+        if type(value) is not list or len(value) > count_max:
+            raise self._must(key, f"an array of at most {count_max} pairs of names", value)
+        for pair in value:
+            if type(pair) is not list or len(pair) != 2:
+                raise self._must(key, 'an array of pairs like ["a", "b"]', value)
+            for one in pair:
+                self._check_name(key, one, NAME_CHARS_MAX)
+            if pair[0] == pair[1]:
+                raise self.fail(key, f"joins {show(pair[0])} to itself")
+        return tuple((one, other) for one, other in value)
+
     def key_bytes(self, key: str) -> bytes:
         """Take 32 bytes written as 64 lower-case hex digits."""
         value = self._take(key, _MISSING)

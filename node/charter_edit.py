@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ledger.charter import Charter, Feature, Schema, load_charter
 from ledger.errors import ConfigError
+from ledger.topology import TOPOLOGIES
 from node.config import parse_toml
 
 DRAFT: Final = "draft"
@@ -71,7 +72,13 @@ WHEN: Final[Mapping[str, str]] = {
     "aggregation": "How the sites' updates become one model.",
     "aggregation.strategy": "Federated averaging.",
     "aggregation.rule": "Weighted mean.",
-    "aggregation.averaging": "Everybody holds every update.",
+    "aggregation.averaging": '"full": everybody merges all updates and a quorum agrees; "gossip": each '
+    "site merges with its neighbours and waits for nobody else (above about 30 sites).",
+    "aggregation.topology": "Of gossip, who is whose neighbour: "
+    + ", ".join(f'"{one}"' for one in TOPOLOGIES)
+    + ".",
+    "aggregation.degree": 'Neighbours in "random_regular" and "epidemic", even. Raise it to mix faster.',
+    "aggregation.edges": 'Of "edges": pairs of names that must join all members.',
     "aggregation.weighting": '"samples": by number of patients; "uniform": every site alike.',
     "aggregation.share_cap": "Largest share of one site; 1 = no cap. Lower it if one site dominates.",
     "aggregation.staleness_exponent": "An update that is k rounds late weighs (1 + k)^-a. "

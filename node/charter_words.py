@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ledger.charter import Charter, Member, ModelSpec, Schema
+from ledger.charter import AggregationPolicy, Charter, Member, ModelSpec, Schema
 from ledger.roster import Roster
 
 
@@ -30,7 +30,7 @@ def describe(charter: Charter, roster: Roster | None = None) -> list[Chapter]:
     since = f", as roster {roster.version} has them" if roster.version else ""
     return [
         Chapter(f"Members{since}", tuple(map(_member, roster.active)) or ("none yet",)),
-        Chapter("Agreement", tuple(_agreement(roster))),
+        Chapter("Agreement", tuple(_agreement(roster, is_gossip=charter.aggregation.is_gossip))),
         Chapter("Data", tuple(_data(charter.schema))),
         Chapter("Model", (_model(charter),)),
         Chapter("Training", (_training(charter),)),
@@ -70,10 +70,18 @@ def _member(member: Member) -> str:
     return f"{member.index}  {member.name} ({member.role})  {where}"
 
 
-def _agreement(roster: Roster) -> list[str]:
+def _agreement(roster: Roster, *, is_gossip: bool = False) -> list[str]:
     n, f, q = roster.n, roster.f, roster.q
     if n == 0:
         return ["no members yet: add their blocks with `swarm-node charter add`"]
+    if is_gossip:
+        return [
+            (
+                f"n = {n}, f = {f}, q = {q}: no model is agreed; every site has its own. {q} of {n} agree on "
+                "the means and spreads (round 0), on checkpoints and on roster changes."
+            ),
+            "A neighbour that lies reaches the models of its neighbours, and through them all others.",
+        ]
     lines = [
         (
             f"n = {n}, f = {f}, q = {q}: a round is agreed when {q} of {n} publish the same result, "
@@ -181,9 +189,23 @@ def _averaging(charter: Charter) -> list[str]:
     counts = "exactly" if charter.privacy.sample_count == "exact" else "as a lower power of two"
     return [
         f"{policy.strategy}, weighted {policy.rule}: {weights}{cap}",
+        *_neighbours(policy),
         (
             f"the ledger shows every site's number of patients {counts}; "
             "updates are seen by all members and by nobody else"
+        ),
+    ]
+
+
+def _neighbours(policy: AggregationPolicy) -> list[str]:
+    if not policy.is_gossip:
+        return []
+    drawn = policy.topology in ("random_regular", "epidemic")
+    degree = f", {policy.degree} each" if drawn else ""
+    return [
+        (
+            f"each site averages with its neighbours only ({policy.topology}{degree}) and waits for nobody "
+            "else: models differ a little, and no result is agreed"
         ),
     ]
 

@@ -64,7 +64,10 @@ class Service:
         starting_model = hospital.learner.initial()
         initial = blobs.put(Codec.FLOAT32, starting_model)
         contribution_first = self._policy.newcomers == "contribution_first"
-        self.book = RoundBook(roster, contribution_first=contribution_first)
+        topology = hospital.charter.topology
+        self.book = RoundBook(
+            roster, contribution_first=contribution_first, is_gossip=topology is not None
+        )
         self.machine = RoundMachine(
             Place(
                 own=hospital.own,
@@ -73,6 +76,7 @@ class Service:
                 has_moments=hospital.has_moments,
                 initial=initial,
                 linger_s=hospital.linger_s,
+                topology=topology,
             ),
             self.book,
             now_s=trio.current_time(),

@@ -29,10 +29,12 @@ async def evaluate(desk: Desk, effect: Evaluate) -> None:
     )
     await desk.record(Kind.METRICS, effect.round, body)
     agreed = desk.book.agreed(effect.round)
+    own = desk.book.votes(effect.round).get(desk.own) if desk.book.is_gossip else None
+    merged = agreed.proposal if agreed else own
     desk.world.log.info(
         "round_closed",
         round=effect.round,
         agreed=agreed is not None,
-        merged=len(agreed.proposal.inputs) if agreed else 0,
+        merged=len(merged.inputs) if merged else 0,
         **{MetricId(v.metric).name.lower(): v.micro / 1e6 for v in values},
     )

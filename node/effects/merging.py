@@ -18,10 +18,12 @@ async def aggregate(desk: Desk, effect: Merge) -> None:
         merged = await desk.world.compute.run(desk.hospital.learner.merge_moments, payloads)
     else:
         rule, codec = Rule.MEAN, Codec.FLOAT32
+        near = desk.machine.mixing_micro(effect.round)
         weights = weights_micro(
             [offer.samples for offer in offers],
             desk.hospital.charter.aggregation,
             staleness_rounds=[effect.round - offer.round for offer in offers],
+            mixing_micro=[near[offer.author] for offer in offers] if near else (),
         )
         inputs = [(*pair, weight) for pair, weight in zip(payloads, weights, strict=True)]
         merged = await desk.world.compute.run(desk.hospital.learner.merge, inputs)

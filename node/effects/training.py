@@ -50,4 +50,5 @@ async def contribute(desk: Desk, effect: Train) -> None:
         metrics=(),
         data_commitment=desk.hospital.data_commitment,
     )
-    await desk.record(Kind.CONTRIBUTION, effect.round, body, with_acks=True)
+    round_ = desk.machine.offer_round(effect.round)
+    await desk.record(Kind.CONTRIBUTION, round_, body, with_acks=True)

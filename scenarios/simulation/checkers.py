@@ -72,7 +72,7 @@ def check(evidence: Evidence, seen: Observations) -> None:
     no_honest_record_lost(evidence.plan, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
     agreed_is_one(evidence.plan, ledgers, seen)
-    everybody_is_accounted_for(evidence.plan, ledgers, seen)
+    everybody_is_accounted_for(evidence.plan, evidence.charter, ledgers, seen)
     disks_are_bounded(evidence, ledgers, seen)
     if bundles:
         bundles_verify(evidence, bundles, ledgers, seen)
@@ -225,18 +225,23 @@ def agreed_is_one(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations)
 
 
 def everybody_is_accounted_for(
-    plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations
+    plan: Plan, charter: Charter, ledgers: Mapping[int, Ledger], seen: Observations
 ) -> None:
     """Every honest merge names each member: merged, or left out and why."""
     everyone = set(range(plan.members))
+    topology = charter.topology
     for index, ledger in ledgers.items():
         for slot, record in sorted(ledger.records.items()):
             if slot[0] != index or not isinstance(record.body, Aggregation):
                 continue
             merged = {one.author for one in record.body.inputs}
             out = {one.author for one in record.body.left_out}
-            if merged | out != everyone:
-                lost = sorted(everyone - merged - out)
+            due = everyone
+            if topology is not None and record.round > 0:  # only neighbours are accounted for
+                near = topology.senders(range(plan.members), index, record.round)
+                due = {index, *near}
+            if merged | out != due:
+                lost = sorted(due ^ (merged | out))
                 seen.blame(
                     "late-accounted",
                     f"member {index}'s merge of round {record.round} says nothing of {lost}",

@@ -44,6 +44,10 @@ class Attendance:
         """When a round began here."""
         return self._started_s[round_]
 
+    def due_s(self, author: int, round_: int) -> float:
+        """Until when ``author`` is waited for in a round that has begun here."""
+        return self._started_s[round_] + self._deadline.wait_s(author)
+
     def heard(self, author: int, *, round_: int) -> None:
         """``author`` has contributed, for whichever round, while ``round_`` ran here: it is back."""
         self._heard[author] = round_

@@ -67,9 +67,16 @@ class Agreed:
 class RoundBook:
     """Everything that the ledger knows about rounds. Feed it with `learn`, in any order."""
 
-    def __init__(self, roster: Roster, *, contribution_first: bool = False) -> None:
-        """contribution_first: models are for those only who have contributed (charter: newcomers)."""
+    def __init__(
+        self, roster: Roster, *, contribution_first: bool = False, is_gossip: bool = False
+    ) -> None:
+        """Begin with nothing.
+
+        contribution_first: models are for those only who have contributed (charter: newcomers).
+        is_gossip: everybody averages with neighbours; equal results mean no agreement.
+        """
         self.roster = roster
+        self.is_gossip = is_gossip
         self.version = 0
         """Grows with everything that is learned: who has worked something out need not do it again."""
         self._contribution_first = contribution_first
@@ -163,6 +170,8 @@ class RoundBook:
     def _count(self, ballot: Ballot, proposal: Proposal, version: int) -> None:
         """A quorum of equal votes under one roster agrees a round; later ones only add voters."""
         round_, attempt = ballot
+        if self.is_gossip and round_ != 0:
+            return
         rosters = self._vote_rosters[ballot]
         voters = tuple(sorted(a for a, vote in self._votes[ballot].items() if vote == proposal))
         members = self.roster.active_at(version)
@@ -247,6 +256,11 @@ class RoundBook:
             r for r, by in self._models.items() if author in by and (before is None or r < before)
         ]
         return (max(rounds), self._models[max(rounds)][author]) if rounds else None
+
+    def latest_merge(self, author: int) -> tuple[int, Proposal] | None:
+        """The newest round above 0 that ``author`` has merged, and what it published."""
+        rounds = [r for (r, _), votes in self._votes.items() if r > 0 and author in votes]
+        return (max(rounds), self._votes[max(rounds), 0][author]) if rounds else None
 
     def may_fetch(self, author: int, digest: bytes) -> bool:
         """Commit before you read: a payload is for those who contributed to its round or a later one.

@@ -62,8 +62,14 @@ class Candidates:
         aggregation: AggregationPolicy,
         initial: bytes,
         has: Callable[[Offer], bool],
+        near: Callable[[int], frozenset[int]] | None = None,
     ) -> None:
-        """has: whether an offer's payload is held, as what it is offered."""
+        """Begin with nothing.
+
+        has: whether an offer's payload is held, as what it is offered. near: whose offers count in a
+        round beside the own one, if not everybody's.
+        """
+        self._near = near
         self._book = book
         self._own = own
         self._policy = rounds
@@ -96,21 +102,37 @@ class Candidates:
 
     def _find_usable(self, round_: int) -> tuple[Offer, ...]:
         refused = self._book.refused[self._own]
-        spent = self._spent(round_)
+        near = self._neighbours(round_)
+        # Who averages with neighbours averages models, not what is new in them: twice does no harm.
+        spent = self._spent(round_) if near is None else _Spent({}, {})
         return tuple(
             offer
             for by in self.window(round_)
-            for offer in self._book.offers(by).values()
-            if offer.id not in refused
+            for offer in self._offers(by, near)
+            if (near is None or offer.author != self._own or by == round_)
+            and offer.id not in refused
             and offer.bytes_count <= self._policy.payload_bytes_max
             and self.base_is_known(offer)
             and not spent.has(offer)
         )
 
+    def _offers(self, round_: int, near: frozenset[int] | None) -> Iterable[Offer]:
+        offers = self._book.offers(round_)
+        return offers.values() if near is None else (offers[a] for a in sorted(near & set(offers)))
+
+    def _neighbours(self, round_: int) -> frozenset[int] | None:
+        """Whose contributions may be inputs of ``round_``; None: everybody's."""
+        if self._near is None or round_ == MOMENTS_ROUND:
+            return None
+        return self._near(round_) | {self._own}
+
     def wanted(self, round_: int) -> tuple[Offer, ...]:
         """What is worth fetching: usable, not held, and nothing newer of its author is."""
         offers = self.usable(round_)
         newest = {offer.author: offer.round for offer in offers if self._has(offer)}
+        if self._neighbours(round_) is not None:  # one is enough
+            latest = {offer.author: offer for offer in offers}
+            offers = tuple(latest.values())
         return tuple(
             offer
             for offer in offers
@@ -132,6 +154,8 @@ class Candidates:
         # Two who offer one payload: nobody can prove who was first, so the heavier claim counts (a
         # copy made to make the original count for less is worth nothing), and only one of them.
         heaviest = sorted(rank, key=lambda author: -self._weight(newest[author], round_))
+        if self._neighbours(round_) is not None:  # the own one is always an input
+            heaviest.sort(key=lambda author: author != self._own)
         chosen: dict[bytes, Offer] = {}
         for author in heaviest:
             offer = newest[author]
@@ -166,16 +190,24 @@ class Candidates:
     def left_out(
         self, round_: int, chosen: Iterable[Offer], awaited: Collection[int]
     ) -> tuple[tuple[int, int], ...]:
-        """Every member that is not an input, and why; and who is, but not with all that it offered."""
+        """Every member that is not an input, and why; and who is, but not with all that it offered.
+
+        Of those only whose contributions may be inputs at all.
+        """
         inside = {offer.author: offer for offer in chosen}
         digests = {offer.digest for offer in inside.values()}
         pending = self.usable(round_)
         reasons: dict[int, int] = {}
+        near = self._neighbours(round_)
         for member in self._book.roster.active:
             author = member.index
+            if near is not None and author not in near:
+                continue
             if author not in inside:
                 reasons[author] = self._reason(author, round_, digests, awaited)
-            elif any(one.author == author and one.round < inside[author].round for one in pending):
+            elif near is None and any(
+                one.author == author and one.round < inside[author].round for one in pending
+            ):
                 reasons[author] = Reason.SUPERSEDED
         return tuple(sorted(reasons.items()))
 
@@ -197,7 +229,8 @@ class Candidates:
         if not self.base_is_known(offer):
             return Reason.WRONG_BASE
         is_copy = offer.digest in digests and not is_unchanged(offer)
-        is_copy = is_copy or self._spent(round_).has(offer)
+        spent = self._neighbours(round_) is None and self._spent(round_).has(offer)
+        is_copy = is_copy or spent
         return Reason.COPIED if is_copy else Reason.NOT_RECEIVED
 
     def base_is_known(self, offer: Offer) -> bool:

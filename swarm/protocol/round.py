@@ -12,6 +12,7 @@ from typing import Final, final
 
 from ledger.charter import AggregationPolicy, RoundPolicy
 from ledger.record import Contribution, Record, Verified
+from ledger.topology import Topology
 from swarm.protocol.attendance import Attendance
 from swarm.protocol.book import Agreed, Offer, RoundBook
 from swarm.protocol.candidates import MOMENTS_ROUND, Candidates, codec_of
@@ -26,6 +27,7 @@ from swarm.protocol.effects import (
     SignOpen,
     Train,
 )
+from swarm.protocol.neighbours import Neighbours
 from swarm.protocol.phases import TRANSITIONS, Event, Phase
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
 
 PATIENCE_GRACES: Final = 3
 """Graces that a node waits for somebody's proposal, and again for a quorum, before it goes on alone."""
+DOUBLINGS_MAX: Final = 16
+"""Times that a grace doubles at most while rounds find no quorum; `deadline_max_s` bounds it earlier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,8 @@ class Place:
     initial: bytes
     """Digest of the charter's initial model."""
     linger_s: float
+    topology: Topology | None = None
+    """Who averages with whom; None: everybody with everybody, by agreement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,11 @@ class RoundMachine:
         self._stalled: frozenset[bytes] = frozenset()
         self._news: list[tuple[int, int]] = []
         """(author, round) of contributions that came since the last look"""
+        self._near: Neighbours | None = None
+        if place.topology is not None:
+            self._near = Neighbours(place.topology, book, place.policy, own=place.own)
+        self._merging: Inputs = ()
+        """what this node merges with its neighbours'"""
         self._candidates = Candidates(
             book,
             own=place.own,
@@ -84,6 +95,7 @@ class RoundMachine:
             aggregation=place.aggregation,
             initial=place.initial,
             has=self.has,
+            near=self._near.of if self._near else None,
         )
         self._choice = Choice(book, self._candidates, place.policy, own=place.own)
         self._attendance = Attendance(book, place.policy, first_round=self.round)
@@ -94,6 +106,8 @@ class RoundMachine:
         self._has_chased = False
         self._base_is_own = False
         self._base: bytes | None = None
+        self._began = self.round
+        """the round in which the training of now began"""
         self._model = place.initial
         self._entered_s = now_s
         self._wake_s: float | None = None
@@ -108,6 +122,10 @@ class RoundMachine:
             Phase.LINGER: self._linger,
             Phase.DONE: lambda _now_s: (None, ()),
         }
+        if self._near is not None:
+            self._steps[Phase.COLLECT] = self._collect_near
+            self._steps[Phase.AGREE] = self._agree_near
+            self._steps[Phase.SETTLE] = self._settle_near
 
     @staticmethod
     def first_round(place: Place) -> int:
@@ -162,6 +180,7 @@ class RoundMachine:
             self._attendance.begin(self.round, now_s=now_s)
             self._base = self._base_of(self.round)
             self._base_is_own = self._is_outpaced = self._has_chased = False
+            self._began, self._merging = self.round, ()
 
     def _passed(self, due_s: float, now_s: float) -> bool:
         """Whether a moment has come; if not, remember to wake up then."""
@@ -172,7 +191,20 @@ class RoundMachine:
 
     def _is_late(self, now_s: float) -> bool:
         """Whether patience in this phase is over."""
-        return self._passed(self._entered_s + PATIENCE_GRACES * self._policy.grace_s, now_s)
+        return self._passed(self._entered_s + PATIENCE_GRACES * self.grace_s, now_s)
+
+    @property
+    def grace_s(self) -> float:
+        """The charter's grace, doubled for each round in a row that no quorum agreed.
+
+        Where computing or the network is slower than the charter thought, everybody would run out of
+        patience before anybody's proposal could be followed, round after round.
+        """
+        grace_s = self._policy.grace_s
+        latest = self.book.latest_agreed(before=self.round)
+        split = max(self.round - 1 - (latest.round if latest else MOMENTS_ROUND), 0)
+        longest_s = max(grace_s, self._policy.deadline_max_s / PATIENCE_GRACES)
+        return float(min(grace_s * 2.0 ** min(split, DOUBLINGS_MAX), longest_s))
 
     def _measure(self, now_s: float) -> None:
         """Learn everybody's pace from what has come, also from what came too late to be of use."""
@@ -183,6 +215,8 @@ class RoundMachine:
         for author, round_ in news:
             if author != self._place.own and round_ <= self.round:
                 self._attendance.heard(author, round_=self.round)
+                if self._near is not None:
+                    self._near.heard(author, now_s=now_s)
                 offer = self.book.offers(round_).get(author)
                 if offer is not None and round_ not in window:
                     self._attendance.measure(offer, now_s=now_s)
@@ -196,6 +230,9 @@ class RoundMachine:
     @property
     def members_min(self) -> int:
         """Fewest contributions that close this round."""
+        near = self._mixes()
+        if near is not None:
+            return near.inputs_min(self.round)
         return self._choice.members_min(self.round)
 
     @property
@@ -240,6 +277,8 @@ class RoundMachine:
         """The model that training in ``round_`` starts from: the newest agreed, else my own newest."""
         if round_ == MOMENTS_ROUND or self._is_new():
             return None
+        if self._near is not None:
+            return self._base_near(self._near)
         agreed = self.book.latest_agreed(before=round_)
         own = self.book.latest_model(self._place.own, before=round_)
         if own and self._base_is_own:
@@ -252,6 +291,81 @@ class RoundMachine:
         """Whether the charter gives this node no model yet: it has not contributed to any."""
         first = self._policy.newcomers == "contribution_first"
         return first and self.book.last_offer_round(self._place.own) <= MOMENTS_ROUND
+
+    # Averaging with neighbours (docs/wire.md §5.8)
+
+    def _mixes(self) -> Neighbours | None:
+        """Whom this node averages with in this round; None where a quorum agrees."""
+        return None if self.round == MOMENTS_ROUND else self._near
+
+    def _base_near(self, near: Neighbours) -> bytes | None:
+        """The own newest model; for a newcomer the newest of a neighbour that can be had."""
+        own = self.book.latest_model(self._place.own)
+        if own:
+            return own[1]
+        return next(
+            (
+                digest
+                for _, digest in near.sources()
+                if digest in self._held
+                or (digest not in self._stalled and self.book.may_fetch(self._place.own, digest))
+            ),
+            None,
+        )
+
+    def offer_round(self, round_: int) -> int:
+        """Say in which round to offer what was trained in ``round_``: where the others are by now.
+
+        Only who averages with neighbours and was left further behind than late updates count skips
+        rounds like that; otherwise nothing that a slow site trains would ever be used.
+        """
+        if self._mixes() is not None and self.phase is Phase.TRAIN and round_ == self._began:
+            self.round = self._next_after(self.round - 1)
+            return self.round
+        return round_
+
+    def mixing_micro(self, round_: int) -> dict[int, int]:
+        """What the graph gives this node and each neighbour; nothing where all average with all."""
+        return self._near.mixing_micro(round_) if self._near else {}
+
+    def _collect_near(self, now_s: float) -> Step:
+        """Collect from neighbours: nobody is waited for long."""
+        near = self._mixes()
+        if near is None:
+            return self._collect(now_s)
+        if self._place.own in self.book.votes(self.round):
+            return Event.CLOSED, ()
+        held = self._candidates.held(self.round)
+        awaited = self.awaited(now_s)
+        enough = len(held) >= near.inputs_min(self.round)
+        over_s = self._attendance.started_s(self._began) + self._policy.deadline_max_s
+        if not awaited and (enough or self._passed(over_s, now_s)):
+            near.merged(self.round, [one.author for one in held if one.round == self.round])
+            self._merging = held
+            return Event.CLOSED, ()
+        ahead = self._next_after(self.round)
+        if not awaited and ahead > self.round + 1:
+            self.round = ahead
+            return Event.OUTRUN, ()
+        return None, self._fetches(self._candidates.wanted(self.round))
+
+    def _agree_near(self, now_s: float) -> Step:
+        """Merge what was collected: nobody is asked."""
+        if self._mixes() is None:
+            return self._agree(now_s)
+        if self._place.own in self.book.votes(self.round):
+            return Event.VOTED, ()
+        if not (self._merging and all(map(self.has, self._merging))):
+            self._merging = self._candidates.held(self.round)
+        left_out = self._candidates.left_out(self.round, self._merging, self.active())
+        return None, (Merge(self.round, self._merging, left_out),)
+
+    def _settle_near(self, now_s: float) -> Step:
+        """The own result stands: there is no vote."""
+        if self._mixes() is None:
+            return self._settle(now_s)
+        self._model = self.book.votes(self.round)[self._place.own].result
+        return Event.SETTLED, ()
 
     def _fetches(self, offers: Iterable[Offer]) -> tuple[Effect, ...]:
         return tuple(Fetch(o.digest, (o.author,), o) for o in offers if not self.has(o))
@@ -296,15 +410,19 @@ class RoundMachine:
                 return Event.STARTED, ()
             self.round = latest.round
             return Event.OVERTAKEN, ()
+        if self._mixes() is not None:
+            self.round = self._next_after(self.round - 1)
         return Event.STARTED, ()
 
     def _train(self, _now_s: float) -> Step:
         if self._place.own in self.book.offers(self.round):
             return Event.CONTRIBUTED, ()
+        if self._base in self._stalled and self._near is not None:
+            self._base = self._base_of(self.round)
         missing = [d for d in (self._base, self.moments()) if d and d not in self._held]
         if missing:
             return None, tuple(Fetch(digest, self._voters(digest)) for digest in missing)
-        return None, (Train(self.round, self._base, self.moments()),)
+        return None, (Train(self._began, self._base, self.moments()),)
 
     def _collect(self, now_s: float) -> Step:
         if self._is_overtaken():
@@ -341,6 +459,15 @@ class RoundMachine:
             for author, offer in offers.items()
             if self.has(offer) or offer.id not in usable or offer.digest in self._stalled
         }
+        near = self._mixes()
+        if near is not None:
+            return near.awaited(
+                self.round,
+                settled,
+                since_s=self._entered_s,
+                passed=lambda due_s: self._passed(due_s, now_s),
+                due_s=lambda author: self._attendance.due_s(author, self._began),
+            )
         return self._attendance.awaited(
             self.round, frozenset(settled), lambda due_s: self._passed(due_s, now_s)
         )
@@ -381,7 +508,7 @@ class RoundMachine:
             self._model = own_vote.result
             return Event.SETTLED, ()
         if self.round == self._policy.rounds:
-            patience_s = PATIENCE_GRACES * self._policy.grace_s
+            patience_s = PATIENCE_GRACES * self.grace_s
             patience_s = max(patience_s, self._policy.deadline_max_s)
             due = self._passed(self._entered_s + patience_s, now_s)
         else:
@@ -445,6 +572,8 @@ class RoundMachine:
     def _next_after(self, round_: int) -> int:
         """The next round, or the one that enough others to believe it have reached."""
         ahead = min(self.book.round_ahead(self._place.own), self._policy.rounds)
+        if self._near is not None and ahead <= round_ + 1 + self._policy.staleness_max:
+            return round_ + 1  # what it offers there still counts for the others
         return max(round_ + 1, ahead)
 
     def _linger(self, now_s: float) -> Step:
@@ -464,7 +593,8 @@ class RoundMachine:
             return None, (*wanted, SignClose(self._policy.rounds + 1))
         # Who evaluated another model went on without a quorum: he may still come for this one.
         served = all(
-            m.index in self.book.closed and models.get(m.index) == self._model
+            m.index in self.book.closed
+            and (models.get(m.index) == self._model or self._near is not None)
             for m in self.book.roster.active
             if not self.book.is_frozen(m.index)
         )
@@ -483,7 +613,7 @@ class RoundMachine:
         if late or self._choice.is_complete(held, self.round):
             return held
         turn = self._choice.turn(self.round, self._attendance.reliable(self.round))
-        if self._passed(self._entered_s + turn * self._policy.grace_s, now_s):
+        if self._passed(self._entered_s + turn * self.grace_s, now_s):
             return held
         return ()
 
