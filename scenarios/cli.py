@@ -1,19 +1,16 @@
 """`swarm-scenario`: parse, call, map what went wrong to an exit status. Room: scenarios."""
 
-import json
-import signal
 import sys
-from pathlib import Path
-from typing import Annotated
 
 try:
     import typer
 except ModuleNotFoundError:  # an auditor's install has no node
     sys.exit("swarm-scenario: not in the auditor's install: pip install 'swarm-node[node]'")
 
-from ledger.errors import ConfigError, SwarmError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
+from scenarios.cli_common import INTERRUPTED
+from scenarios.cli_compare import compare
 from scenarios.cli_faults import faults
+from scenarios.cli_run import run
 from scenarios.cli_simulate import simulate
 from scenarios.cli_topology import topology
 
@@ -30,6 +27,8 @@ app = typer.Typer(
       swarm-scenario list
       swarm-scenario run four-hospitals
       swarm-scenario run heart --data ../data/heart --json heart.json
+      swarm-scenario run stroke --data ../data/ist --seeds 5
+      swarm-scenario compare stroke --data ../data/ist --variant k50=training.local_steps=50
       swarm-scenario faults --case kill
       swarm-scenario simulate --seeds 200
 
@@ -49,89 +48,8 @@ def list_() -> None:
         typer.echo(f"{name:<{max(map(len, names))}}  {load_spec(name).about}")
 
 
-@app.command()
-def run(
-    *,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `swarm-scenario list`.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder with the hospitals' tables, if the scenario needs one."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=2**32 - 1, help="Draws splits, starting model and batches."),
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, max=10_000, help="Rounds to train.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where run directories are made.")
-    ] = Path("runs"),
-    keep: Annotated[
-        bool,
-        typer.Option(
-            "--keep/--no-keep",
-            help="Keep the hospitals' own directories (keys, stores). Bundles, charter and report stay.",
-        ),
-    ] = True,
-) -> None:
-    """Start one real node per hospital, let them learn together, audit and report.
-
-    \b
-    Examples:
-      swarm-scenario run four-hospitals --json demo.json
-      swarm-scenario run heart --data ../data/heart --rounds 10 --no-keep
-
-    Exit status: 0 every check holds, 1 one does not (or the run broke), 2 wrong usage.
-    """  # noqa: D301
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)  # the nodes are stopped on the way out
-    try:
-        status = _run(
-            name, data=data, seed=seed, rounds=rounds, json_file=json_file, out=out, keep=keep
-        )
-    except ConfigError as error:
-        fail(str(error), USAGE)
-    except SwarmError as error:
-        fail(str(error), FAILED)
-    except KeyboardInterrupt:
-        fail("interrupted; the nodes are stopped", INTERRUPTED)
-    raise typer.Exit(status)
-
-
-def _run(
-    name: str,
-    *,
-    data: Path | None,
-    seed: int | None,
-    rounds: int | None,
-    json_file: Path | None,
-    out: Path,
-    keep: bool,
-) -> int:
-    from rich.console import Console
-
-    from scenarios.main_job import Job, run_job
-    from scenarios.results import to_json
-    from scenarios.spec import load_spec
-    from scenarios.summary import print_summary
-
-    console = Console()
-    spec = load_spec(name).override(seed=seed, rounds=rounds)
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise ConfigError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
-    job = Job.prepare(spec, data=data, out=out, keep=keep)
-    outcome = run_job(job, console)
-    if json_file is not None:
-        text = json.dumps(to_json(outcome), indent=2, ensure_ascii=False) + "\n"
-        json_file.write_text(text, encoding="utf-8")
-    print_summary(console, outcome, report=job.report)
-    return FAILED if outcome.failures else OK
-
-
+app.command()(run)
+app.command()(compare)
 app.command()(faults)
 app.command()(simulate)
 app.command()(topology)

@@ -105,7 +105,7 @@ def comparison_svg(outcome: Outcome) -> str:
             top=0.99,
             bottom=0.42 / figure.get_figheight(),
         )
-        return _svg(figure, "AUC of alone, swarm and pooled for each hospital")
+        return svg_text(figure, "AUC of alone, swarm and pooled for each hospital")
 
 
 def curves_svg(outcome: Outcome, metric: str) -> str:
@@ -131,7 +131,7 @@ def curves_svg(outcome: Outcome, metric: str) -> str:
             wspace=0.62, hspace=0.38,
         )  # fmt: skip
         title = "AUC" if metric == "auc" else "Log-loss"
-        return _svg(figure, f"{title} of the agreed model after each round, per hospital")
+        return svg_text(figure, f"{title} of the agreed model after each round, per hospital")
 
 
 def _panel(axes: Axes, hospital: HospitalOutcome, metric: str, rounds: int) -> None:
@@ -219,7 +219,7 @@ def _short(value: float, _: object = None) -> str:
     return text.removeprefix("0") if text.startswith("0.") else text
 
 
-def _svg(figure: Figure, title: str) -> str:
+def svg_text(figure: Figure, title: str) -> str:
     """Draw to SVG text that can stand inside a page: no prologue, metadata or namespaces."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -19,6 +19,8 @@ NAMES = ("University Clinic", "City Hospital", "County Hospital", "Rural Practic
 SHARES = (10, 4, 2, 1)
 # The clinic screens a whole city; the practice sends only what worries it.
 MALIGNANT_RATES = (0.30, 0.44, 0.52, 0.56)
+DIGITS_NAMES = ("Archive A", "Archive B", "Archive C", "Archive D", "Archive E")
+DIGITS_OWN = 0.6
 MEASURES = 10  # radius, texture …, each as mean, standard error and worst of a sample's nuclei
 GAIN_SPREAD = 0.05
 OFFSET_SPREAD = 0.10  # in standard deviations of the measurement
@@ -60,6 +62,36 @@ def split_breast_cancer(seed: int) -> list[tuple[str, tuple[str, ...], list[tupl
         ]
         sites.append((name, columns, rows))
     return sites
+
+
+def split_digits(seed: int) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Deal scikit-learn's 1,797 handwritten digits (8 x 8 pixels, 0 to 16) to five hospitals by class.
+
+    Each hospital has 60 % of two digits, its own, and an equal part of the rest of all. Returns (name,
+    column names, rows as text) for each: 64 pixels p00 … p77, row by row, and the label `digit`.
+    """
+    from sklearn.datasets import load_digits
+
+    table = load_digits()
+    generator = np.random.Generator(np.random.PCG64(seed))
+    owner = np.empty(len(table.target), dtype=np.int64)
+    for digit in range(10):
+        rows = generator.permutation(np.flatnonzero(table.target == digit))
+        own = round(len(rows) * DIGITS_OWN)
+        owner[rows[:own]] = digit // 2
+        owner[rows[own:]] = np.arange(len(rows) - own) % len(DIGITS_NAMES)
+    columns = (*(f"p{at // 8}{at % 8}" for at in range(64)), "digit")
+    return [
+        (
+            name,
+            columns,
+            [
+                (*(f"{pixel:g}" for pixel in table.data[row]), str(table.target[row]))
+                for row in generator.permutation(np.flatnonzero(owner == site))
+            ],
+        )
+        for site, name in enumerate(DIGITS_NAMES)
+    ]
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

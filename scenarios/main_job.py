@@ -23,14 +23,14 @@ from scenarios.checks import failures
 from scenarios.commands import LOOPBACK, command, edit_site, free_ports
 from scenarios.live import Progress, choose_progress
 from scenarios.outcome import Outcome
+from scenarios.patients import PATIENTS_FILE, data_settings, find_sources, write_own_patients
 from scenarios.processes import Nodes, Site
 from scenarios.report import write_report
 from scenarios.results import Header, build_outcome, read_own_logs, read_roster
-from scenarios.spec import BREAST_CANCER, FOLDER, ScenarioSpec
+from scenarios.spec import FOLDER, ScenarioSpec
 from scenarios.view import NodeView
 
 WORKERS: Final = 2  # commands at once: they are short and mostly start-up
-PATIENTS_FILE: Final = "patients.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +39,13 @@ class Job:
 
     spec: ScenarioSpec
     directory: Path
-    sources: tuple[Path | None, ...]
+    sources: tuple[tuple[Path, ...], ...]
     keep: bool
 
     @classmethod
     def prepare(cls, spec: ScenarioSpec, *, data: Path | None, out: Path, keep: bool) -> Self:
         """Check what the operator gave and make a new run directory. Raises ConfigError."""
-        sources = _sources(spec, data)
+        sources = find_sources(spec, data)
         return cls(spec=spec, directory=new_directory(out, spec.name), sources=sources, keep=keep)
 
     @property
@@ -117,24 +117,11 @@ def make_sites(job: Job, *, listens: Sequence[str] | None = None) -> None:
 
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(make, range(len(job.sites))))
-    if job.spec.data == BREAST_CANCER:
-        from scenarios.hospitals import split_breast_cancer, write_csv
-
-        patients = split_breast_cancer(job.spec.seed)
-        for site, (_, columns, rows) in zip(job.sites, patients, strict=True):
-            write_csv(site.directory / PATIENTS_FILE, columns, rows)
-    for hospital, site, source in zip(job.spec.hospitals, job.sites, job.sources, strict=True):
-        query = " ".join(job.spec.query.split())  # one line, as site.toml wants it
-        edit_site(
-            site.config,
-            {
-                "data.source": str(source) if source else PATIENTS_FILE,
-                "data.split_seed": job.spec.seed,
-                **({"data.query": query} if query else {}),
-                **({"data.absent": hospital.absent} if hospital.absent else {}),
-                **job.spec.site,
-            },
-        )
+    if job.spec.data != FOLDER:
+        write_own_patients(job.spec, [site.directory for site in job.sites])
+    for hospital, site, sources in zip(job.spec.hospitals, job.sites, job.sources, strict=True):
+        settings = data_settings(job.spec, hospital, sources)
+        edit_site(site.config, {**settings, **job.spec.site})
 
 
 def make_charter(job: Job) -> tuple[Charter, str]:
@@ -142,8 +129,8 @@ def make_charter(job: Job) -> tuple[Charter, str]:
     spec, sites = job.spec, job.sites
     settings = {"seed": spec.seed, **spec.charter}
     agreed = "data.features" in settings
-    table = job.sources[0] or sites[0].directory / PATIENTS_FILE
-    draft = () if agreed else ("--data", table)
+    tables = job.sources[0] or (sites[0].directory / PATIENTS_FILE,)
+    draft = () if agreed else tuple(word for table in tables for word in ("--data", table))
     assignments = [f"{key}={to_toml(value)}" for key, value in settings.items()]
     command(
         "swarm-node", "charter", "new", job.charter, "--federation", spec.federation,
@@ -176,23 +163,6 @@ def export_bundles(job: Job) -> tuple[Path, ...]:
 def _run_nodes(job: Job, progress: Progress) -> tuple[NodeView, ...]:
     with Nodes(job.sites) as nodes:
         return nodes.follow(progress, wall_s_max=job.spec.targets.wall_s_max)
-
-
-def _sources(spec: ScenarioSpec, data: Path | None) -> tuple[Path | None, ...]:
-    """Find each hospital's table. Raises ConfigError that says which file is missing where."""
-    if spec.data != FOLDER:
-        if data is not None:
-            raise ConfigError(f"--data: {spec.name} brings its own patients; leave it out")
-        return (None,) * len(spec.hospitals)
-    files = ", ".join(hospital.file for hospital in spec.hospitals)
-    if data is None:
-        raise ConfigError(f"--data: {spec.name} needs a folder with {files}")
-    if not data.is_dir():
-        raise ConfigError(f"--data {data}: there is no such folder; it should hold {files}")
-    missing = [h.file for h in spec.hospitals if not (data / h.file).is_file()]
-    if missing:
-        raise ConfigError(f"--data {data}: {', '.join(missing)} not found there; need {files}")
-    return tuple((data / hospital.file).resolve() for hospital in spec.hospitals)
 
 
 def new_directory(out: Path, name: str) -> Path:

@@ -5,7 +5,7 @@ or the baselines, never from inside a node.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 
 
@@ -55,14 +55,16 @@ class HospitalOutcome:
     auc: tuple[Point, ...]
     loss: tuple[Point, ...]
     memory_mb: float = 0.0
+    released: int | None = None
 
     @property
     def swarm(self) -> Level:
-        """The last round's."""
-        return Level(
-            auc=self.auc[-1].measured if self.auc else None,
-            loss=self.loss[-1].measured if self.loss else None,
-        )
+        """The released round's: the last, unless another was chosen."""
+        return Level(auc=self._at(self.auc), loss=self._at(self.loss))
+
+    def _at(self, points: Sequence[Point]) -> Measured | None:
+        chosen = [p for p in points if self.released is None or p.round == self.released]
+        return chosen[-1].measured if chosen else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,10 @@ class Outcome:
     def rounds_agreed(self) -> int:
         """Rounds that at least q members agreed on."""
         return sum(merge.agreed for merge in self.merges)
+
+    def releasing(self, number: int) -> "Outcome":
+        """The same run, judged by the model of one round."""
+        return replace(self, hospitals=tuple(replace(h, released=number) for h in self.hospitals))
 
     def overall(self, name: str) -> Measured | None:
         """AUC of "alone", "swarm" or "pooled" over all hospitals, weighted by training samples."""

@@ -25,8 +25,8 @@ KIND_MEANINGS: Final = {
 }
 
 
-def render_report(outcome: Outcome) -> str:
-    """Build the page."""
+def render_report(outcome: Outcome, *, seeds_figure: str = "") -> str:
+    """Build the page. seeds_figure: SVG of all seeds and variants, where the run is one of several."""
     from scenarios.figures import comparison_svg, curves_svg
 
     environment = Environment(
@@ -41,6 +41,7 @@ def render_report(outcome: Outcome) -> str:
     environment.filters["digest"] = _groups
     return environment.get_template("report.html").render(
         run=outcome,
+        seeds_figure=Markup(seeds_figure),  # noqa: S704 - our own figure, names escaped
         overall={name: outcome.overall(name) for name in ("alone", "swarm", "pooled")},
         meanings=KIND_MEANINGS,
         memory_mb=max((hospital.memory_mb for hospital in outcome.hospitals), default=0.0),
@@ -53,9 +54,9 @@ def render_report(outcome: Outcome) -> str:
     )
 
 
-def write_report(outcome: Outcome, path: Path) -> Path:
+def write_report(outcome: Outcome, path: Path, *, seeds_figure: str = "") -> Path:
     """Write the page to ``path`` and return it."""
-    path.write_text(render_report(outcome), encoding="utf-8")
+    path.write_text(render_report(outcome, seeds_figure=seeds_figure), encoding="utf-8")
     return path
 
 

@@ -8,30 +8,53 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Final, Self
 
 from ledger.errors import ConfigError
 from node.knobs import Value
+from scenarios.spec_table import Setting, Table
 
 BREAST_CANCER: Final = "breast-cancer"
+DIGITS: Final = "digits"
 FOLDER: Final = "folder"
-DATA_KINDS: Final = (BREAST_CANCER, FOLDER)
-
-Setting: TypeAlias = str | int | float | bool | list[Any]
-T = TypeVar("T")
+DATA_KINDS: Final = (BREAST_CANCER, DIGITS, FOLDER)
+PROCESSES: Final = "processes"
+SIMULATED: Final = "simulated"
+ENGINES: Final = (PROCESSES, SIMULATED)
+SEEDS_MAX: Final = 100
+MAIN_VARIANT: Final = "main"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hospital:
     """One site. folder: its directory in the run. file: its table in the folder of --data.
 
-    absent: features that it never measures.
+    absent: features that it never measures. rows: (first, count) of the rows that the pattern's
+    files have together, where the scenario deals them anew.
     """
 
     folder: str
     name: str
     file: str = ""
     absent: tuple[str, ...] = ()
+    rows: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The same scenario with other charter settings, side by side with it.
+
+    patience: rounds without a better validation loss after which the model of the best round is
+    released; 0 releases the last. targets: its own, where they differ.
+    """
+
+    name: str
+    charter: Mapping[str, Setting]
+    rounds: int | None = None
+    model: str = ""
+    patience: int | None = None
+    targets: "Targets | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +64,19 @@ class Targets:
     auc_over_alone_min: overall swarm AUC minus alone; raise it where learning together must pay.
     auc_under_pooled_max: how far below pooled the swarm may end; lower it for convex models.
     wall_s_max: the nodes are stopped and the run fails after this; raise it on slow machines.
+    The others are about patients of hospitals that did not take part, or about means over seeds:
+    external_*: as above, on the external test set. rounds_to_99_max: rounds until 99 % of the pooled
+    AUC there. auc_min, accuracy_min: of all hospitals' validation patients together.
     """
 
     auc_over_alone_min: float = 0.0
     auc_under_pooled_max: float = 0.01
     wall_s_max: float = 300.0
+    external_over_alone_min: float | None = None
+    external_under_pooled_max: float | None = None
+    rounds_to_99_max: float | None = None
+    auc_min: float | None = None
+    accuracy_min: float | None = None
 
     def __post_init__(self) -> None:
         if self.wall_s_max <= 0:
@@ -56,7 +87,12 @@ class Targets:
 class ScenarioSpec:
     """One scenario of the catalogue.
 
-    data: where patients come from: "breast-cancer" (scikit-learn's, split here) or "folder" (--data).
+    data: where patients come from: "breast-cancer" or "digits" (scikit-learn's, split here) or
+    "folder" (--data). pattern: each file of the folder that matches is a hospital, in order of name;
+    with `deal`, they are one table whose rows go to so many hospitals, of these sizes.
+    external: a file of the folder that nobody trains on.
+    engine: "processes" (real nodes) or "simulated" (one process, virtual time, the same service).
+    seeds: how many runs, with seed, seed + 1, …; one where nodes are real processes.
     label: the column to learn. query: DuckDB SQL over the site's file as the table `data`; empty
     reads the file as it is.
     charter: settings beyond the defaults, each passed as `swarm-node charter new --set key=value`;
@@ -79,15 +115,35 @@ class ScenarioSpec:
     site: Mapping[str, Value]
     hospitals: tuple[Hospital, ...]
     targets: Targets
+    engine: str = PROCESSES
+    seeds: int = 1
+    pattern: str = ""
+    external: str = ""
+    patience: int = 0
+    variants: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.data not in DATA_KINDS:
-            raise ConfigError(
-                f"{self.name}: data: use {' or '.join(DATA_KINDS)}, not {self.data!r}"
-            )
+        for key, value, known in (
+            ("data", self.data, DATA_KINDS),
+            ("engine", self.engine, ENGINES),
+        ):
+            if value not in known:
+                raise ConfigError(f"{self.name}: {key}: use {' or '.join(known)}, not {value!r}")
         if self.rounds < 1:
             raise ConfigError(f"{self.name}: rounds: need at least 1")
-        if len(self.hospitals) < 2:
+        if not 1 <= self.seeds <= SEEDS_MAX:
+            raise ConfigError(f"{self.name}: seeds: need 1 to {SEEDS_MAX}")
+        if self.patience < 0:
+            raise ConfigError(f"{self.name}: patience: need 0 or more rounds")
+        if (self.pattern or self.external) and self.data != FOLDER:
+            raise ConfigError(f'{self.name}: pattern and external need data = "folder"')
+        self._check_hospitals()
+
+    def _check_hospitals(self) -> None:
+        names = [MAIN_VARIANT, *(variant.name for variant in self.variants)]
+        if len(set(names)) < len(names):
+            raise ConfigError(f'{self.name}: variants: two have the same name, or one is "main"')
+        if len(self.hospitals) < 2 and not (self.pattern and not self.hospitals):
             raise ConfigError(f"{self.name}: hospitals: need at least 2")
         for field in ("folder", "name"):
             values = [getattr(hospital, field) for hospital in self.hospitals]
@@ -98,24 +154,64 @@ class ScenarioSpec:
                 raise ConfigError(
                     f"{self.name}: hospitals: folder {hospital.folder!r} needs letters, digits and -"
                 )
-            if (self.data == FOLDER) != bool(hospital.file):
+            if (self.data == FOLDER) != bool(hospital.file or hospital.rows):
                 raise ConfigError(
                     f'{self.name}: hospitals: {hospital.name} needs `file` exactly if data = "folder"'
                 )
 
-    def override(self, *, seed: int | None = None, rounds: int | None = None) -> Self:
-        """The same scenario with another seed or number of rounds, where one is given."""
+    def override(
+        self, *, seed: int | None = None, rounds: int | None = None, engine: str | None = None
+    ) -> Self:
+        """The same scenario with another seed, number of rounds or engine, where one is given."""
         return replace(
             self,
             seed=self.seed if seed is None else seed,
             rounds=self.rounds if rounds is None else rounds,
+            engine=self.engine if engine is None else engine,
         )
+
+    def varied(self, variant: Variant) -> Self:
+        """The scenario that a variant describes; it has no variants itself."""
+        return replace(
+            self,
+            charter={**self.charter, **variant.charter},
+            rounds=self.rounds if variant.rounds is None else variant.rounds,
+            model=variant.model or self.model,
+            patience=self.patience if variant.patience is None else variant.patience,
+            targets=variant.targets or self.targets,
+            variants=(),
+        )
+
+    def found_in(self, folder: Path) -> Self:
+        """Fill in the hospitals that a pattern finds. Raises ConfigError when it finds too few."""
+        if not self.pattern or self.hospitals:
+            return self
+        files = sorted(folder.glob(self.pattern))
+        if len(files) < 2:
+            raise ConfigError(f"--data {folder}: need at least 2 files {self.pattern} there")
+        found = tuple(
+            Hospital(
+                folder=file.stem,
+                name=file.stem.replace("-", " ").capitalize(),
+                file=str(file.relative_to(folder)),
+            )
+            for file in files
+        )
+        return replace(self, hospitals=found)
+
+    def first(self, hospitals: int | None) -> Self:
+        """Only the first so many hospitals. Raises ConfigError when there are fewer."""
+        if hospitals is None:
+            return self
+        if not 2 <= hospitals <= len(self.hospitals):
+            raise ConfigError(f"--hospitals: {self.name} has 2 to {len(self.hospitals)}")
+        return replace(self, hospitals=self.hospitals[:hospitals])
 
 
 def parse_spec(name: str, text: str) -> ScenarioSpec:
     """Read one scenario; raises ConfigError naming scenario and key."""
     try:
-        top = _Table(name, tomllib.loads(text))
+        top = Table(name, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: not valid TOML: {error}") from None
     spec = ScenarioSpec(
@@ -131,8 +227,14 @@ def parse_spec(name: str, text: str) -> ScenarioSpec:
         model=top.take("model", str),
         charter=top.settings("charter"),
         site=top.values("site"),
-        hospitals=tuple(_hospital(table) for table in top.tables("hospitals")),
+        hospitals=_hospitals(top),
         targets=_targets(top.table("targets")),
+        engine=top.take("engine", str, PROCESSES),
+        seeds=top.take("seeds", int, 1),
+        pattern=top.take("pattern", str, ""),
+        external=top.take("external", str, ""),
+        patience=top.take("patience", int, 0),
+        variants=tuple(_variant(table) for table in top.tables("variants", [])),
     )
     top.finish()
     return spec
@@ -152,7 +254,41 @@ def scenario_names() -> tuple[str, ...]:
     return tuple(sorted(e.name.removesuffix(".toml") for e in entries if e.name.endswith(".toml")))
 
 
-def _hospital(table: "_Table") -> Hospital:
+def _hospitals(top: Table) -> tuple[Hospital, ...]:
+    """Hospitals as listed; with a pattern there may be none, or sizes to deal its rows by."""
+    deal = top.take("deal", list, [])
+    if not deal:
+        pattern = top.has("pattern")
+        return tuple(_hospital(t) for t in top.tables("hospitals", [] if pattern else None))
+    result: list[Hospital] = []
+    first = 0
+    for at, count in enumerate(deal):
+        if type(count) is not int or count < 1:
+            raise ConfigError(f"{top.where}: deal: need counts of rows, got {count!r}")
+        name = f"Hospital {chr(ord('A') + at)}"
+        result.append(
+            Hospital(folder=name.replace(" ", "-").lower(), name=name, rows=(first, count))
+        )
+        first += count
+    return tuple(result)
+
+
+def _variant(table: Table) -> Variant:
+    rounds, patience = table.take("rounds", int, 0), table.take("patience", int, -1)
+    own = table.table("targets") if table.has("targets") else None
+    variant = Variant(
+        name=table.take("name", str),
+        charter=table.settings("charter"),
+        rounds=rounds or None,
+        model=table.take("model", str, ""),
+        patience=None if patience < 0 else patience,
+        targets=None if own is None else _targets(own),
+    )
+    table.finish()
+    return variant
+
+
+def _hospital(table: Table) -> Hospital:
     hospital = Hospital(
         folder=table.take("folder", str),
         name=table.take("name", str),
@@ -163,75 +299,17 @@ def _hospital(table: "_Table") -> Hospital:
     return hospital
 
 
-def _targets(table: "_Table") -> Targets:
+def _targets(table: Table) -> Targets:
     default = Targets()
     targets = Targets(
         auc_over_alone_min=table.number("auc_over_alone_min", default.auc_over_alone_min),
         auc_under_pooled_max=table.number("auc_under_pooled_max", default.auc_under_pooled_max),
         wall_s_max=table.number("wall_s_max", default.wall_s_max),
+        external_over_alone_min=table.perhaps("external_over_alone_min"),
+        external_under_pooled_max=table.perhaps("external_under_pooled_max"),
+        rounds_to_99_max=table.perhaps("rounds_to_99_max"),
+        auc_min=table.perhaps("auc_min"),
+        accuracy_min=table.perhaps("accuracy_min"),
     )
     table.finish()
     return targets
-
-
-class _Table:
-    """A TOML table whose keys are taken one by one; what is left over is an error."""
-
-    def __init__(self, where: str, values: dict[str, object]) -> None:
-        self._where = where
-        self._left = dict(values)
-        self._known: list[str] = []
-
-    def take(self, key: str, kind: type[T], default: T | None = None) -> T:
-        self._known.append(key)
-        if key not in self._left:
-            if default is None:
-                raise ConfigError(f"{self._where}: {key}: missing")
-            return default
-        value = self._left.pop(key)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ConfigError(f"{self._where}: {key}: need {kind.__name__}, got {value!r}")
-        return value
-
-    def number(self, key: str, default: float) -> float:
-        value = self._left.get(key)
-        if type(value) is int:
-            self._left[key] = float(value)
-        return self.take(key, float, default)
-
-    def table(self, key: str) -> "_Table":
-        return _Table(f"{self._where}: {key}", self.take(key, dict, {}))
-
-    def tables(self, key: str) -> list["_Table"]:
-        found = self.take(key, list)
-        if not all(isinstance(entry, dict) for entry in found):
-            raise ConfigError(f"{self._where}: {key}: need [[{key}]] tables")
-        return [_Table(f"{self._where}: {key}[{i}]", entry) for i, entry in enumerate(found)]
-
-    def settings(self, key: str) -> dict[str, Setting]:
-        """Flatten nested tables into dotted keys: [charter.training] batch_size → training.batch_size."""
-        result: dict[str, Setting] = {}
-        pending: list[tuple[str, object]] = [("", self.take(key, dict, {}))]
-        while pending:
-            prefix, value = pending.pop()
-            if isinstance(value, dict):
-                pending += [(f"{prefix}.{k}".lstrip("."), v) for k, v in value.items()]
-            elif isinstance(value, str | int | float | bool | list):
-                result[prefix] = value
-            else:
-                raise ConfigError(f"{self._where}: {key}.{prefix}: need a value, not a date")
-        return dict(sorted(result.items()))
-
-    def values(self, key: str) -> dict[str, Value]:
-        """Same, for settings of a site, which hold lists of text only."""
-        result: dict[str, Value] = {}
-        for name, value in self.settings(key).items():
-            result[name] = tuple(map(str, value)) if isinstance(value, list) else value
-        return result
-
-    def finish(self) -> None:
-        if self._left:
-            raise ConfigError(
-                f"{self._where}: unknown key {', '.join(sorted(self._left))}; "
-                f"known: {', '.join(self._known)}"
-            )

@@ -1,7 +1,8 @@
 """What a federation is measured against: each hospital alone, and all data in one place.
 
 Room: learning. Law: the comparison is fair: the same model, starting point, split, optimiser and
-number of steps, each evaluated on the same validation rows of each site; only the data differ.
+number of steps, each evaluated on the same validation rows of each site; only the data differ. With
+early stopping each may go on for STOPPED_ROUNDS_FACTOR times the rounds and is released by the same rule.
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,13 @@ import numpy as np
 from torch.utils.data import ConcatDataset, Dataset
 
 from ledger.charter import Charter
-from ledger.record import MetricValue
+from ledger.record import MetricId, MetricValue
 from swarm.learning.dataset import SiteData, Split, Table, count_rows
+from swarm.learning.stopping import RoundLoss, released_round
 from swarm.learning.task import LearningTask
 from swarm.learning.training import steps_of_a_round
+
+STOPPED_ROUNDS_FACTOR = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,16 +36,23 @@ class Baseline:
 
 
 def train_alone(
-    charter: Charter, data: SiteData, *, allow: Sequence[str] = (), seed: int, threads: int = 1
+    charter: Charter,
+    data: SiteData,
+    *,
+    allow: Sequence[str] = (),
+    seed: int,
+    threads: int = 1,
+    patience: int = 0,
 ) -> Baseline:
     """Learn from one site only: as many rounds of local steps as in the federation.
 
-    The moments of "federated" standardisation are then the site's own.
+    The moments of "federated" standardisation are then the site's own. patience: as in
+    stopping.released_round, by the site's own validation loss.
     """
     task = LearningTask(charter, data, allow=allow, seed=seed, threads=threads)
     if task.needs_moments:
         task.set_moments(task.local_moments())
-    return Baseline(task=task, model=_rounds(task, charter))
+    return Baseline(task=task, model=_rounds(task, charter, patience))
 
 
 def train_pooled(
@@ -51,26 +62,40 @@ def train_pooled(
     allow: Sequence[str] = (),
     seed: int,
     threads: int = 1,
+    patience: int = 0,
 ) -> Baseline:
     """Learn from all sites' training rows in one table, which no law would allow.
 
     The same number of steps as one member of the federation takes; with `local_epochs` the members'
     mean, weighted by samples, so that a bigger table does not mean more steps. Medians are pooled.
     """
-    pooled = SiteData(train=_stack(sites), validation=sites[0].validation)
+    validation = _stack([site.validation for site in sites]) if patience else sites[0].validation
+    pooled = SiteData(train=_stack([site.train for site in sites]), validation=validation)
     task = LearningTask(
         _same_steps(charter, sites), pooled, allow=allow, seed=seed, threads=threads
     )
     if task.needs_moments:
         task.set_moments(task.local_moments())
-    return Baseline(task=task, model=_rounds(task, charter))
+    return Baseline(task=task, model=_rounds(task, charter, patience))
 
 
-def _rounds(task: LearningTask, charter: Charter) -> bytes:
+def _rounds(task: LearningTask, charter: Charter, patience: int) -> bytes:
     model = task.initial()
-    for number in range(1, charter.rounds.rounds + 1):
+    factor = STOPPED_ROUNDS_FACTOR if patience else 1
+    losses: dict[int, RoundLoss] = {}
+    best = model
+    for number in range(1, factor * charter.rounds.rounds + 1):
         model = task.train(model, number).payload
-    return model
+        if not patience:
+            continue
+        measured = {value.metric: value for value in task.evaluate(model)}
+        loss = measured[MetricId.LOG_LOSS]
+        losses[number] = RoundLoss(loss=loss.micro / 1e6, count=loss.count)
+        released = released_round(losses, patience=patience)
+        best = model if released == number else best
+        if number - released >= patience:
+            break
+    return best if patience else model
 
 
 def _same_steps(charter: Charter, sites: Sequence[SiteData]) -> Charter:
@@ -81,8 +106,7 @@ def _same_steps(charter: Charter, sites: Sequence[SiteData]) -> Charter:
     return replace(charter, training=training)
 
 
-def _stack(sites: Sequence[SiteData]) -> Split:
-    parts = [site.train for site in sites]
+def _stack(parts: Sequence[Split]) -> Split:
     tables = [part for part in parts if isinstance(part, Table)]
     if not tables:
         return ConcatDataset(cast("list[Dataset[Any]]", parts))

@@ -17,6 +17,7 @@ MICRO = 1_000_000
 MICRO_MAX = (1 << 53) - 1  # a record's integers are u53
 SCORE_MAX = 1e30  # a diverged model is bad, not undefined
 PERCENTILES = (2.5, 97.5)
+CALIBRATION_BINS = 15
 ELEMENTS_MAX = 1 << 20  # resamples are drawn in chunks of at most this many counts (8 MiB)
 
 # Rows' counts (b, n) in b resamples → the metric's value in each, NaN where it is undefined.
@@ -73,6 +74,29 @@ def evaluate(
 def auc(scores: Floats, labels: NDArray[np.generic]) -> float:
     """Area under the ROC curve; ties count one half; NaN with one class."""
     return float(_auc(scores, labels.astype(bool))(np.ones((1, len(labels))))[0])
+
+
+def ece(scores: NDArray[np.floating], labels: NDArray[np.generic], head: str) -> float:
+    """Expected calibration error: how far predicted chances are from what then happens, 0 to 1.
+
+    scores: binary logits (n,) or multiclass logits (n, k); labels: (n,) class indices, n ≥ 1. Rows go
+    into CALIBRATION_BINS equal parts of [0, 1] by the chance of the positive class (binary) or of the
+    guessed one; the bins' |mean chance - frequency| are averaged by their rows.
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599
+    """
+    bounded: Floats = np.clip(np.nan_to_num(scores.astype(np.float64)), -SCORE_MAX, SCORE_MAX)
+    if head == "binary":
+        chance = np.exp(-np.logaddexp(0.0, -bounded.reshape(len(labels))))
+        happened = labels.astype(bool)
+    elif head == "multiclass":
+        peak = bounded.max(axis=1, keepdims=True)
+        chance = 1.0 / np.exp(bounded - peak).sum(axis=1)
+        happened = bounded.argmax(axis=1) == labels
+    else:
+        raise ValueError("only classes have chances")
+    bins = np.minimum((chance * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=chance - happened, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def _resamples(generator: np.random.Generator, rows: int, resamples: int) -> list[Floats]:

@@ -200,6 +200,12 @@ class LearningTask:
         self._ready()
         return self._evaluate(model, self._batches(split))
 
+    def scores(self, model: bytes, split: Split) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Raw outputs (n, k) of a model on rows that no site trained on, and their labels (n,)."""
+        self._ready()
+        batches = self._batches(split)
+        return self._scores(self._decode_vector(model), batches), batches.labels.numpy()
+
     def tensors(self, model: bytes) -> dict[str, NDArray[Any]]:
         """Named tensors of a model with the moments it needs, for a safetensors snapshot."""
         return snapshot.to_tensors(self._decode_vector(model), self._layout, self._moments)
@@ -275,13 +281,16 @@ class LearningTask:
         vector = self._decode_vector(model)
         if not len(batches):
             return ()
-        with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
-            self._is_initial = False
-            load(self._module, vector)
-            scores = predict(self._module, batches)
+        scores = self._scores(vector, batches)
         seed = derive_seed("bootstrap", self._seed)
         labels = batches.labels.numpy()
         return tuple(metrics.evaluate(scores, labels, self._schema.head, seed=seed))
+
+    def _scores(self, vector: Vector, batches: Batches) -> NDArray[np.float32]:
+        with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
+            self._is_initial = False
+            load(self._module, vector)
+            return predict(self._module, batches)
 
     def _round_seed(self, purpose: str, round_number: int, base: bytes) -> int:
         base_number = int.from_bytes(hashlib.sha256(base).digest()[:8], "big")

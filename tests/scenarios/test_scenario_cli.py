@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scenarios.commands import program
+from scenarios.spec import scenario_names
 
 
 def swarm_scenario(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -22,7 +23,7 @@ def swarm_scenario(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_list_names_every_scenario_on_a_line() -> None:
     done = swarm_scenario("list")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["four-hospitals", "heart"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(scenario_names())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
@@ -45,6 +46,10 @@ def test_help_has_examples_and_exit_statuses_and_starts_light(arguments: list[st
         (["run", "heart"], "--data: heart needs a folder with cleveland.csv, hungarian.csv"),
         (["run", "heart", "--data", "/nowhere"], "--data /nowhere: there is no such folder"),
         (["run", "four-hospitals", "--data", "."], "four-hospitals brings its own patients"),
+        (["run", "four-hospitals", "--seeds", "2"], "real nodes run one seed"),
+        (["run", "stroke"], "--data: stroke needs a folder with external.csv"),
+        (["compare", "heart"], "heart names no variants: give --variant, like k50="),
+        (["compare", "stroke", "--variant", "k50"], "write it as NAME=KEY=VALUE"),
         (["run", "four-hospitals", "--json", "/nowhere/x.json"], "there is no folder /nowhere"),
     ],
 )

@@ -1,0 +1,169 @@
+"""`swarm-scenario run`: its options, and which engine they start. Room: scenarios."""
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ledger.errors import ConfigError, SwarmError
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder with the hospitals' tables, if the scenario needs one."
+    ),
+]
+SeedList = Annotated[
+    list[int] | None,
+    typer.Option(min=0, max=2**32 - 1, help="Draws splits, starting model, batches. Repeatable."),
+]
+SeedCount = Annotated[
+    int | None,
+    typer.Option(min=1, max=100, metavar="N", help="So many seeds, from the first one on."),
+]
+Rounds = Annotated[int | None, typer.Option(min=1, max=10_000, help="Rounds to train.")]
+Hospitals = Annotated[
+    int | None, typer.Option(min=2, max=256, metavar="N", help="Only the first N hospitals.")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where run directories are made.")]
+
+
+def run(  # noqa: PLR0913 - a command's options
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `swarm-scenario list`.")],
+    data: Data = None,
+    seed: SeedList = None,
+    seeds: SeedCount = None,
+    rounds: Rounds = None,
+    hospitals: Hospitals = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="processes|simulated", help="Real nodes, or one process per seed."),
+    ] = None,
+    variants: Annotated[
+        bool, typer.Option("--variants/--no-variants", help="Run the scenario's variants too.")
+    ] = True,
+    json_file: JsonFile = None,
+    out: Out = Path("runs"),
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep/--no-keep",
+            help="Keep the hospitals' own directories (keys, stores). Bundles, charter and report stay.",
+        ),
+    ] = True,
+) -> None:
+    """Let hospitals learn together, as real nodes or simulated; audit and report.
+
+    \b
+    Examples:
+      swarm-scenario run four-hospitals --json demo.json
+      swarm-scenario run heart --data ../data/heart --rounds 10 --no-keep
+      swarm-scenario run stroke --data ../data/ist --seeds 5 --json stroke.json
+      swarm-scenario run stroke --data ../data/ist --hospitals 5 --engine processes
+
+    Exit status: 0 every check holds, 1 one does not (or the run broke), 2 wrong usage.
+    """  # noqa: D301
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)  # the nodes are stopped on the way out
+    try:
+        from scenarios.spec import SIMULATED, load_spec
+
+        check_json(json_file)
+        spec = load_spec(name).override(rounds=rounds, engine=engine)
+        if data is not None:
+            spec = spec.found_in(data)
+        spec = spec.first(hospitals) if spec.hospitals else spec
+        if not variants:
+            spec = replace(spec, variants=())
+        chosen = chosen_seeds(spec.seed, spec.seeds, seed, seeds)
+        if spec.engine == SIMULATED:
+            status = _simulate(spec, chosen, data=data, json_file=json_file, out=out)
+        else:
+            asked = chosen if seed or seeds else chosen[:1]
+            spec = replace(spec.override(seed=only(asked)), variants=())
+            status = _run(spec, data=data, json_file=json_file, out=out, keep=keep)
+    except ConfigError as error:
+        fail(str(error), USAGE)
+    except SwarmError as error:
+        fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        fail("interrupted; the nodes are stopped", INTERRUPTED)
+    raise typer.Exit(status)
+
+
+def chosen_seeds(first: int, count: int, given: list[int] | None, wanted: int | None) -> list[int]:
+    """Seeds to run: those given, or so many from the first of them (or the scenario's) on."""
+    given = list(dict.fromkeys(given or ()))
+    if wanted is None:
+        return given or list(range(first, first + count))
+    if len(given) > 1:
+        raise ConfigError("--seeds: goes with one --seed or none")
+    start = given[0] if given else first
+    return list(range(start, start + wanted))
+
+
+def only(seeds: list[int]) -> int:
+    """Return the one seed that real nodes run; ConfigError for several."""
+    if len(seeds) > 1:
+        raise ConfigError("--seeds: real nodes run one seed; use --engine simulated")
+    return seeds[0]
+
+
+def check_json(json_file: Path | None) -> None:
+    """Raise ConfigError unless the results can be written there."""
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise ConfigError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
+
+
+def write_json(json_file: Path | None, value: dict[str, Any]) -> None:
+    """Write results where asked."""
+    if json_file is not None:
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        json_file.write_text(text, encoding="utf-8")
+
+
+def _run(spec: Any, *, data: Path | None, json_file: Path | None, out: Path, keep: bool) -> int:
+    from rich.console import Console
+
+    from scenarios.main_job import Job, run_job
+    from scenarios.results import to_json
+    from scenarios.summary import print_summary
+
+    console = Console()
+    job = Job.prepare(spec, data=data, out=out, keep=keep)
+    outcome = run_job(job, console)
+    write_json(json_file, to_json(outcome))
+    print_summary(console, outcome, report=job.report)
+    return FAILED if outcome.failures else OK
+
+
+def _simulate(
+    spec: Any, seeds: list[int], *, data: Path | None, json_file: Path | None, out: Path
+) -> int:
+    from rich.console import Console
+
+    from scenarios.main_job import new_directory
+    from scenarios.patients import find_sources
+    from scenarios.study import to_json
+    from scenarios.study_report import write_study
+    from scenarios.study_run import all_variants, run_study
+    from scenarios.study_summary import print_study
+
+    console = Console()
+    find_sources(spec, data)  # before a directory is made
+    directory = new_directory(out, spec.name)
+    study = run_study(
+        spec, all_variants(spec), seeds, data=data, directory=directory,
+        note=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+    )  # fmt: skip
+    write_json(json_file, to_json(study))
+    print_study(console, study, report=write_study(study, directory))
+    return FAILED if study.failures else OK

@@ -1,0 +1,366 @@
+"""One seed of a scenario in one process: real learning and real ledgers, virtual time, memory network.
+
+Room: scenarios. Law: hospitals run the same service code as in a hospital (law 9) and hold the same rows
+with the same seeds as real nodes of the same scenario, so both engines agree on the same models, bit
+for bit. What is judged comes from the exported bundles, as with real nodes; only the models themselves
+are noted as the hospitals evaluate them.
+"""
+
+import functools
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, final
+
+import trio
+
+from ledger import keys
+from ledger.bundle import export_bundle
+from ledger.charter import Charter, load_charter
+from ledger.keys import Signer, derive
+from ledger.record import Aggregation, Codec, MetricId, MetricValue, Record
+from ledger.store import Store
+from node.charter_edit import CharterDraft, assemble, member_block
+from node.network_memory import MemoryHub
+from scenarios.audit import audit
+from scenarios.baselines import level_of
+from scenarios.commands import ScenarioError
+from scenarios.judging import External, Judge, Quality, judge_all, quality
+from scenarios.outcome import Outcome
+from scenarios.patients import Patients, data_config, split_table
+from scenarios.results import Header, build_outcome, read_own_logs, read_points, read_roster
+from scenarios.simulation.swarm import Calm, SimulatedSite, Swarm, identity_of
+from scenarios.spec import ScenarioSpec
+from scenarios.view import NodeView
+from swarm.learning.baselines import Baseline, train_alone, train_pooled
+from swarm.learning.dataset import SiteData
+from swarm.learning.seeding import derive_seed
+from swarm.learning.stopping import RoundLoss, mean_loss, released_round
+from swarm.learning.task import LearningTask
+from swarm.learning.trained import Trained
+from swarm.protocol.payload import payload_digest
+
+DEADLINE_MIN_S: Final = 120.0
+"""Virtual seconds a round waits at least: nobody is ever late, so every merge has every hospital."""
+LINGER_S: Final = 20.0
+SYNC_INTERVAL_S: Final = 10.0
+VIRTUAL_S_MAX: Final = 100_000.0
+SIGNATURES_KEPT: Final = 1 << 15
+RAM_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+LOOK_S: Final = 1.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeedJob:
+    """One seed of one variant. spec: with that seed. directory: for charter and bundles, new."""
+
+    spec: ScenarioSpec
+    variant: str
+    directory: Path
+    patients: Patients
+    table: dict[str, object]
+    """The charter's [data] table, as far as the scenario does not set it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRun:
+    """What one seed gave.
+
+    released: the round whose model is handed out. test_*: on all hospitals' validation patients
+    together. bytes_float32: what the same exchange takes as bare float32 vectors.
+    """
+
+    seed: int
+    outcome: Outcome
+    released: int
+    test_swarm: Quality
+    test_pooled: Quality
+    external: External | None
+    bytes_float32: int
+    virtual_s: float
+    digests: dict[int, str]
+    """Round → digest of the agreed result, hexadecimal."""
+
+
+@dataclass
+class Noted:
+    """Models and moments that the hospitals of one swarm evaluated, each once."""
+
+    moments: bytes | None = None
+    models: dict[bytes, bytes] = field(default_factory=dict)
+
+
+@final
+class NotedLearner:
+    """A hospital's learning task; notes the models that pass through it."""
+
+    def __init__(self, task: LearningTask, noted: Noted) -> None:
+        self._task = task
+        self._noted = noted
+        self.initial = task.initial
+        self.local_moments = task.local_moments
+        self.merge_moments = task.merge_moments
+        self.check = task.check
+        self.samples = task.samples
+
+    def set_moments(self, merged: bytes) -> None:
+        """Note the federation's moments."""
+        self._noted.moments = merged
+        self._task.set_moments(merged)
+
+    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
+        """Train."""
+        return self._task.train(base, round)
+
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+        """Note the result."""
+        model = self._task.merge(inputs)
+        self._noted.models[payload_digest(Codec.FLOAT32, model)] = model
+        return model
+
+    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
+        """Evaluate."""
+        return self._task.evaluate(model)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Ran:
+    hub: MemoryHub
+    virtual_s: float
+
+
+def run_seed(job: SeedJob, report: Report) -> SeedRun:
+    """Run one seed to its end. report: takes one line when something has been reached.
+
+    Raises ConfigError, or ScenarioError when nothing was agreed.
+    """
+    started_s = time.monotonic()
+    spec = job.spec
+    charter = charter_of(spec, job.table)
+    data = [
+        split_table(table, data_config(spec, hospital, (Path(hospital.folder),)), charter.schema)
+        for hospital, table in zip(spec.hospitals, job.patients.tables, strict=True)
+    ]
+    noted = Noted()
+    tasks = [
+        LearningTask(charter, one, allow=(), seed=derive_seed("site", charter.seed, at), threads=1)
+        for at, one in enumerate(data)
+    ]
+    job.directory.mkdir(parents=True)
+    charter_path = job.directory / "charter.toml"
+    charter_path.write_bytes(charter.source_bytes)
+    with _stores() as stores:
+        ran = _simulate(charter, tasks, noted, stores, report)
+        folders = [hospital.folder for hospital in spec.hospitals]
+        bundles = _export(charter, folders, stores, job.directory)
+    views = _views(ran, [hospital.name for hospital in spec.hospitals])
+    report("auditing")
+    ledger = audit(bundles, charter=charter_path, charter_digest=charter.digest_hex)
+    roster = read_roster(bundles, charter)
+    logs = read_own_logs(bundles, roster)
+    report("alone and pooled")
+    alone, pooled = _baselines(charter, data, spec.patience)
+    levels = {
+        at: (level_of(alone[at].evaluate(one)), level_of(pooled.evaluate(one)))
+        for at, one in enumerate(data)
+    }
+    header = Header(scenario=spec.name, title=spec.title, seed=spec.seed, wall_s=0.0)
+    outcome = build_outcome(header, charter, logs, ledger, levels, views, roster)
+    recorded = _recorded(logs, noted.models)
+    agreed = {
+        m.round: recorded[m.round] for m in outcome.merges if m.agreed and m.round in recorded
+    }
+    if not agreed:
+        raise ScenarioError(f"seed {spec.seed}: no round was agreed")
+    released = _released(logs, sorted(agreed), patience=spec.patience)
+    model = next(iter(agreed[released].values()))
+    outcome = outcome.releasing(released)
+    head = charter.schema.head
+    validation = [one.validation for one in data]
+    external = None
+    if job.patients.external is not None:
+        judge = Judge(charter, job.patients.external, noted.moments, allow=())
+        external = judge_all(judge, alone, pooled, agreed, model)
+    return SeedRun(
+        seed=spec.seed,
+        outcome=replace(outcome, wall_s=time.monotonic() - started_s),
+        released=released,
+        test_swarm=quality(list(zip(tasks, validation, strict=True)), [model] * len(tasks), head),
+        test_pooled=quality(
+            [(pooled.task, one) for one in validation], [pooled.model] * len(tasks), head
+        ),
+        external=external,
+        bytes_float32=_float32_bytes(charter, tasks[0]),
+        virtual_s=ran.virtual_s,
+        digests={m.round: next(iter(m.digests.values())) for m in outcome.merges if m.agreed},
+    )
+
+
+def charter_of(spec: ScenarioSpec, table: Mapping[str, object]) -> Charter:
+    """Return the federation's genesis with simulated members. Raises ConfigError."""
+    settings = {
+        "seed": spec.seed,
+        **spec.charter,
+        "rounds.deadline_min_s": DEADLINE_MIN_S,
+        "rounds.deadline_max_s": 2 * DEADLINE_MIN_S,
+        "rounds.start_wait_s": DEADLINE_MIN_S,
+    }
+    draft = CharterDraft(
+        federation=spec.federation,
+        model=spec.model,
+        data=table,
+        rounds=spec.rounds,
+        settings=settings,
+    )
+    blocks = []
+    for at, hospital in enumerate(spec.hospitals):
+        identity = identity_of(spec.seed, at)
+        admin = Signer(derive(identity.seed, "admin"))
+        blocks.append(
+            member_block(
+                {
+                    "name": hospital.name,
+                    "role": "hospital",
+                    "addresses": (),
+                    "ledger_key": identity.ledger().public_key.hex(),
+                    "witness_key": identity.witness().public_key.hex(),
+                    "admin_key": admin.public_key.hex(),
+                    "network_key": identity.network_key.hex(),
+                }
+            )
+        )
+    return load_charter("\n".join([assemble(draft), *blocks]).encode())
+
+
+@contextmanager
+def signatures_once() -> Iterator[None]:
+    """Verify each signature once in this process, not once for each simulated hospital.
+
+    Whether a signature is a key's is a pure function of its bytes, so nobody notices but the clock.
+    """
+    real = keys.opens
+    keys.opens = functools.lru_cache(maxsize=SIGNATURES_KEPT)(real)
+    try:
+        yield
+    finally:
+        keys.opens = real
+
+
+def _simulate(
+    charter: Charter,
+    tasks: Sequence[LearningTask],
+    noted: Noted,
+    folder: Path,
+    report: Report,
+) -> _Ran:
+    seed = charter.seed
+    sites = [
+        SimulatedSite(
+            identity=identity_of(seed, at), learner=functools.partial(NotedLearner, task, noted)
+        )
+        for at, task in enumerate(tasks)
+    ]
+    hub = MemoryHub(seed=seed, conditions=None)
+    swarm = Swarm(
+        charter, sites, folder, hub, seed, Calm(hub, folder),
+        linger_s=LINGER_S, sync_interval_s=SYNC_INTERVAL_S,
+    )  # fmt: skip
+    with signatures_once():
+        virtual_s = swarm.run_to_end(
+            functools.partial(_watch, rounds=charter.rounds.rounds, report=report),
+            virtual_s_max=VIRTUAL_S_MAX,
+        )
+    if swarm.failures:
+        raise ScenarioError(f"seed {seed}: {'; '.join(swarm.failures)}")
+    return _Ran(hub=hub, virtual_s=virtual_s)
+
+
+async def _watch(swarm: Swarm, *, rounds: int, report: Report) -> None:
+    """Tell when everybody has agreed on one more round."""
+    told = 0
+    while told < rounds and not all(one.is_set() for one in swarm.ended.values()):
+        await trio.sleep(LOOK_S)
+        agreed = [max(one.book.agreed_rounds(), default=0) for one in swarm.services.values()]
+        if len(agreed) == len(swarm.sites) and min(agreed) > told:
+            told = min(agreed)
+            report(f"round {told} of {rounds} agreed")
+
+
+def _views(ran: _Ran, names: Sequence[str]) -> list[NodeView]:
+    traffic = [ran.hub._networks[at].traffic() for at in range(len(names))]  # noqa: SLF001 - read only
+    return [
+        NodeView(name=name, bytes_sent=one.bytes_sent, bytes_received=one.bytes_received)
+        for name, one in zip(names, traffic, strict=True)
+    ]
+
+
+def _export(charter: Charter, folders: Sequence[str], stores: Path, directory: Path) -> list[Path]:
+    bundles = []
+    (directory / "bundles").mkdir()
+    for at, folder in enumerate(folders):
+        with Store.open(stores / f"{at}.db", read_only=True) as store:
+            target = directory / "bundles" / folder
+            bundles.append(export_bundle(store, charter.source_bytes, target))
+    return bundles
+
+
+def _baselines(
+    charter: Charter, data: Sequence[SiteData], patience: int
+) -> tuple[list[Baseline], Baseline]:
+    """Train each hospital alone, and all together in one place, from the seeds of real runs."""
+    alone = [
+        train_alone(charter, one, seed=derive_seed("site", charter.seed, at), patience=patience)
+        for at, one in enumerate(data)
+    ]
+    seed = derive_seed("pooled", charter.seed)
+    return alone, train_pooled(charter, data, seed=seed, patience=patience)
+
+
+def _recorded(
+    logs: Mapping[int, Sequence[Record]], models: Mapping[bytes, bytes]
+) -> dict[int, dict[int, bytes]]:
+    """Round → author → the model that it recorded as its result."""
+    found: dict[int, dict[int, bytes]] = {}
+    for author, log in logs.items():
+        for record in log:
+            body = record.body
+            if isinstance(body, Aggregation) and body.result_digest in models:
+                found.setdefault(record.round, {})[author] = models[body.result_digest]
+    return found
+
+
+def _released(logs: Mapping[int, Sequence[Record]], agreed: Sequence[int], *, patience: int) -> int:
+    """Choose among agreed rounds by what all METRICS records say."""
+    losses: dict[int, list[tuple[float, int]]] = {number: [] for number in agreed}
+    for log in logs.values():
+        for point in read_points(log, MetricId.LOG_LOSS):
+            if point.round in losses:
+                losses[point.round].append((point.measured.value, point.measured.count))
+    means: dict[int, RoundLoss] = {}
+    for number, values in losses.items():
+        mean = mean_loss(values)
+        if mean is not None:
+            means[number] = mean
+    return released_round(means, patience=patience) if means else agreed[-1]
+
+
+def _float32_bytes(charter: Charter, task: LearningTask) -> int:
+    members = len(charter.members)
+    return charter.rounds.rounds * members * (members - 1) * len(task.initial())
+
+
+@contextmanager
+def _stores() -> Iterator[Path]:
+    """Yield a folder in memory where there is one: a simulated disk need not survive."""
+    place = RAM_DISK if RAM_DISK.is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="swarm-simulated-", dir=place))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""How good models are on patients of hospitals that took no part, and on all validation patients at once.
+
+Room: scenarios. Law: alone, swarm and pooled are put to the very same rows. A table that nobody trained
+on fills its gaps with its own medians, as a hospital that receives the model would, and is scaled by
+the model's own moments.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ledger.charter import Charter
+from ledger.record import MetricId
+from swarm.learning import metrics
+from swarm.learning.baselines import Baseline
+from swarm.learning.dataset import SiteData, Split, Table
+from swarm.learning.task import LearningTask
+
+MICRO: Final = 1_000_000
+NEAR: Final = 0.99
+"""Of the pooled AUC: when learning counts as done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """One model on one set of patients; None where a metric is undefined."""
+
+    auc: float | None
+    accuracy: float | None
+    brier: float | None
+    log_loss: float | None
+    ece: float | None
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class External:
+    """Everything measured on one set of patients that belongs to no hospital in particular.
+
+    alone: per hospital, its own model. swarm: round → the agreed model. released: the swarm's model
+    that is handed out. reached: per hospital, the first round after which the model that it recorded
+    had 99 % of the pooled AUC; None where none had.
+    """
+
+    alone: tuple[Quality, ...]
+    pooled: Quality
+    swarm: dict[int, Quality]
+    released: Quality
+    reached: tuple[int | None, ...]
+
+
+def quality(
+    parts: Sequence[tuple[LearningTask, Split]], models: Sequence[bytes], head: str
+) -> Quality:
+    """Put one model, as each task understands it, to each task's rows; judge all rows together."""
+    found = [task.scores(model, rows) for (task, rows), model in zip(parts, models, strict=True)]
+    scores = np.concatenate([one for one, _ in found])
+    labels = np.concatenate([one for _, one in found])
+    raw = scores if head == "multiclass" else scores.reshape(-1)
+    values = {
+        v.metric: v.micro / MICRO for v in metrics.evaluate(raw, labels, head, seed=0, bootstrap=0)
+    }
+    return Quality(
+        auc=values.get(MetricId.AUC),
+        accuracy=values.get(MetricId.ACCURACY),
+        brier=values.get(MetricId.BRIER),
+        log_loss=values.get(MetricId.LOG_LOSS),
+        ece=None if head == "regression" else metrics.ece(raw, labels, head),
+        count=len(labels),
+    )
+
+
+class Judge:
+    """Puts payloads of one swarm, and baselines, to a table that nobody trained on."""
+
+    def __init__(
+        self, charter: Charter, table: Table, moments: bytes | None, *, allow: Sequence[str]
+    ) -> None:
+        self._charter = charter
+        self._table = table
+        self._allow = allow
+        self._task = self._make(moments)
+        self._known: dict[bytes, Quality] = {}
+
+    def swarm(self, model: bytes) -> Quality:
+        """Judge a payload of the swarm."""
+        if model not in self._known:
+            head = self._charter.schema.head
+            self._known[model] = quality([(self._task, self._table)], [model], head)
+        return self._known[model]
+
+    def baseline(self, baseline: Baseline) -> Quality:
+        """Judge a model with the moments that it was trained with."""
+        task = baseline.task
+        own = self._make(task.local_moments() if task.needs_moments else None)
+        return quality([(own, self._table)], [baseline.model], self._charter.schema.head)
+
+    def _make(self, moments: bytes | None) -> LearningTask:
+        data = SiteData(train=self._table, validation=self._table)
+        task = LearningTask(self._charter, data, allow=self._allow, seed=0, threads=1)
+        if moments is not None:
+            task.set_moments(moments)
+        return task
+
+
+def judge_all(
+    judge: Judge,
+    alone: Sequence[Baseline],
+    pooled: Baseline,
+    rounds: Mapping[int, Mapping[int, bytes]],
+    released: bytes,
+) -> External:
+    """Judge everything. rounds: round → author → the model that it recorded; agreed rounds only."""
+    of_pooled = judge.baseline(pooled)
+    swarm = {number: judge.swarm(next(iter(of.values()))) for number, of in rounds.items() if of}
+    wanted = None if of_pooled.auc is None else NEAR * of_pooled.auc
+    reached = []
+    for author in range(len(alone)):
+        found = None
+        for number in sorted(rounds):
+            model = rounds[number].get(author)
+            auc = None if model is None else judge.swarm(model).auc
+            if auc is not None and wanted is not None and auc >= wanted:
+                found = number
+                break
+        reached.append(found)
+    return External(
+        alone=tuple(judge.baseline(one) for one in alone),
+        pooled=of_pooled,
+        swarm=swarm,
+        released=judge.swarm(released),
+        reached=tuple(reached),
+    )

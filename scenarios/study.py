@@ -1,0 +1,246 @@
+"""Several seeds of one scenario and of its variants, as plain values: means, intervals, checks, JSON.
+
+Room: scenarios. Law: no I/O. A number is the mean over seeds; its interval is intervals.METHOD; what one
+seed gave stands beside it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Final
+
+from scenarios.checks import CHECKS, check_worth_it
+from scenarios.engine_simulated import SeedRun
+from scenarios.intervals import METHOD, Interval, over_seeds
+from scenarios.judging import External, Quality
+from scenarios.outcome import HospitalOutcome
+from scenarios.results import to_json as outcome_json
+from scenarios.spec import ScenarioSpec, Targets
+
+EPSILON: Final = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantRuns:
+    """One variant with all its seeds, in the order of the seeds; at least one."""
+
+    name: str
+    spec: ScenarioSpec
+    runs: tuple[SeedRun, ...]
+
+    def interval(self, measure: str) -> Interval | None:
+        """Mean over seeds of one of MEASURES."""
+        return over_seeds([MEASURES[measure](run) for run in self.runs])
+
+    def mean(self, measure: str) -> float | None:
+        """Its value alone."""
+        found = self.interval(measure)
+        return None if found is None else found.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The scenario itself first, then its variants."""
+
+    title: str
+    variants: tuple[VariantRuns, ...]
+    wall_s: float
+
+    @property
+    def main(self) -> VariantRuns:
+        """The scenario itself."""
+        return self.variants[0]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every check that fails, of every variant."""
+        return tuple(line for one in self.variants for line in failures(one))
+
+
+def _overall(name: str) -> Callable[[SeedRun], float | None]:
+    def measure(run: SeedRun) -> float | None:
+        found = run.outcome.overall(name)
+        return None if found is None else found.value
+
+    return measure
+
+
+def _external(pick: Callable[[External], float | None]) -> Callable[[SeedRun], float | None]:
+    return lambda run: None if run.external is None else pick(run.external)
+
+
+def _mean_auc(external: External) -> float | None:
+    known = [one.auc for one in external.alone if one.auc is not None]
+    return fmean(known) if known else None
+
+
+def _judged(run: SeedRun) -> Quality:
+    """The swarm's model on patients nobody trained on, else on all validation patients."""
+    return run.test_swarm if run.external is None else run.external.released
+
+
+def _judged_pooled(run: SeedRun) -> Quality:
+    return run.test_pooled if run.external is None else run.external.pooled
+
+
+def _reached(external: External, pick: Callable[[list[int]], float]) -> float | None:
+    known = [number for number in external.reached if number is not None]
+    return pick(known) if known and len(known) == len(external.reached) else None
+
+
+def _worst(run: SeedRun) -> float | None:
+    values = [h.swarm.auc.value for h in run.outcome.hospitals if h.swarm.auc is not None]
+    return min(values, default=None)
+
+
+MEASURES: Final[Mapping[str, Callable[[SeedRun], float | None]]] = {
+    "auc_alone": _overall("alone"),
+    "auc_swarm": _overall("swarm"),
+    "auc_pooled": _overall("pooled"),
+    "auc_swarm_worst_hospital": _worst,
+    "auc_external_alone": _external(_mean_auc),
+    "auc_external_swarm": _external(lambda found: found.released.auc),
+    "auc_external_pooled": _external(lambda found: found.pooled.auc),
+    "rounds_to_99": _external(lambda found: _reached(found, fmean)),
+    "rounds_to_99_worst": _external(lambda found: _reached(found, lambda known: float(max(known)))),
+    "auc_test_swarm": lambda run: run.test_swarm.auc,
+    "auc_test_pooled": lambda run: run.test_pooled.auc,
+    "accuracy_swarm": lambda run: run.test_swarm.accuracy,
+    "accuracy_pooled": lambda run: run.test_pooled.accuracy,
+    "ece_swarm": lambda run: _judged(run).ece,
+    "ece_pooled": lambda run: _judged_pooled(run).ece,
+    "brier_swarm": lambda run: _judged(run).brier,
+    "brier_pooled": lambda run: _judged_pooled(run).brier,
+    "released_round": lambda run: float(run.released),
+    "bytes_sent_total": lambda run: float(sum(h.bytes_sent for h in run.outcome.hospitals)),
+    "bytes_float32_total": lambda run: float(run.bytes_float32),
+}
+"""Name → what one seed gave. ece_*, brier_*: external patients where there are any; auc_test_*, accuracy_*:
+all hospitals' validation patients in one table; auc_external_alone: mean over the hospitals."""
+WHOLE: Final = ("bytes_sent_total", "bytes_float32_total")
+LARGEST: Final = ("rounds_to_99_worst",)
+
+
+def failures(variant: VariantRuns) -> tuple[str, ...]:
+    """What one variant does not hold: the round protocol in every seed, quality on average."""
+    lines = [
+        f"{variant.name}, seed {run.seed}: {line}"
+        for run in variant.runs
+        for check in CHECKS
+        if check is not check_worth_it
+        for line in check(run.outcome, variant.spec.targets)
+    ]
+    return (*lines, *(f"{variant.name}: {line}" for line in _quality(variant)))
+
+
+def _quality(variant: VariantRuns) -> Iterator[str]:
+    targets: Targets = variant.spec.targets
+    mean = variant.mean
+    bounds = [
+        ("auc_swarm", ">=", _plus(mean("auc_alone"), targets.auc_over_alone_min)),
+        ("auc_swarm", ">=", _plus(mean("auc_pooled"), -targets.auc_under_pooled_max)),
+        ("auc_test_swarm", ">=", targets.auc_min),
+        ("accuracy_swarm", ">=", targets.accuracy_min),
+        ("rounds_to_99", "<=", targets.rounds_to_99_max),
+    ]
+    if targets.external_over_alone_min is not None:
+        bound = _plus(mean("auc_external_alone"), targets.external_over_alone_min)
+        bounds.append(("auc_external_swarm", ">=", bound))
+    if targets.external_under_pooled_max is not None:
+        bound = _plus(mean("auc_external_pooled"), -targets.external_under_pooled_max)
+        bounds.append(("auc_external_swarm", ">=", bound))
+    for name, sign, wanted in bounds:
+        if wanted is None:
+            continue
+        value = mean(name)
+        if value is None:
+            yield f"{name}: undefined, or never reached in some seed; need {sign} {wanted:.4f}"
+        elif (value < wanted - EPSILON) if sign == ">=" else (value > wanted + EPSILON):
+            yield f"{name}: {value:.4f} over {len(variant.runs)} seeds; need {sign} {wanted:.4f}"
+
+
+def _plus(value: float | None, margin: float) -> float | None:
+    return None if value is None else value + margin
+
+
+def to_json(study: Study) -> dict[str, Any]:
+    """Build the object that `--json` writes: as for one run, with means over seeds and variants."""
+    main = study.main
+    first = outcome_json(main.runs[0].outcome)
+    return {
+        **first,
+        "wall_s": round(study.wall_s, 3),
+        "rounds_agreed": min(run.outcome.rounds_agreed for run in main.runs),
+        "seeds": [run.seed for run in main.runs],
+        "interval": METHOD,
+        **variant_json(main),
+        "members": members_json(main),
+        "variants": [
+            {"name": one.name, **variant_json(one), "members": members_json(one)}
+            for one in study.variants
+        ],
+        "failures": list(study.failures),
+    }
+
+
+def variant_json(variant: VariantRuns) -> dict[str, Any]:
+    """Every measure of a variant: mean, interval, per seed."""
+    fields: dict[str, Any] = {}
+    intervals = {}
+    for name in MEASURES:
+        found = variant.interval(name)
+        value = None if found is None else found.value
+        if found is not None and name in LARGEST:
+            value = max(found.values)
+        fields[name] = round(value) if name in WHOLE and value is not None else value
+        if found is not None:
+            intervals[name] = {"low": found.low, "high": found.high, "per_seed": list(found.values)}
+    return {
+        **fields,
+        "rounds": variant.spec.rounds,
+        "model": variant.spec.model,
+        "intervals": intervals,
+        "verdicts": [run.outcome.ledger.verdict for run in variant.runs],
+        "result_digests_by_seed": [
+            [hospital.result_digest for hospital in run.outcome.hospitals] for run in variant.runs
+        ],
+        "failures": list(failures(variant)),
+    }
+
+
+def members_json(variant: VariantRuns) -> list[dict[str, Any]]:
+    """Per hospital: means over seeds; weights and samples are the first seed's."""
+    rows = []
+    for at, hospital in enumerate(variant.runs[0].outcome.hospitals):
+        seeds = [run.outcome.hospitals[at] for run in variant.runs]
+        swarm = over_seeds([_auc(one, "swarm") for one in seeds])
+        alone = [run.external.alone[at].auc for run in variant.runs if run.external is not None]
+        low, high = (None, None) if swarm is None else (swarm.low, swarm.high)
+        if swarm is not None and len(seeds) == 1 and hospital.swarm.auc is not None:
+            low, high = hospital.swarm.auc.low, hospital.swarm.auc.high
+        rows.append(
+            {
+                "name": hospital.name,
+                "auc_alone": _mean([_auc(one, "alone") for one in seeds]),
+                "auc_swarm": None if swarm is None else swarm.value,
+                "auc_pooled": _mean([_auc(one, "pooled") for one in seeds]),
+                "auc_swarm_low": low,
+                "auc_swarm_high": high,
+                "auc_external_alone": _mean(alone) if alone else None,
+                "samples": hospital.samples,
+                "weight_micro": hospital.weight_micro,
+                "bytes_sent": round(fmean(one.bytes_sent for one in seeds)),
+                "bytes_received": round(fmean(one.bytes_received for one in seeds)),
+            }
+        )
+    return rows
+
+
+def _auc(hospital: HospitalOutcome, name: str) -> float | None:
+    level = getattr(hospital, name).auc
+    return None if level is None else float(level.value)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    found = over_seeds(values)
+    return None if found is None else found.value
