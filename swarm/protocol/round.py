@@ -39,6 +39,8 @@ PATIENCE_GRACES: Final = 3
 """Graces that a node waits for somebody's proposal, and again for a quorum, before it goes on alone."""
 DOUBLINGS_MAX: Final = 16
 """Times that a grace doubles at most while rounds find no quorum; `deadline_max_s` bounds it earlier."""
+DOUBLINGS_MAX: Final = 16
+"""Times that a grace doubles at most while rounds find no quorum; `deadline_max_s` bounds it earlier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
