@@ -14,11 +14,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ledger.errors import ConfigError
-from scenarios.commands import ScenarioError
+from scenarios.commands import ScenarioError, edit_site
+from scenarios.faults.attacks import attack_from, attacks, listening, memory_mb
 from scenarios.faults.disk import fill, small_disk
-from scenarios.faults.federation import make_federation
+from scenarios.faults.federation import PORT, Federation, make_federation
 from scenarios.faults.logs import Line
-from scenarios.faults.namespaces import Namespaces, why_not
+from scenarios.faults.namespaces import Namespaces, address_of, why_not
 from scenarios.faults.swarm import LiveSwarm
 from scenarios.faults.switch import Cable
 from scenarios.faults.verdict import CaseResult, judge
@@ -72,6 +73,8 @@ class Case:
 
     about: str
     act: Callable[[LiveSwarm, Story, Options], None]
+    prepare: Callable[[Federation], None] = lambda _federation: None
+    """What is different about the hospitals before they start."""
     rounds: int = 40
     needs_namespaces: bool = False
     needs_root: bool = False
@@ -89,6 +92,7 @@ def run_case(name: str, directory: Path, options: Options) -> CaseResult:
         directory, members=options.members, rounds=options.rounds or case.rounds, seed=options.seed,
         namespaces=in_namespaces,
     )  # fmt: skip
+    case.prepare(federation)
     story = Story()
     count = options.members + case.machines
     machines: AbstractContextManager[Namespaces | None] = (
@@ -234,6 +238,34 @@ def full_disk(swarm: LiveSwarm, story: Story, _: Options) -> None:
         swarm.wait_for_the_end(range(len(swarm)), wall_s=END_S)
 
 
+def strangers(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """Somebody without a key does his worst at the largest hospital's port."""
+    pid, host = swarm.pid(0), address_of(0)
+    key = swarm.federation.charter.members[0].network_key
+    attacker = _namespaces(swarm).prefix(len(swarm))
+    for name in attacks(key):
+        before_mb, round_ = memory_mb(pid), swarm.round(0)
+        outcome = attack_from(attacker, name, host, PORT, network_key=key)
+        story.figures[name] = {
+            **outcome,
+            "memory_growth_mb": round(memory_mb(pid) - before_mb, 1),
+            "rounds_meanwhile": swarm.round(0) - round_,
+        }
+    merged_again(swarm, 0, 1, wall_s=END_S)
+
+
+def prepare_outbound(federation: Federation) -> None:
+    """Nobody can connect to the last hospital."""
+    edit_site(federation.sites[-1].config, {"network.inbound": False})
+
+
+def outbound_only(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """The last hospital only dials out, and takes part in every round."""
+    victim = len(swarm) - 1
+    story.figures["listening_sockets"] = listening(swarm.pid(victim))
+    story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
+
+
 def _namespaces(swarm: LiveSwarm) -> Namespaces:
     if swarm.namespaces is None:
         raise ScenarioError("this case needs network namespaces")
@@ -249,6 +281,19 @@ CASES: Final[Mapping[str, Case]] = MappingProxyType(
         "cut": Case(about="cable out for 30 s", act=cut_cable, needs_namespaces=True),
         "one-way": Case(about="hears nobody for 30 s", act=one_way, needs_namespaces=True),
         "slow": Case(about="200 ms, 5 % loss, 2 Mbit/s", act=wide_area, needs_namespaces=True),
+        "strangers": Case(
+            about="six attacks without a key",
+            act=strangers,
+            needs_namespaces=True,
+            machines=1,
+            rounds=60,
+        ),
+        "outbound": Case(
+            about="one hospital that nobody can connect to",
+            act=outbound_only,
+            prepare=prepare_outbound,
+            needs_namespaces=True,
+        ),
         "partition": Case(
             about="two halves, then healed", act=partition, needs_namespaces=True, rounds=80
         ),

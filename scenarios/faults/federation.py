@@ -18,7 +18,8 @@ from scenarios.faults.namespaces import address_of
 from scenarios.hospitals import LABEL, write_csv
 from scenarios.main_job import Job, make_charter, make_sites
 from scenarios.processes import Site
-from scenarios.spec import FOLDER, Hospital, ScenarioSpec, Setting, Targets
+from scenarios.spec import FOLDER, Hospital, ScenarioSpec, Targets
+from scenarios.spec_table import Setting
 
 PORT: Final = 4001
 CHARTER: Final[Mapping[str, Setting]] = MappingProxyType(
