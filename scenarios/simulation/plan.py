@@ -31,6 +31,8 @@ HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
 UNSETTLING: Final = frozenset({"slow"})
 """Attacks under which every round may end in two sets: not fixed yet, docs/simulator.md §6."""
+ROUND_ZERO_BREAKERS: Final = frozenset({"equivocate"})
+"""Attacks that may end round zero for some and never for others: not fixed yet, docs/simulator.md §6."""
 FAULTS_MAX: Final = 9
 HOUR_MS: Final = 3_600_000
 
@@ -95,7 +97,7 @@ class Plan:
     @property
     def must_agree(self) -> bool:
         """Whether at least one round after healing has to be agreed."""
-        return not any(UNSETTLING.intersection(liar.attacks) for liar in self.liars)
+        return not _somebody_does(UNSETTLING, self.liars)
 
     def liveness_s(self) -> float:
         """Virtual seconds after healing within which everybody must be done."""
@@ -142,7 +144,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         members=members,
         rounds=rounds,
         averaging=size.averaging,
-        has_moments=draw.random() < 0.25,
+        has_moments=draw.random() < 0.25 and not _somebody_does(ROUND_ZERO_BREAKERS, liars),
         members_min=draw.randint(2, max(2, (members + 1) // 2)),
         deadline_min_s=draw.choice((2.0, 5.0)),
         deadline_max_s=draw.choice((6.0, 10.0, 20.0)),
@@ -164,6 +166,10 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
     )
+
+
+def _somebody_does(attacks: frozenset[str], liars: Sequence[Liar]) -> bool:
+    return any(attacks.intersection(liar.attacks) for liar in liars)
 
 
 def _draw_liars(draw: Random, members: int, count: int, tolerated: int) -> tuple[Liar, ...]:
