@@ -72,7 +72,7 @@ def make_federation(
         name="faults", title="Faults of real nodes", about="", seed=seed, rounds=rounds,
         federation="faults", data=FOLDER, label=LABEL, query="", model="mlp",
         charter={**CHARTER, **(charter or {})},
-        site={"run.linger_s": 90.0, "run.sync_interval_s": 1.0, **(site or {})},
+        site={"run.linger_s": 240.0, "run.sync_interval_s": 1.0, **(site or {})},
         hospitals=tuple(Hospital(folder=n, name=n, file=f"{n}.csv") for n in names),
         targets=Targets(),
     )  # fmt: skip
