@@ -38,6 +38,7 @@ WRITE_S: Final = 30.0
 """One write to a socket (up to 256 KiB) that lasts so long ends the connection, within as long again."""
 _GOODBYE_S: Final = 0.5
 _PROTOCOL_ERROR: Final = 1
+_EVENTS_MAX: Final = 256  # frames and bodies of a message, until it is another task's turn
 
 
 async def _nobody() -> None:
@@ -191,13 +192,15 @@ class Yamux(IMuxedConn):
             messages = await self.secured_conn.receive()
             self.on_received()
             for message in messages:
-                for event in reader.feed(message):
+                for number, event in enumerate(reader.feed(message), start=1):
                     if isinstance(event, memoryview):
                         if target is not None and self._streams.get(target.stream_id) is target:
                             self._count_unread(len(event))
                             target.take_in(event)
                     else:
                         target = self._take_frame(event)
+                    if number % _EVENTS_MAX == 0:  # a message of tiny frames takes 20 ms
+                        await trio.lowlevel.checkpoint()
 
     def _count_unread(self, count: int) -> None:
         self._unread_bytes += count
