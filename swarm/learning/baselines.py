@@ -67,7 +67,9 @@ def train_pooled(
     """Learn from all sites' training rows in one table, which no law would allow.
 
     The same number of steps as one member of the federation takes; with `local_epochs` the members'
-    mean, weighted by samples, so that a bigger table does not mean more steps. Medians are pooled.
+    mean, weighted by samples, so that a bigger table does not mean more steps. Each step sees as many
+    rows as one step of all members together: with one member's batch, pooled would only be noisier
+    than the federation, and flatter it. Medians are pooled.
     """
     validation = _stack([site.validation for site in sites]) if patience else sites[0].validation
     pooled = SiteData(train=_stack([site.train for site in sites]), validation=validation)
@@ -102,7 +104,10 @@ def _same_steps(charter: Charter, sites: Sequence[SiteData]) -> Charter:
     rows = [count_rows(site.train) for site in sites]
     steps = [steps_of_a_round(count, charter.training) for count in rows]
     mean = round(sum(map(mul, rows, steps)) / sum(rows))
-    training = replace(charter.training, local_steps=max(mean, 1), local_epochs=0)
+    batch = sum(min(charter.training.batch_size, count) for count in rows)
+    training = replace(
+        charter.training, local_steps=max(mean, 1), local_epochs=0, batch_size=max(batch, 1)
+    )
     return replace(charter, training=training)
 
 

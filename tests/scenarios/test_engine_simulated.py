@@ -24,7 +24,7 @@ needs_ist = pytest.mark.skipif(
 
 def small_stroke(rounds: int, hospitals: int) -> ScenarioSpec:
     spec = load_spec("stroke").found_in(IST).first(hospitals).override(rounds=rounds)
-    return replace(spec, variants=())
+    return replace(spec, variants=(), site={"run.linger_s": 2.0})
 
 
 def simulated(spec: ScenarioSpec, directory: Path, data: Path | None) -> SeedRun:
