@@ -9,19 +9,22 @@ import gc
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+from .audit_acks import acks_by_version
 from .audit_checkpoints import NO_LOG, Anchors, AuditedLog
 from .audit_evaluations import EvaluationSteps
 from .audit_forks import ForkedLog, Proven, limit_to, prove_forks
 from .audit_jobs import LogFiles, confirms, signature_jobs
 from .audit_log import BodyMemo, LogAudit, Signatures, Source
-from .audit_refs import AckAudit, AggregationAudit, acks_by_version
+from .audit_refs import AckAudit, AggregationAudit
 from .audit_roster import CutAudit, check_cut_of
+from .audit_tails import Tails, leave_tail
 from .bodies import EXTENSION_MIN, Kind
 from .charter import Charter
 from .errors import VerificationError
@@ -51,11 +54,13 @@ def run_audit(
     roster: Roster,
     paths: Mapping[Log, Sequence[Path]],
     *,
+    before_cut: AbstractSet[Path] = frozenset(),
     jobs: int = 1,
     quick: bool = False,
 ) -> Audit:
     """Read every log to its end or first failure; the answer is the same for any ``jobs``.
 
+    before_cut: files of logs that were cut by an update which their own bundle does not hold.
     Where a FORK_PROOF is among the records, a second pass reads what stands of the forked logs.
     """
     signatures = Signatures.NEWEST if quick else Signatures.EACH
@@ -65,17 +70,17 @@ def run_audit(
                 LogFiles(key=roster.key(*log), paths=tuple(paths[log])) for log in sorted(paths)
             ]
             with signature_jobs(files, jobs) as finish:
-                audit = Audit(charter, roster, paths, Signatures.ELSEWHERE)
+                audit = Audit(charter, roster, paths, Signatures.ELSEWHERE, before_cut=before_cut)
                 audit.run()
                 if not (audit.findings() or audit.proven) and confirms(finish(), audit.ids()):
                     return audit
-        audit = Audit(charter, roster, paths, signatures)
+        audit = Audit(charter, roster, paths, signatures, before_cut=before_cut)
         audit.run()
         if audit.findings() or audit.proven:
             seen = None if audit.findings() else audit.proven
             forks = prove_forks(roster, paths, signatures, seen)
             if forks:
-                audit = Audit(charter, roster, paths, signatures, forks)
+                audit = Audit(charter, roster, paths, signatures, forks, before_cut)
                 audit.run()
     return audit
 
@@ -90,6 +95,7 @@ class Audit:
         paths: Mapping[Log, Sequence[Path]],
         signatures: Signatures = Signatures.EACH,
         forks: Mapping[Log, ForkedLog] = MappingProxyType({}),
+        before_cut: AbstractSet[Path] = frozenset(),
     ) -> None:
         """forks: logs that are proven to fork; only what stands of them is read here."""
         self._charter = charter
@@ -106,6 +112,11 @@ class Audit:
         for key, fork in forks.items():
             if key in self._logs and not limit_to(self._logs[key], fork.limits):
                 del self._logs[key]  # nothing of it stands
+        whole = {log: paths[log] for log in paths if log not in forks}
+        self._tails = Tails(roster, whole, before_cut, signatures)
+        for key in whole:
+            if not leave_tail(self._logs[key], before_cut):
+                del self._logs[key]
         self._acks = AckAudit(self._logs, roster, forks)
         self._aggregations = AggregationAudit(self._logs, charter, roster, forks)
         self._evaluations = EvaluationSteps(self._logs, roster, is_forked=bool(forks))
@@ -149,13 +160,14 @@ class Audit:
     @property
     def proven(self) -> list[Proven]:
         """Forks that accepted records prove."""
-        return [Proven(*one) for one in self._evaluations.proven]
+        return [Proven(*one) for one in (*self._evaluations.proven, *self._tails.proven)]
 
     def findings(self) -> list[Finding]:
         """Return what was refused, file by file."""
         found = [s.finding for log in self._logs.values() for s in log.sources if s.finding]
         of_forks = [finding for fork in self._forks.values() for finding in fork.findings]
-        return [*found, *of_forks, *self._missing]
+        refused = {str(finding.error.file) for finding in found}
+        return [*found, *of_forks, *self._tails.findings(refused), *self._missing]
 
     def ids(self) -> list[bytes]:
         """Return for each log, in order, the ids of its records one after the other."""
@@ -164,6 +176,9 @@ class Audit:
     def audited(self) -> dict[Log, AuditedLog]:
         """Return what steps 16 to 18 hold checkpoints against."""
         empty = {
+            (cut.author, cut.epoch): replace(NO_LOG, is_cut=True) for cut in self._roster.cuts()
+        }
+        empty |= {
             key: replace(NO_LOG, forked_at=fork.found.seq) for key, fork in self._forks.items()
         }
         return empty | {
@@ -265,7 +280,8 @@ class Audit:
                     anchored=anchors.anchored.get((author, epoch), 0),
                     timestamped=anchors.timestamped.get((author, epoch), 0),
                     head_id=bytes(log.ids[log.accepted * 32 - 32 : log.accepted * 32]),
-                    is_forked=(author, epoch) in self._forks,
+                    has_void=(author, epoch) in self._forks
+                    or (author, epoch) in self._tails.counts,
                 )
             )
         with_log = {author for author, _ in (*self._logs, *self._forks)}
@@ -274,6 +290,7 @@ class Audit:
             for member in self._roster.active
             if member.index not in with_log
         ]
+        of_forks = [text for fork in self._forks.values() for text in fork.missing]
         order = {kind.name: int(kind) for kind in Kind}
         return Report(
             charter_digest=self._charter.digest_hex,
@@ -287,11 +304,12 @@ class Audit:
             counts=dict(sorted(counts.items(), key=lambda one: order.get(one[0], 1 << 16))),
             not_understood=not_understood,
             logs=tuple(summaries),
-            missing=(*missing, *self._unchecked(), *absent, *anchors.missing),
+            missing=(*missing, *self._unchecked(), *absent, *of_forks, *anchors.missing),
             supplied=supplied,
             notes=(*self._notes(), *anchors.notes, *notes),
             findings=(*findings, *self.findings(), *anchors.findings),
             forks=tuple(fork.found for fork in self._forks.values()),
+            cut_away=sum(self._tails.counts.values()),
             contested=self._acks.contested + self._aggregations.contested,
             quick=self._signatures is Signatures.NEWEST,
         )
@@ -303,7 +321,7 @@ class Audit:
 
     def _step_15_finality(self) -> dict[Log, int]:
         """Which records are final: reported, never a failure."""
-        return states_of_versions(acks_by_version(self._logs.values()), self._roster)
+        return states_of_versions(acks_by_version(self._logs), self._roster)
 
     def _notes(self) -> Iterator[str]:
         if self._roster.f == 0:
@@ -315,6 +333,9 @@ class Audit:
             for source in log.sources if key not in self._forks else ():
                 if source.finding is None and source.count < len(log):
                     yield f"{source.file} has {source.count} of {len(log)} records"
+        tails = sum(self._tails.counts.values())
+        if tails:
+            yield f"{tails} records behind a cut, in bundles from before it, are void"
         void = self._acks.void + self._aggregations.void
         if void:
             yield f"{void} references to what a later cut took away were not judged"

@@ -118,6 +118,7 @@ class _CheckpointAudit:
         self._rosters = rosters
         self._logs = logs
         self._seen: list[_Seen] = []
+        self._void: list[_Seen] = []  # of branches that do not stand
         self._claims: list[tuple[TokenClaim, _Seen]] = []
 
     def step_16_checkpoint(self, bundle: Bundle, log: Log, file: str, data: bytes) -> None:
@@ -168,6 +169,7 @@ class _CheckpointAudit:
                 self.anchors.notes.append(
                     f"{seen.file} covers {size} records of a branch that does not stand: void"
                 )
+                self._void.append(seen)
                 return
             step = 16 if error.code == "E_CHECKPOINT" else 17
             self._find(step, error, seen.file, seen.log, proof=(seen.opened.data,))
@@ -191,7 +193,10 @@ class _CheckpointAudit:
                 self._find(17, error, seen.file, seen.log, proof=proof)
 
     def step_18_token(self, file: str, data: bytes) -> None:
-        """E_TIMESTAMP: the token is none, or is of no checkpoint that was given here."""
+        """E_TIMESTAMP: the token is none, or is of no checkpoint that was given here.
+
+        One of a void checkpoint says when that branch was there, and stamps no record.
+        """
         try:
             claim, imprint = read_token(data)
             seen = self._stamped(imprint)
@@ -200,11 +205,13 @@ class _CheckpointAudit:
             return
         self._claims.append((claim, seen))
         size = seen.opened.checkpoint.size
-        if self.anchors.anchored.get(seen.log, 0) >= size and seen.opened.is_anchored:
+        if seen in self._void:
+            self.anchors.notes.append(f"{file} is for {seen.file}, which is void")
+        elif self.anchors.anchored.get(seen.log, 0) >= size and seen.opened.is_anchored:
             _raise_to(self.anchors.timestamped, seen.log, size)
 
     def _stamped(self, imprint: bytes) -> _Seen:
-        for seen in self._seen:
+        for seen in (*self._seen, *self._void):
             if seen.opened.digest == imprint:
                 return seen
         raise VerificationError(

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from .audit_log import BodyMemo, LogAudit, Signatures
 from .bodies import ForkProof, Kind
-from .branches import Chain, standing
+from .branches import Chain, Hearsay, standing
 from .canonical import unpack
 from .errors import VerificationError
 from .finality import raise_to, states_of_versions
@@ -25,7 +25,7 @@ from .frames import read_frames
 from .keys import opens
 from .record import DOMAIN, RecordId, record_id, split_envelope
 from .report import Finding, ForkFound
-from .roster import Roster
+from .roster import Roster, quorum
 
 Log: TypeAlias = tuple[int, int]
 Paths: TypeAlias = Mapping[Log, Sequence[Path]]
@@ -49,6 +49,8 @@ class ForkedLog:
     limits: Mapping[Path, int]
     """File → how many of its records stand."""
     findings: tuple[Finding, ...]
+    missing: tuple[str, ...]
+    """What may be final of it and is in no bundle."""
 
 
 @dataclass
@@ -167,7 +169,7 @@ def _choose(
     twins: defaultdict[int, set[RecordId]] = defaultdict(set)
     for one in proven:
         twins[one.fork.seq].update(one.fork.ids)
-    stands = standing(chains, twins, roster.cut(*log))
+    stands = standing(chains, twins, roster.cut(*log), _heard(proven, acks))
     count = len(stands.ids)
     limits = {one.path: _common(one.ids, stands.ids) for one in files}
     void = {
@@ -201,7 +203,40 @@ def _choose(
         ),
         limits=limits,
         findings=tuple(findings),
+        missing=tuple(_missing(log, chains, acks, roster)),
     )  # fmt: skip
+
+
+def _heard(proven: Sequence[Proven], acks: Acks) -> Hearsay:
+    prevs: dict[RecordId, RecordId] = {}
+    for one in proven:
+        for half in (one.body.envelope_a, one.body.envelope_b):
+            record: Any = unpack(split_envelope(half)[0])
+            prevs[_id(half)] = record[5]
+    named: defaultdict[int, set[RecordId]] = defaultdict(set)
+    for by_member in acks.values():
+        for seq, id_ in chain.from_iterable(by_member.values()):
+            named[seq].add(id_)
+    return Hearsay(prevs, named)
+
+
+def _missing(log: Log, chains: Sequence[Chain], acks: Acks, roster: Roster) -> Iterator[str]:
+    """Yield what an author may have dropped behind a fork of its own: no omission can be shown then."""
+    if roster.cut(*log) is not None:
+        return  # the roster says what must be there
+    for version, by_member in sorted(acks.items()):
+        members = roster.active_at(version)
+        unseen = {
+            member
+            for member, named in by_member.items()
+            if member in members and not all(any(c.has(*one) for c in chains) for one in named)
+        }
+        if len(unseen) + 1 >= quorum(len(members)):  # its author signed it, too
+            yield (
+                f"records of the forked log {log[0]}/{log[1]} that {len(unseen)} members "
+                "acknowledged, and that may be final, are in no bundle"
+            )
+            return
 
 
 def _final_seq(log: Log, file: _File, acks: Acks, roster: Roster) -> int:

@@ -6,7 +6,7 @@ has been seen. What has not been seen yet is kept until it comes or until all lo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias, final
 
 from .audit_gossip import GossipAudit
@@ -15,7 +15,6 @@ from .bodies import Codec, Kind, Rule
 from .chain import TIME_AHEAD_MAX_MS
 from .charter import Charter
 from .errors import VerificationError
-from .finality import raise_to
 from .report import Finding
 from .roster import Roster
 from .weights import weights_micro
@@ -131,6 +130,10 @@ class AckAudit:
         name = f"{author}/{epoch}/{seq}"
         target = self._logs.get((author, epoch))
         if target is None:
+            if any(one == author for one, _ in (*self._logs, *self._forked)):
+                return VerificationError(
+                    "E_OMISSION", f"acks {name}; log {author}/{epoch} has been left out of the bundles"
+                )
             return VerificationError(
                 "E_MISSING_AUTHOR", f"acks {name}, and no bundle has a log of author {author}"
             )
@@ -377,15 +380,3 @@ class AggregationAudit:
             raise VerificationError(
                 "E_AGG_INPUT", f"{name} gives {samples} samples", expected="a power of two"
             )
-
-
-def acks_by_version(logs: Iterable[LogAudit]) -> dict[int, dict[Log, dict[int, int]]]:
-    """Return the ack matrices of :mod:`ledger.finality` from what the audit kept."""
-    matrices: dict[int, dict[Log, dict[int, int]]] = {}
-    for log in logs:
-        for version, own in log.own_seqs().items():
-            raise_to(matrices.setdefault(version, {}), (log.author, log.epoch), log.author, own)
-        for target, link in log.links.items():
-            for version, seq in link.by_roster().items():
-                raise_to(matrices.setdefault(version, {}), target, log.author, seq)
-    return matrices

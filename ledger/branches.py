@@ -7,14 +7,27 @@ final there or behind it; if none is, the log ends before that slot and the rest
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .fork import Cut
-from .record import RecordId
+from .record import NO_ID, RecordId
 
 Twins: TypeAlias = Mapping[int, Collection[RecordId]]
 """Slot → ids that proofs show in it, two or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hearsay:
+    """What is known of records that no file shows."""
+
+    prevs: Mapping[RecordId, RecordId] = field(default_factory=dict)
+    """Id of half a proof → id of the record before it."""
+    named: Twins = field(default_factory=dict)
+    """Slot → ids that other members have acked in it."""
+
+
+NOTHING_HEARD = Hearsay()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +51,17 @@ class Standing:
     conflict: tuple[RecordId, RecordId] | None = None
 
 
-def standing(chains: Sequence[Chain], twins: Twins, cut: Cut | None = None) -> Standing:
+def standing(
+    chains: Sequence[Chain],
+    twins: Twins,
+    cut: Cut | None = None,
+    heard: Hearsay = NOTHING_HEARD,
+) -> Standing:
     """Return what stands; any order of ``chains`` gives the same.
 
     A cut is a quorum's decision and comes first: what it keeps stands, and nothing else.
+    Whoever rewrites a log from some slot on contradicts what others have acked there: that is heard,
+    too, so that only what is final stands behind it.
     Two final branches need more than f liars: then neither stands, and both are named.
     """
     at = first_twin(chains, twins)
@@ -50,9 +70,9 @@ def standing(chains: Sequence[Chain], twins: Twins, cut: Cut | None = None) -> S
         if kept:
             return Standing(tuple(kept[0].ids[: cut.kept]), at)
         # What the cut keeps is not here; of what is here only what all share may be part of it.
-        common = _walk([Chain(one.ids, -1) for one in chains], twins, at)
+        common = _walk([Chain(one.ids, -1) for one in chains], twins, at, heard)
         return Standing(common.ids[: cut.kept], at)
-    return _walk(chains, twins, at)
+    return _walk(chains, twins, at, heard)
 
 
 def first_twin(chains: Sequence[Chain], twins: Twins) -> int:
@@ -67,7 +87,7 @@ def first_twin(chains: Sequence[Chain], twins: Twins) -> int:
     return -1
 
 
-def _walk(chains: Sequence[Chain], twins: Twins, at: int) -> Standing:
+def _walk(chains: Sequence[Chain], twins: Twins, at: int, heard: Hearsay) -> Standing:
     alive = list(chains)
     ids: list[RecordId] = []
     while alive:
@@ -77,7 +97,15 @@ def _walk(chains: Sequence[Chain], twins: Twins, at: int) -> Standing:
         if not here:
             break
         chosen = here[0]
-        if len(here) > 1 or _is_disputed(chosen, seq, twins.get(seq, ()), chains):
+        left = {one.ids[seq] for one in chains if seq < len(one.ids)} - {chosen}
+        others = set(twins.get(seq, ())) - {chosen}
+        before = ids[-1] if ids else NO_ID
+        if (
+            len(here) > 1
+            or (len(others) < len(twins.get(seq, ())) and others - left)
+            or any(heard.prevs.get(one) == before for one in others)
+            or set(heard.named.get(seq, ())) - {chosen} - left
+        ):
             final = sorted({one.ids[seq] for one in alive if one.final_seq >= seq})
             if len(final) > 1:
                 return Standing(tuple(ids), at, (final[0], final[1]))
@@ -87,11 +115,3 @@ def _walk(chains: Sequence[Chain], twins: Twins, at: int) -> Standing:
         ids.append(chosen)
         alive = [one for one in alive if one.ids[seq] == chosen]
     return Standing(tuple(ids), at)
-
-
-def _is_disputed(
-    chosen: RecordId, seq: int, twins: Collection[RecordId], chains: Sequence[Chain]
-) -> bool:
-    """Whether a proof shows another record here, of a branch that was not left before."""
-    left = {one.ids[seq] for one in chains if seq < len(one.ids)} - {chosen}
-    return chosen in twins and bool(set(twins) - {chosen} - left)

@@ -152,13 +152,14 @@ def _show(options: argparse.Namespace) -> int:
         options.bundles, *trusted(options), jobs=options.jobs, brought=brought(options)
     )
     roster = opened_ledger(audited.opened)
-    paths = audited.audit.readable() if audited.audit is not None else {}
+    audit = audited.audit
+    paths, counts = (audit.readable(), audit.counts()) if audit is not None else ({}, {})
     place = find(paths, options.record)
     record = record_at(paths, place, roster)
     accepted = {(one.author, one.epoch): one for one in audited.report.logs}
     log = accepted[place.author, place.epoch]
     state = log.state_of(place.seq)
-    covers = first_covers(paths, place, roster)
+    covers = first_covers(paths, place, roster, counts)
     names = {one.index: one.name for one in roster.members}
     if options.json:
         _print(json.dumps(_shown_json(record, state, covers, audited.report.to_json()), indent=2))

@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import ConfigError, VerificationError
 from .frames import read_frames
-from .record import Record, Verified, open_record, parse_envelope, record_id, split_envelope
+from .record import (
+    Record,
+    RecordId,
+    Verified,
+    open_record,
+    parse_envelope,
+    record_id,
+    split_envelope,
+)
 from .roster import Roster
 
 if TYPE_CHECKING:
@@ -130,24 +138,45 @@ def record_at(paths: Paths, place: Place, roster: Roster) -> Verified[Record]:
     raise ConfigError(f"record {place}: the log ends before it")
 
 
-def first_covers(paths: Paths, place: Place, roster: Roster) -> dict[int, Verified[Record]]:
-    """Return for each member its first record that acks ``place`` or a later one of its log."""
+def first_covers(
+    paths: Paths, place: Place, roster: Roster, counts: Mapping[Log, int]
+) -> dict[int, Verified[Record]]:
+    """Return for each member its first record that acks ``place`` or a later one of its branch.
+
+    ``counts``: how many records of each log stand; what is behind them acks nothing.
+    """
     found: dict[int, Verified[Record]] = {}
+    ids = _ids_from(paths, place, counts)
     for log in sorted(paths):
         if log[0] == place.author or log[0] in found:
             continue
-        for envelope in envelopes(paths[log]):
-            if _covers(envelope, place):
+        for envelope in islice(envelopes(paths[log]), counts[log]):
+            if _covers(envelope, place, ids):
                 found[log[0]] = open_record(parse_envelope(envelope), roster=roster)
                 break
     return found
 
 
-def _covers(envelope: bytes, place: Place) -> bool:
+def _ids_from(paths: Paths, place: Place, counts: Mapping[Log, int]) -> dict[int, RecordId]:
+    """Return slot → id of the record at ``place`` and those behind it that stand with it."""
+    log = (place.author, place.epoch)
+    for path in paths[log]:  # one file: those of a forked log differ behind what stands
+        count = counts[log] if place.seq < counts[log] else None
+        ids = {
+            seq: record_id(split_envelope(envelope)[0])
+            for seq, envelope in enumerate(islice(_whole_frames(path), count))
+            if seq >= place.seq
+        }
+        if ids:
+            return ids
+    return {}
+
+
+def _covers(envelope: bytes, place: Place, ids: Mapping[int, RecordId]) -> bool:
     from .record import decode_record
 
     value: list[Any] = decode_record(split_envelope(envelope)[0])
     return any(
-        author == place.author and epoch == place.epoch and seq >= place.seq
-        for author, epoch, seq, _ in value[11]
+        author == place.author and epoch == place.epoch and ids.get(seq) == id_
+        for author, epoch, seq, id_ in value[11]
     )

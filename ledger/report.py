@@ -51,12 +51,12 @@ class LogSummary:
     anchored: int = 0  # records under a checkpoint with a quorum
     timestamped: int = 0
     head_id: bytes
-    is_forked: bool = False  # proven: what is behind these records is on no branch that stands
+    has_void: bool = False  # what is behind these records is void: of a fork, or cut away
 
     def state_of(self, seq: int) -> str:
         """Return the highest state of one of its records."""
         if seq >= self.records:
-            return "VOID" if self.is_forked else "REFUSED by the audit"
+            return "VOID" if self.has_void else "REFUSED by the audit"
         if seq < self.timestamped:
             return "TIMESTAMPED"
         if seq < self.anchored:
@@ -130,6 +130,7 @@ class Report:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...]
     forks: tuple[ForkFound, ...] = ()  # misbehaviour that is proven and refutes nothing
+    cut_away: int = 0  # records behind a cut, in bundles from before it
     contested: int = 0  # references to a forked log that name nothing that stands
     quick: bool = False
 
@@ -241,5 +242,6 @@ class Report:
             "findings": [finding.to_json() for finding in self.findings],
             "forks": [fork.to_json() for fork in self.forks],
             "void": self.void,
+            "cut_away": self.cut_away,
             "contested": self.contested,
         }

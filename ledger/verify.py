@@ -16,6 +16,7 @@ from .audit_checkpoints import rosters_of, steps_16_to_18
 from .audit_reputation import step_19_reputation
 from .audit_roster import step_2_3_updates
 from .audit_steps import STEPS, Step
+from .audit_tails import files_before_cuts
 from .bundle import CHARTER_NAME, Bundle, read_bundle
 from .charter import Charter, CharterError, charter_net, load_charter
 from .errors import ConfigError, VerificationError
@@ -65,6 +66,8 @@ class Opened:
     roster: Roster | None
     bundles: Sequence[Bundle]
     paths: Mapping[Log, Sequence[Path]]
+    before_cut: frozenset[Path]
+    """Files of logs that were cut by an update which their own bundle does not hold."""
     missing: tuple[str, ...]
     supplied: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -122,7 +125,10 @@ def audit_bundles(
             findings=opened.findings,
         )  # fmt: skip
         return Audited(opened=opened, report=report)
-    audit = run_audit(opened.charter, opened.roster, opened.paths, jobs=jobs, quick=quick)
+    audit = run_audit(
+        opened.charter, opened.roster, opened.paths,
+        before_cut=opened.before_cut, jobs=jobs, quick=quick,
+    )  # fmt: skip
     recomputed = Recomputed()
     if brought.payloads is not None and recomputation is not None:
         recomputed = recompute(audit, brought.payloads, recomputation)
@@ -189,6 +195,7 @@ def open_bundles(
         roster=roster,
         bundles=opened,
         paths=paths,
+        before_cut=files_before_cuts(opened, roster) if roster is not None else frozenset(),
         missing=_not_supplied(charter_bytes, charter_digest_hex),
         supplied=_supplied(len(bundles), charter_bytes, charter_digest_hex),
         findings=tuple(findings),

@@ -65,10 +65,10 @@ class Forking:
 
     def case(
         self, *branches: int | None, stands: int, void: int, contested: int = 0, codes: str = "",
-        seq: int = 1,
+        seq: int = 1, missing: int = 0,
     ) -> Case:  # fmt: skip
         bundles = [self.bundle(branch) for branch in branches]
-        found = bad(self.federation, *bundles, codes=codes)
+        found = bad(self.federation, *bundles, codes=codes, missing=missing)
         return replace(found, forks=[(LIAR, 0, seq, stands, void)], contested=contested)
 
 
@@ -117,7 +117,7 @@ def one_bundle_with_the_branch_that_is_not_final() -> Case:
         forking.ack(member, one)
     forking.ack(2, other)
     forking.prove()
-    return forking.good(1, stands=1, void=2, contested=3)
+    return forking.good(1, stands=1, void=2, contested=3, missing=1)
 
 
 @case
@@ -126,7 +126,7 @@ def a_bundle_that_ends_before_a_proven_fork() -> Case:
     forking.ack(0, forking.branch(1))
     forking.ack(2, forking.branch(1))
     forking.prove()
-    return forking.good(None, stands=1, void=0, contested=2)
+    return forking.good(None, stands=1, void=0, contested=2, missing=1)
 
 
 @case
@@ -215,6 +215,48 @@ def a_cut_keeps_one_branch_of_a_proven_fork() -> Case:
 @case
 def a_cut_keeps_what_both_branches_share() -> Case:
     return cut_after_a_fork(kept=1, branch=0)
+
+
+def acked_and_rewritten(seq: int, acked: int) -> Forking:
+    """Members 0 and 1 ack slot ``acked``, and the author shows its log otherwise from ``seq`` on."""
+    forking = Forking()
+    one = forking.branch(acked)
+    for member in (0, 1):
+        forking.ack(member, one)
+    forking.common = forking.branches[0][:seq]
+    forking.branch(6 - seq)
+    return forking
+
+
+@case
+def an_author_that_forks_its_end_to_rewrite_what_lies_before() -> Case:
+    """Two records for slot 5, for show: they excuse whoever acked otherwise, and nothing more stands."""
+    forking = acked_and_rewritten(2, acked=2)
+    forking.branch(1, after=forking.branches[1][:5], samples=7)
+    forking.prove(by=LIAR, seq=5, branches=(1, 2))
+    forking.branches[1] = list(forking.federation.logs[LIAR])
+    return forking.good(1, stands=2, void=5, contested=2, missing=1, seq=5)
+
+
+@case
+def an_author_that_proves_a_fork_of_two_branches_and_shows_a_third() -> Case:
+    forking = acked_and_rewritten(1, acked=4)
+    forking.branch(1, samples=7)
+    forking.branch(1, samples=8)
+    forking.prove(by=2, branches=(2, 3))
+    forking.federation.logs[0].pop()
+    forking.federation.logs[1].pop()
+    return forking.good(1, stands=1, void=5)
+
+
+@case
+def an_author_that_forks_to_drop_what_was_final() -> Case:
+    """No omission can be shown of a log that forks; that evidence is missing is said."""
+    forking = acked_and_rewritten(4, acked=4)
+    forking.branches.append(forking.branches[0][:3])
+    forking.branch(1, after=forking.branches[0][:1], samples=7)
+    forking.prove(by=2, branches=(0, 3))
+    return forking.good(2, stands=1, void=2, contested=2, missing=1)
 
 
 # --- bad --------------------------------------------------------------------------------------

@@ -290,6 +290,60 @@ def a_record_after_the_cut() -> Case:
     return made(federation, files, codes="14 E_AFTER_CUT")
 
 
+def exported_before(kept: int) -> tuple[Living, Files]:
+    """Member 1 rotates, and the cut takes away what a bundle from before holds and others acked."""
+    federation = young()
+    federation.write(1, Kind.METRICS, 1, federation.metrics_body(1))
+    federation.close_all(1)
+    before = federation.files()
+    federation.rotate(1, cuts=(federation.cut(1, kept),))
+    federation.open_current()
+    federation.close_all(2)
+    return federation, before
+
+
+@case
+def a_bundle_from_before_a_cut_beside_one_from_after_it() -> Case:
+    federation, before = exported_before(kept=1)
+    return made(federation, federation.files(), before)
+
+
+@case
+def a_bundle_from_before_a_cut_that_keeps_nothing() -> Case:
+    federation, before = exported_before(kept=0)
+    return made(federation, before, federation.files())
+
+
+@case
+def a_bundle_that_holds_the_update_and_what_it_cut_away() -> Case:
+    """Whoever knows the cut shows nothing behind it, whatever a bundle from before holds."""
+    federation, before = exported_before(kept=1)
+    name = f"logs/{log_name((1, 0))}"
+    behind = federation.files() | {name: before[name]}
+    return made(federation, before, behind, codes="14 E_AFTER_CUT")
+
+
+@case
+def a_wrong_signature_behind_a_cut_in_a_bundle_from_before_it() -> Case:
+    federation, before = exported_before(kept=1)
+    name = f"logs/{log_name((1, 0))}"
+    data = before[name]
+    before[name] = data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
+    return made(federation, federation.files(), before, codes="8 E_SIGNATURE")
+
+
+@case
+def one_epoch_of_an_author_is_missing() -> Case:
+    federation = young()
+    federation.rotate(1, cuts=(federation.cut(1),))
+    federation.open_current()
+    federation.close_all(2)
+    files = federation.files()
+    del files[f"logs/{log_name((1, 1))}"]
+    codes = ", ".join(["11 E_OMISSION"] * 3)
+    return made(federation, files, codes=codes)
+
+
 @case
 def another_head_than_the_cuts() -> Case:
     federation = young()
