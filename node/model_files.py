@@ -20,6 +20,7 @@ from ledger.record import MetricId, MetricValue, Rule, open_record
 from ledger.roster_store import load_roster
 from ledger.store import Store
 from node.config import SiteConfig, load_site_charter
+from node.identity import load_identity, own_place
 from node.software import software_version
 from swarm.protocol.book import Agreed, RoundBook
 from swarm.protocol.payload import payload_digest
@@ -122,7 +123,8 @@ def export_model(config: SiteConfig, file: Path) -> ModelMetadata:
 
     charter = load_site_charter(config)
     book = read_book(config, charter)
-    agreed = newest_model(book)
+    own = own_place(book.roster, load_identity(config.paths)).author
+    agreed = newest_model(book, own)
     columns = feature_names(charter.schema)
     layout = Layout.of(
         build_model(
@@ -195,14 +197,20 @@ def read_book(config: SiteConfig, charter: Charter) -> RoundBook:
     if not config.paths.ledger.exists():
         raise ConfigError(f"{config.paths.ledger} does not exist: this site has not run yet")
     with Store.open(config.paths.ledger, read_only=True) as store:
-        book = RoundBook(load_roster(store, charter))
+        book = RoundBook(load_roster(store, charter), is_gossip=charter.aggregation.is_gossip)
         for signed in store.records():
             book.learn(open_record(signed, roster=book.roster))
     return book
 
 
-def newest_model(book: RoundBook) -> Agreed:
-    """Return the newest agreed round whose result is a model (round zero agrees on moments)."""
+def newest_model(book: RoundBook, own: int | None = None) -> Agreed:
+    """Return the newest agreed round whose result is a model (round zero agrees on moments).
+
+    Where sites average with their neighbours nothing is agreed: then the newest merge of ``own``.
+    """
+    merge = book.latest_merge(own) if book.is_gossip and own is not None else None
+    if merge is not None and own is not None:
+        return Agreed(merge[0], merge[1], (own,))
     for round_ in reversed(book.agreed_rounds()):
         agreed = book.agreed(round_)
         if agreed is not None and agreed.proposal.rule == Rule.MEAN:

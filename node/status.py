@@ -1,7 +1,8 @@
 """What a node says of itself to its operator: through a Unix socket while it runs, else from its store.
 
 *registered* = on the roster; *configured* = has signed the charter; *training* = contributes to the
-rounds of now; *merged* = was an input of the newest agreed result. Four words, never one for another.
+rounds of now; *merged* = was an input of the newest agreed result, or, where sites average with their
+neighbours, of this site's own newest. Four words, never one for another.
 """
 
 import json
@@ -132,12 +133,13 @@ def stored_status(config: "SiteConfig") -> Status:
 
     charter = load_site_charter(config)
     identity = load_identity(config.paths)
-    book = RoundBook(Roster.from_charter(charter))
+    is_gossip = charter.aggregation.is_gossip
+    book = RoundBook(Roster.from_charter(charter), is_gossip=is_gossip)
     metrics: tuple[MetricValue, ...] = ()
     last: Verified[Record] | None = None
     if config.paths.ledger.exists():
         with Store.open(config.paths.ledger, read_only=True) as store:
-            book = RoundBook(load_roster(store, charter))
+            book = RoundBook(load_roster(store, charter), is_gossip=is_gossip)
             own = own_place(book.roster, identity).author
             forks = Forks(store, book.roster, (own, book.roster.epoch(own)))
             for signed in store.records():
@@ -183,7 +185,9 @@ def _describe(
     name: str, charter: Charter, book: RoundBook, own: int, live: Mapping[int, Mapping[str, Any]]
 ) -> Status:
     agreed = book.latest_agreed()
-    weights = {i.author: i.weight_micro for i in agreed.proposal.inputs} if agreed else {}
+    own_merge = book.latest_merge(own) if charter.aggregation.is_gossip else None
+    newest_merge = own_merge[1] if own_merge else agreed.proposal if agreed else None
+    weights = {i.author: i.weight_micro for i in newest_merge.inputs} if newest_merge else {}
     # One liar's far-off round must not make everybody else look idle.
     newest = max(book.last_offer_round(own), book.round_ahead(own))
 
@@ -214,8 +218,10 @@ def _describe(
         "charter_digest": charter.digest_hex,
         "rounds": charter.rounds.rounds,
         "rounds_agreed": len([r for r in book.agreed_rounds() if r > 0]),
+        "averaging": charter.aggregation.averaging,
         "agreed_round": agreed.round if agreed else None,
-        "result_digest": agreed.proposal.result.hex() if agreed else None,
+        "own_round": own_merge[0] if own_merge else None,
+        "result_digest": newest_merge.result.hex() if newest_merge else None,
         "members": [member(m.index) for m in book.roster.active],
     }
 

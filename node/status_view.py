@@ -59,7 +59,7 @@ def headline(status: Status) -> str:
     parts = [
         f"{status['site']}: {str(status['phase']).replace('_', ' ')}",
         f"round {status['round']} of {status['rounds']}",
-        f"{status['rounds_agreed']} agreed",
+        "averages with neighbours" if _is_gossip(status) else f"{status['rounds_agreed']} agreed",
     ]
     if status.get("auc") is not None:
         parts.append(f"AUC {status['auc']:.3f}")
@@ -74,9 +74,7 @@ def render(status: Status, *, width: int = PLAIN_WIDTH) -> Group:
     heading = Text(f"{status['site']} in {status['federation']} ({running})", style="bold")
     lines = [heading, Text(headline(status))]
     if status.get("result_digest"):
-        lines.append(
-            Text(f"agreed model of round {status['agreed_round']}: {status['result_digest']}")
-        )
+        lines.append(Text(f"{_whose(status)}: {status['result_digest']}"))
     lines += [
         Text(
             f"{member['name']} has signed two histories: nothing more of it is taken until the "
@@ -97,6 +95,17 @@ def render(status: Status, *, width: int = PLAIN_WIDTH) -> Group:
     kept = [Text(_kept(status))] if status.get("payload_bytes") is not None else []
     ending = [*transfers, *kept, *([Text(footer)] if status["running"] else [])]
     return Group(*lines, Text(), members, Text(), *ending)
+
+
+def _is_gossip(status: Status) -> bool:
+    return status.get("averaging") == "gossip"
+
+
+def _whose(status: Status) -> str:
+    """Say which model the digest names: one that a quorum agreed on, or this site's own."""
+    if _is_gossip(status) and status.get("own_round") is not None:
+        return f"this site's own model of round {status['own_round']} (provisional: nobody agrees)"
+    return f"agreed model of round {status['agreed_round']}"
 
 
 def _transfer(one: Mapping[str, Any]) -> str:

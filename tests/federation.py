@@ -198,7 +198,8 @@ class Desk:
     ) -> None:
         self.federation = federation
         self.own = federation[own]
-        self.book = RoundBook(federation.roster)
+        is_gossip = federation.charter.topology is not None
+        self.book = RoundBook(federation.roster, is_gossip=is_gossip)
         self.now_s = 0.0
         place = Place(
             own=own,
@@ -207,6 +208,7 @@ class Desk:
             has_moments=has_moments,
             initial=INITIAL,
             linger_s=linger_s,
+            topology=federation.charter.topology,
         )
         self.machine = RoundMachine(place, self.book, now_s=self.now_s)
         self.hold(INITIAL)

@@ -1,6 +1,7 @@
 """A small swarm for tests: real patients that scikit-learn carries, real keys, a real charter."""
 
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
@@ -28,7 +29,9 @@ def member_toml(name: str, identity: Identity, address: str = "") -> str:
     )
 
 
-def charter_of(identities: list[Identity], *, rounds: int = 3, **settings: object) -> Charter:
+def charter_of(
+    identities: list[Identity], *, rounds: int = 3, aggregation: str = "", **settings: object
+) -> Charter:
     policy = {
         "rounds": rounds,
         "members_min": 2,
@@ -45,9 +48,10 @@ def charter_of(identities: list[Identity], *, rounds: int = 3, **settings: objec
         '[data]\nlabel = "malignant"\nhead = "binary"\nclasses = ["0", "1"]\n'
         'standardise = "federated"\n'
         + features
+        + (f"[aggregation]\n{aggregation}\n" if aggregation else "")
         + "[training]\nlearning_rate = 0.5\nlocal_steps = 5\n[rounds]\n"
         + "".join(f"{key} = {value}\n" for key, value in policy.items())
-        + "".join(member_toml(f"hospital-{'abcdefg'[i]}", one) for i, one in enumerate(identities))
+        + "".join(member_toml(f"hospital-{ascii_lowercase[i]}", one) for i, one in enumerate(identities))
     )
     return load_charter(text.encode())
 

@@ -39,8 +39,6 @@ PATIENCE_GRACES: Final = 3
 """Graces that a node waits for somebody's proposal, and again for a quorum, before it goes on alone."""
 DOUBLINGS_MAX: Final = 16
 """Times that a grace doubles at most while rounds find no quorum; `deadline_max_s` bounds it earlier."""
-DOUBLINGS_MAX: Final = 16
-"""Times that a grace doubles at most while rounds find no quorum; `deadline_max_s` bounds it earlier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,6 +323,12 @@ class RoundMachine:
             self.round = self._next_after(self.round - 1)
             return self.round
         return round_
+
+    @property
+    def near(self) -> frozenset[int] | None:
+        """Whom this node averages with in this round; None where a quorum agrees."""
+        near = self._mixes()
+        return None if near is None else near.of(self.round)
 
     def mixing_micro(self, round_: int) -> dict[int, int]:
         """What the graph gives this node and each neighbour; nothing where all average with all."""

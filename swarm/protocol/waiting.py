@@ -22,13 +22,17 @@ def why_waiting(machine: RoundMachine, *, connected: int) -> str:
                 why = "no other hospital is connected yet"
         case Phase.COLLECT:
             absent = machine.active() - set(book.offers(machine.round))
+            if machine.near is not None:
+                absent &= machine.near
             underway = [o.author for o in machine.usable() if not machine.has(o)]
             required = machine.missing_required()
             parts = [f"required by the charter: {', '.join(required)}"] if required else []
             parts += [f"training: {names(absent)}"] if absent else []
             parts += [f"payload of {names(underway)}"] if underway else []
-            why = "; ".join(parts) or f"more members (at least {machine.members_min} contribute)"
-        case Phase.AGREE:
+            few = f"(at least {machine.members_min} contribute)"
+            kind = "members" if machine.near is None else "neighbours, itself included"
+            why = "; ".join(parts) or f"more {kind} {few}"
+        case Phase.AGREE if machine.near is None:
             why = "a proposal of which contributions to merge"
         case Phase.SETTLE:
             votes = list(book.votes(machine.round).values())
@@ -38,6 +42,6 @@ def why_waiting(machine: RoundMachine, *, connected: int) -> str:
             why = f"the agreed model of round {machine.round}"
         case Phase.LINGER:
             why = f"to finish: {names(book.opened - book.closed)}"
-        case Phase.TRAIN | Phase.EVALUATE | Phase.DONE:
+        case _:  # it works by itself
             pass
     return why

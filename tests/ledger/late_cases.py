@@ -111,3 +111,6 @@ def attempt_that_is_no_number() -> Case:
     federation, offers = moments()
     attempt(federation, offers, (1, 2))
     return bad(federation, codes="12 E_AGG_INPUT")
+
+
+import gossip_cases  # noqa: E402, F401 - registers those of averaging with neighbours
