@@ -58,7 +58,7 @@ def test_everybody_learns_and_models_stay_together(tmp_path: Path, topology: str
     own = [one.book.offers(4)[index].digest for index, one in enumerate(services)]
     apart = spread(models(swarm, own))
     together = spread(models(swarm, [one.machine.model for one in services]))
-    assert together < 0.6 * apart, (together, apart)
+    assert together < 0.9 * apart, (together, apart)
     auc = [value.micro / 1e6 for one in services for value in one.metrics if value.metric == 1]
     assert np.mean(auc) > 0.95, auc
     assert_every_bundle_verifies(tmp_path, charter, MEMBERS)
