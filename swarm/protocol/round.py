@@ -220,10 +220,12 @@ class RoundMachine:
                 offer = self.book.offers(round_).get(author)
                 if offer is not None and round_ not in window:
                     self._attendance.measure(offer, now_s=now_s)
+        near = self.near
         for round_ in window:
-            for author, offer in self.book.offers(round_).items():
-                if author != self._place.own and self.has(offer):
-                    self._attendance.measure(offer, now_s=now_s)
+            offers = self.book.offers(round_)
+            for author in offers if near is None else near.intersection(offers):
+                if author != self._place.own and self.has(offers[author]):
+                    self._attendance.measure(offers[author], now_s=now_s)
 
     # What the node stands on
 
