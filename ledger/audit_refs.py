@@ -40,6 +40,8 @@ class AckAudit:
             others = {key: one for key, one in logs.items() if key[0] != log.author}
             log.links = {key: Link(target) for key, target in others.items()}
         self.void = 0  # acks of what a later cut took away: not judged
+        # Of another branch than the one that a later cut kept, or of what is still to come of that.
+        self._before_cuts: list[tuple[LogAudit, int, list[Any]]] = []
         self.latest_ms = 0  # highest clock of all logs so far: most records need no closer look
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
@@ -106,6 +108,9 @@ class AckAudit:
             self.void += 1
             return
         target = self._logs.get((author, epoch))
+        if target is not None and self._roster.is_before_cut(author, epoch, by_version=value[6]):
+            self._before_cuts.append((log, value[4], ack))
+            return
         if target is not None and seq < len(target):
             raise VerificationError(
                 "E_DEP_UNKNOWN",
@@ -124,6 +129,14 @@ class AckAudit:
                 if error is not None:
                     step = 4 if error.code == "E_MISSING_AUTHOR" else 11
                     log.refuse(Finding(step, error), own_seq)
+        for log, own_seq, ack in self._before_cuts:
+            target = self._logs[ack[0], ack[1]]
+            if target.ids.startswith(ack[3], ack[2] << 5):
+                error = self._judge(ack)
+                if error is not None:
+                    log.refuse(Finding(11, error), own_seq)
+            else:
+                self.void += 1
 
     def _judge(self, ack: list[Any]) -> VerificationError | None:
         author, epoch, seq, id_ = ack
@@ -132,7 +145,8 @@ class AckAudit:
         if target is None:
             if any(one == author for one, _ in (*self._logs, *self._forked)):
                 return VerificationError(
-                    "E_OMISSION", f"acks {name}; log {author}/{epoch} has been left out of the bundles"
+                    "E_OMISSION",
+                    f"acks {name}; log {author}/{epoch} has been left out of the bundles",
                 )
             return VerificationError(
                 "E_MISSING_AUTHOR", f"acks {name}, and no bundle has a log of author {author}"
@@ -299,6 +313,11 @@ class AggregationAudit:
                 return True
             if (author, epoch) in self._forked and not target.ids.startswith(id_, seq << 5):
                 self.contested += 1
+                return True
+            if not target.ids.startswith(id_, seq << 5) and self._roster.is_before_cut(
+                author, epoch, by_version=value[6]
+            ):
+                self.void += 1
                 return True
             self._check_input(target, seq, id_, round_, codec)
             samples.append(target.samples[seq])

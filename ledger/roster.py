@@ -183,3 +183,12 @@ class Roster:
         if term.cut is None or term.until is None:
             return False
         return seq >= term.cut.kept and by_version < term.until
+
+    def is_before_cut(self, author: int, epoch: int, *, by_version: int) -> bool:
+        """Tell whether a log was cut later than ``by_version``, the roster that a record names.
+
+        If that record names another than the kept one, its writer saw a branch that the cut left out.
+        Nothing hides behind this: the cut's head vouches for all before it, and it must be there.
+        """
+        term = self.terms[author][epoch]
+        return term.cut is not None and term.until is not None and by_version < term.until

@@ -333,6 +333,27 @@ def a_wrong_signature_behind_a_cut_in_a_bundle_from_before_it() -> Case:
 
 
 @case
+def a_cut_that_chose_the_branch_that_an_honest_member_had_not_seen() -> Case:
+    """Member 2 was away: it acked and merged another record of member 1 than the roster keeps."""
+    federation = young()
+    opened, head = list(federation.logs[1]), federation.heads[1]
+    unseen = federation.write(
+        1, Kind.CONTRIBUTION, 1, federation.contribution_body(1, 1, samples=7)
+    )
+    offered = [unseen]
+    acked = federation.heads[1]
+    assert acked is not None
+    body = federation.aggregation_body(offered, 1)
+    federation.add(federation.draft(2, Kind.AGGREGATION, 1, body, [acked]))
+    federation.logs[1], federation.heads[1] = opened, head
+    federation.write(1, Kind.CONTRIBUTION, 1, federation.contribution_body(1, 1, samples=8))
+    federation.rotate(1)
+    federation.open_current()
+    federation.close_all(2)
+    return made(federation)
+
+
+@case
 def one_epoch_of_an_author_is_missing() -> Case:
     federation = young()
     federation.rotate(1, cuts=(federation.cut(1),))
