@@ -275,6 +275,9 @@ class Intake:
             ):
                 continue
             if stored is not None and cause.id != stored:
+                chosen = self._roster.is_before_cut(*log, by_version=record.roster)
+                if chosen and not self.is_cut_short(log, batch.heads):
+                    continue  # its writer saw a branch that the cut left out
                 batch.ask_author_of(checked)
             if cause.id != stored:
                 return False

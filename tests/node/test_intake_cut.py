@@ -1,0 +1,38 @@
+"""A cut chose between two branches: who was away and acked the other is let in. docs/ledger.md §7, §12.4."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "ledger"))
+
+from roster_factory import Living
+
+from ledger.record import Kind
+from ledger.store import Store
+from node.forks import Forks
+from node.intake import Intake
+
+ALL = 4
+
+
+def test_an_ack_of_the_branch_that_a_cut_left_out_is_stored(tmp_path: Path) -> None:
+    """Nobody shows the other record of member 1 any more, so no proof of a fork can ever come."""
+    federation = Living(ALL)
+    federation.open_all()
+    opened, head = list(federation.logs[1]), federation.heads[1]
+    federation.write(1, Kind.METRICS, 1, federation.metrics_body(1))
+    unseen = federation.heads[1]
+    assert unseen is not None
+    late = federation.add(
+        federation.draft(2, Kind.METRICS, 1, federation.metrics_body(1), [unseen])
+    )
+    federation.logs[1], federation.heads[1] = opened, head
+    federation.write(1, Kind.METRICS, 1, federation.metrics_body(1))
+    federation.rotate(1)
+    with Store.open(tmp_path / "ledger.db") as store:
+        intake = Intake(store, federation.roster, (0, 0), Forks(store, federation.roster, (0, 0)))
+        own = federation.logs[0]
+        store.append(own)
+        others = [one for one in federation.records() if one.value.author]
+        intake.take([one.signed.envelope() for one in others], store.heads())
+        assert late.id in {one.id for one in store.records(author=2)}
