@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+from ledger.bodies import ForkProof
 from ledger.bundle import export_bundle
 from ledger.charter import Charter
 from ledger.errors import SwarmError
-from ledger.record import Aggregation, Contribution, Kind, Record, decode_record
+from ledger.record import Aggregation, Contribution, Kind, Record, decode_record, parse_envelope
 from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
 from scenarios.simulation.disk import DATABASE
@@ -191,13 +192,23 @@ def votes_of(ledger: Ledger) -> dict[tuple[int, int], dict[int, Vote]]:
 
 
 def agreed_of(plan: Plan, ledger: Ledger) -> dict[int, Vote]:
-    """Round → what q members voted for, bit for bit."""
+    """Round → what q members voted for, bit for bit; in round zero each forked log may hide a vote."""
     found = {}
+    forked = forked_authors(ledger)
     for (round_, _), by in sorted(votes_of(ledger).items()):
         vote, count = Counter(by.values()).most_common(1)[0]
+        if round_ == 0:
+            count = len(forked | {author for author, one in by.items() if one == vote})
         if count >= quorum_of(plan.members):
             found[round_] = vote
     return found
+
+
+def forked_authors(ledger: Ledger) -> set[int]:
+    """Members of whom somebody has shown two records for one slot."""
+    proofs = [one.body for one in ledger.records.values() if isinstance(one.body, ForkProof)]
+    halves = [parse_envelope(proof.envelope_a) for proof in proofs]
+    return {decode_record(half.record_bytes)[2] for half in halves}
 
 
 def agreed_is_one(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:

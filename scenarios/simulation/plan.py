@@ -31,8 +31,6 @@ HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
 UNSETTLING: Final = frozenset({"slow"})
 """Attacks under which every round may end in two sets: not fixed yet, docs/simulator.md §6."""
-ROUND_ZERO_BREAKERS: Final = frozenset({"equivocate"})
-"""Attacks that may end round zero for some and never for others: not fixed yet, docs/simulator.md §6."""
 FAULTS_MAX: Final = 9
 HOUR_MS: Final = 3_600_000
 
@@ -144,7 +142,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         members=members,
         rounds=rounds,
         averaging=size.averaging,
-        has_moments=draw.random() < 0.25 and not _somebody_does(ROUND_ZERO_BREAKERS, liars),
+        has_moments=draw.random() < 0.25,
         members_min=draw.randint(2, max(2, (members + 1) // 2)),
         deadline_min_s=draw.choice((2.0, 5.0)),
         deadline_max_s=draw.choice((6.0, 10.0, 20.0)),

@@ -4,7 +4,7 @@ A pure fold over records, in whatever order they arrive; the same records give t
 Knows no clock, no socket, no tensor. Spec: docs/wire.md §5.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, final
@@ -110,6 +110,7 @@ class RoundBook:
         """A log forks at ``seq``: its author is not waited for until it has a new epoch."""
         self.version += 1
         self._frozen[author, epoch] = min(seq, self._frozen.get((author, epoch), seq))
+        self._settle_moments()
 
     def is_frozen(self, author: int) -> bool:
         """Tell whether the log that an author writes now is frozen."""
@@ -166,6 +167,32 @@ class RoundBook:
                 self.refused[author][body.target_id] = body.reason
             case _:
                 pass
+        self._settle_moments()
+
+    def _settle_moments(self) -> None:
+        """Take round zero as agreed where members who have gone on show it, and a fork hides a vote.
+
+        Who voted before his log forked has been counted by some and cannot be by others, who would wait
+        for ever. More than f members in later rounds: an honest one saw a quorum. It was for the one
+        value whose votes, with those of all frozen authors, reach one: 2·q > n + f leaves room for no
+        other, in this attempt or a later one.
+        """
+        frozen = [member for member in self.roster.active if self.is_frozen(member.index)]
+        if 0 in self._agreed or not frozen:
+            return
+        ahead = sum(
+            self.last_offer_round(member.index) > 0 and not self.is_frozen(member.index)
+            for member in self.roster.active
+        )
+        if ahead <= self.roster.f or len(frozen) > self.roster.f:
+            return
+        for attempt in sorted(set(self._attempts.get(0, {}).values()), reverse=True):
+            votes = self.attempt_votes(0, attempt)
+            for proposal, count in Counter(votes.values()).items():
+                if count + len(frozen) >= self.roster.q:
+                    voters = tuple(sorted(a for a, vote in votes.items() if vote == proposal))
+                    self._agreed[0] = Agreed(0, proposal, voters, attempt)
+                    return
 
     def _count(self, ballot: Ballot, proposal: Proposal, version: int) -> None:
         """A quorum of equal votes under one roster agrees a round; later ones only add voters."""

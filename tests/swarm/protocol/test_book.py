@@ -142,3 +142,41 @@ def test_a_log_is_known_to_have_reached_the_round_of_any_of_its_records() -> Non
     assert [book.reached(author) for author in range(4)] == [1, 1, 1, 1]
     book.learn(federation[0].reject(3, offers[1].id))
     assert book.reached(0) == 3
+
+
+def test_round_zero_is_taken_from_those_who_went_on_when_a_fork_hides_a_vote() -> None:
+    """N = 4: two honest members counted the liar's vote; the third holds its other branch."""
+    federation = Federation(4)
+    federation.open_all()
+    inputs = [federation[index].contribute(0) for index in range(3)]
+    book = RoundBook(federation.roster)
+    for record in [*inputs, federation[0].vote(0, inputs), federation[1].vote(0, inputs)]:
+        book.learn(record)
+    book.learn(federation[2].vote(0, inputs[:2]))
+    book.freeze(3, 0, 1)
+    assert book.agreed(0) is None
+    book.learn(federation[0].contribute(1))
+    assert book.agreed(0) is None  # one may lie
+    book.learn(federation[1].contribute(1))
+    agreed = book.agreed(0)
+    assert agreed is not None
+    assert agreed.voters == (0, 1)
+
+
+def test_round_zero_is_not_taken_from_others_without_a_fork_or_a_possible_quorum() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    inputs = [federation[index].contribute(0) for index in range(3)]
+    whole = RoundBook(federation.roster)
+    split = RoundBook(federation.roster)
+    split.freeze(3, 0, 1)
+    for record in [*inputs, federation[0].vote(0, inputs), federation[1].vote(0, inputs[:2])]:
+        split.learn(record)
+    for record in [*inputs, *federation[0].records, *federation[1].records]:
+        whole.learn(record)
+    for index in range(3):
+        ahead = federation[index].contribute(1)
+        split.learn(ahead)
+        whole.learn(ahead)
+    assert split.agreed(0) is None
+    assert whole.agreed(0) is None
