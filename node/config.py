@@ -211,7 +211,9 @@ def read_file(path: Path, *, bytes_max: int, what: str, advice: str = "") -> byt
         with path.open("rb") as file:
             data = file.read(bytes_max + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{what} {path} does not exist: {advice or 'name another file'}") from None
+        raise ConfigError(
+            f"{what} {path} does not exist: {advice or 'name another file'}"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{what} {path} cannot be read: {error.strerror}") from error
     if len(data) > bytes_max:

@@ -51,7 +51,9 @@ def charter_of(
         + (f"[aggregation]\n{aggregation}\n" if aggregation else "")
         + "[training]\nlearning_rate = 0.5\nlocal_steps = 5\n[rounds]\n"
         + "".join(f"{key} = {value}\n" for key, value in policy.items())
-        + "".join(member_toml(f"hospital-{ascii_lowercase[i]}", one) for i, one in enumerate(identities))
+        + "".join(
+            member_toml(f"hospital-{ascii_lowercase[i]}", one) for i, one in enumerate(identities)
+        )
     )
     return load_charter(text.encode())
 
