@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.network_memory import Conditions
+from node.network_memory import Conditions, MemoryNetwork
 from scenarios.simulator import Swarm, simulate
 from tests.simulated import fresh, swarm_of
 
@@ -76,12 +76,19 @@ def test_one_death_at_any_time_costs_the_others_nothing(
     assert len(set(outcome.results)) == 1, outcome
 
 
-def test_a_swarm_that_hears_no_gossip_converges_by_comparing_heads(tmp_path: Path) -> None:
+def test_a_swarm_that_hears_no_gossip_converges_by_comparing_heads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody_hears(_network: MemoryNetwork, _message: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(MemoryNetwork, "broadcast", nobody_hears)
     charter, sites = swarm_of(3, rounds=2)
-    deaf = Conditions(delay_s=0.02, loss=0.3)
-    outcome = simulate(charter=charter, sites=sites, directory=tmp_path, seed=SEED, conditions=deaf)
+    outcome = simulate(charter=charter, sites=sites, directory=tmp_path, seed=SEED)
     assert outcome.failures == ()
+    assert len(set(outcome.heads)) == 1
     assert len(set(outcome.results)) == 1
+    assert set(outcome.rounds_agreed) == {2}
 
 
 def test_a_partition_heals_without_a_human(tmp_path: Path) -> None:
