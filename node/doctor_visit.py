@@ -77,24 +77,34 @@ async def visit(
 
 
 async def _ask(network: Network, peer: int, heads: Heads, visited: Visited) -> None:
-    while peer not in network.connected():  # noqa: ASYNC110 - the network tells nobody
-        await trio.sleep(POLL_S)
+    """Ask until there is an answer: one of two connections may close just when it is used."""
+    while True:
+        while peer not in network.connected():  # noqa: ASYNC110 - the network tells nobody
+            await trio.sleep(POLL_S)
+        try:
+            await _ask_once(network, peer, heads, visited)
+        except OtherFederationError:
+            visited.foreign.add(peer)
+        except UnavailableError:
+            await trio.sleep(POLL_S)
+            continue
+        except PeerError:
+            pass
+        return
+
+
+async def _ask_once(network: Network, peer: int, heads: Heads, visited: Visited) -> None:
     asked_ms, asked_s = _now_ms(), trio.current_time()
     hello = Hello(heads=heads, round=0, phase=0, time_ms=asked_ms)
-    try:
-        reply = await _request(network, peer, SYNC_PROTOCOL, encode_sync_request(hello))
-        half_way_ms = (trio.current_time() - asked_s) * 500
-        theirs_ms = decode_sync_reply(reply).hello.time_ms
-        visited.skews_s[peer] = (theirs_ms - asked_ms - half_way_ms) / 1000
-        connected = dict.fromkeys(network.connected(), Sight.CONNECTED)
-        ours = encode_reach(Reach(sights=connected, carries=False))
-        view = decode_reach(await _request(network, peer, REACH_PROTOCOL, ours))
-        visited.views[peer] = view
-        visited.records.extend(view.records)
-    except OtherFederationError:
-        visited.foreign.add(peer)
-    except (UnavailableError, PeerError):
-        return
+    reply = await _request(network, peer, SYNC_PROTOCOL, encode_sync_request(hello))
+    half_way_ms = (trio.current_time() - asked_s) * 500
+    theirs_ms = decode_sync_reply(reply).hello.time_ms
+    visited.skews_s[peer] = (theirs_ms - asked_ms - half_way_ms) / 1000
+    connected = dict.fromkeys(network.connected(), Sight.CONNECTED)
+    ours = encode_reach(Reach(sights=connected, carries=False))
+    view = decode_reach(await _request(network, peer, REACH_PROTOCOL, ours))
+    visited.views[peer] = view
+    visited.records.extend(view.records)
 
 
 async def _request(network: Network, peer: int, protocol: str, body: bytes) -> bytes:

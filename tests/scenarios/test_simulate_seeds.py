@@ -14,7 +14,7 @@ FAILED_ONCE = [
     for line in Path(__file__).with_name("simulate_seeds.txt").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-JOBS = 1  # the other core has tests of its own
+JOBS = 2  # in processes of their own, which coverage does not slow down
 
 
 def assert_all_hold(results: list[SeedResult]) -> None:
