@@ -276,7 +276,7 @@ CASES: Final[Mapping[str, Case]] = MappingProxyType(
     {
         "kill": Case(about="kill -9 in each phase of a round", act=kill_in_each_phase, rounds=70),
         "pause": Case(about="SIGSTOP for 30 s", act=pause),
-        "disk": Case(about="one node's disk full", act=full_disk, needs_root=True, rounds=60),
+        "disk": Case(about="one node's disk full", act=full_disk, needs_root=True, rounds=200),
         "restart": Case(about="rolling restart of all", act=rolling_restart, rounds=70),
         "cut": Case(about="cable out for 30 s", act=cut_cable, needs_namespaces=True),
         "one-way": Case(about="hears nobody for 30 s", act=one_way, needs_namespaces=True),
