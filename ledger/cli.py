@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, NoReturn, TextIO
 
 from . import cli_prove, cli_read, cli_reputation
 from .errors import SwarmError
@@ -79,8 +79,16 @@ def _one_line(error: SwarmError | OSError) -> str:
     return " ".join(text.split())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the command line; its commands' parsers are of this kind."""
+
+    def error(self, message: str) -> NoReturn:
+        text = " ".join(message.split())
+        self.exit(EXIT_CANNOT_CHECK, f"swarm-audit: {text}: see `{self.prog} --help`\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="swarm-audit",
         description="Check the ledgers of a swarm, alone and offline.",
         epilog=_EXAMPLES,

@@ -5,23 +5,19 @@ command needs it (`--help` starts without torch, libp2p, DuckDB or numpy), and n
 ends in a traceback.
 """
 
-import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Final, cast
+from typing import Annotated, Final
 
 try:
     import typer
 except ModuleNotFoundError:  # an auditor's install has no node
     sys.exit("swarm-node: not in the auditor's install: pip install 'swarm-node[node]'")
 
-from ledger.errors import ConfigError, SwarmError
+from node import command_line
 from node.commands import charter, model, roster, running, site
-from node.commands.common import ExitStatus
 
 PROGRAM: Final = "swarm-node"
-CommandLineError: Final = cast("type[Exception]", typer.BadParameter.__mro__[2])
-"""Base of everything that the parser raises; Typer exports only its grandchild."""
 
 app = typer.Typer(
     name=PROGRAM,
@@ -88,55 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def call(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; errors become one line on stderr."""
-    try:
-        status = app(arguments, prog_name=PROGRAM, standalone_mode=False)
-        return status if isinstance(status, int) else ExitStatus.OK
-    except SwarmError as error:
-        return _refuse(error)
-    except CommandLineError as error:
-        return _misused(error)
-    except (KeyboardInterrupt, typer.Abort):
-        return ExitStatus.INTERRUPTED
-    except BrokenPipeError:  # `swarm-node status | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.FAILED
-    except BaseExceptionGroup as group:
-        return _refuse_group(group)
-
-
-def _refuse(error: SwarmError) -> int:
-    _one_line(str(error))
-    return ExitStatus.USAGE if isinstance(error, ConfigError) else ExitStatus.FAILED
-
-
-def _misused(error: Exception) -> int:
-    """Say in one line what is wrong with the command line, and where the help is."""
-    message = str(getattr(error, "format_message", error.__str__)())
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        typer.echo(message)
-        return ExitStatus.USAGE
-    path = context.command_path if context is not None else PROGRAM
-    _one_line(f"{message.rstrip('.')}: see `{path} --help`")
-    return ExitStatus.USAGE
-
-
-def _refuse_group(group: BaseExceptionGroup[BaseException]) -> int:
-    """Unpack what tasks raised together: one of our own errors is the cause, the rest its echo."""
-    interrupts, rest = group.split((KeyboardInterrupt, SystemExit))
-    known, unknown = rest.split(SwarmError) if rest is not None else (None, None)
-    if unknown is not None:
-        raise unknown
-    leaf: BaseException | None = known
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    if isinstance(leaf, SwarmError):
-        return _refuse(leaf)
-    return ExitStatus.INTERRUPTED if interrupts is not None else ExitStatus.FAILED
-
-
-def _one_line(message: str) -> None:
-    typer.echo(f"{PROGRAM}: {' '.join(message.split())}", err=True)
+    return command_line.call(app, PROGRAM, arguments)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ try:
 except ModuleNotFoundError:  # an auditor's install has no node
     sys.exit("swarm-scenario: not in the auditor's install: pip install 'swarm-node[node]'")
 
-from scenarios.cli_common import INTERRUPTED
+from node.command_line import call
 from scenarios.cli_compare import compare
 from scenarios.cli_faults import faults
 from scenarios.cli_run import run
@@ -57,7 +57,4 @@ app.command()(topology)
 
 def main() -> None:
     """Entry point."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    sys.exit(call(app, "swarm-scenario"))

@@ -6,7 +6,6 @@ Room: node. Law: results go to stdout, everything else to stderr; errors are one
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,15 +13,6 @@ import typer
 
 if TYPE_CHECKING:
     from node.config import SiteConfig
-
-
-class ExitStatus(IntEnum):
-    """What a shell or a systemd unit sees; documented in `swarm-node --help`."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    INTERRUPTED = 130
 
 
 ConfigPath = Annotated[

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from node.command_line import ExitStatus
 from node.commands.common import (
     SITE_DEFAULT,
     AsJson,
     ConfigPath,
-    ExitStatus,
     SetValues,
     note,
     open_site,

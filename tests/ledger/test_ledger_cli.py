@@ -161,6 +161,36 @@ def test_a_file_that_is_not_there_is_named_without_an_errno(
     assert (status, err) == (2, said)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "the following arguments are required: COMMAND: see `swarm-audit --help`"),
+        ("fly", "argument COMMAND: invalid choice: 'fly' (choose from 'verify', "),
+        ("verify", "the following arguments are required: BUNDLE: see `swarm-audit verify --help`"),
+        (
+            "verify b --jobs 0",
+            "argument --jobs: jobs are 1 to 256: see `swarm-audit verify --help`",
+        ),
+        ("verify b --charter-digest 0", "argument --charter-digest: a digest has 64 hex digits"),
+        ("log b --kind none", "argument --kind: kinds are open, contribution, "),
+        (
+            "prove b",
+            "one of the arguments --record --consistency is required: see `swarm-audit pro",
+        ),
+        ("diff a b c", "unrecognized arguments: c: see `swarm-audit --help`"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_the_help(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words.split())
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out) == (2, "")
+    assert captured.err.startswith(f"swarm-audit: {said}")
+    assert captured.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("extra", [(), ("--json",)])
 def test_the_exit_status_is_the_verdict_though_nobody_reads_on(
     good: tuple[Federation, str, str], extra: tuple[str, ...]
