@@ -30,6 +30,20 @@ TOPOLOGY: Final = "static_exponential"
 DEGREE: Final = 4
 MEMBERS_MAX: Final = 256  # so that an aggregation with every ack fits into one record
 GENESIS_DOMAIN: Final = b"swarm-ledger/genesis/v1\n"
+GROUP_COUNT_MIN: Final = 10  # patients
+SUBGROUPS_MAX: Final = 16
+CLUSTERS_MAX: Final = 16
+EVALUATORS_MAX: Final = 15
+SKETCH_DIMENSIONS: Final = 256
+STRATEGIES: Final = (
+    "fedavg", "fedprox", "scaffold", "fedadam", "fedyogi", "fedadagrad", "diloco", "per_fedavg", "ifca",
+)  # fmt: skip
+RULES: Final = (
+    "mean", "norm_clipped_mean", "trimmed_mean", "median", "geometric_median", "krum", "multi_krum",
+    "centered_clipping",
+)  # fmt: skip
+CODECS: Final = ("float32", "float16", "int8", "int4", "ternary", "sign", "top_k", "top_k_int8")
+PERSONALISATIONS: Final = ("none", "intercept", "fine_tune", "fedbn", "ditto")
 TomlValue: TypeAlias = Union[str, int, float, bool, "tuple[TomlValue, ...]"]
 
 METRICS_OF_HEAD: Final[Mapping[str, tuple[str, ...]]] = {
@@ -88,6 +102,7 @@ class Schema:
     standardise: str  # "federated" | "local" | "none"
     missing_indicator: bool
     metric: str
+    subgroups: tuple[Subgroup, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +116,10 @@ class Training:
     batch_size: int
     local_steps: int  # exactly one of steps and epochs is above 0
     local_epochs: int
-    class_weights: str  # "none" | "balanced"
+    class_weights: str  # "none" | "balanced": of the site's own rows | "federated": of all sites'
     loss: str  # "auto"
+    proximal_mu: float = 0.0  # of "fedprox" and "ditto": pull towards the round's model; 0 = off
+    trained: tuple[str, ...] = ()  # patterns of the tensors that are trained and sent; () = all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +144,16 @@ class RoundPolicy:
 class AggregationPolicy:
     """How updates become one model."""
 
-    strategy: str  # "fedavg"
-    rule: str  # "mean"
+    strategy: str  # one of STRATEGIES
+    server_rate: (
+        float | None
+    )  # of the outer step; None = the strategy's usual; lower it when the model swings
+    clusters: int  # of "ifca": how many models
+    rule: str  # one of RULES
+    neighbour_mixing: bool  # nearest-neighbour mixing before a robust rule
+    liars_share: float  # how large a part of the members a robust rule withstands, below a half
+    codec: str  # one of CODECS: how updates are written
+    keep_share: float  # of top-k codecs: which part of the values is sent
     averaging: str  # "full" | "gossip": with neighbours only, no agreement
     topology: str  # of gossip: one of ledger.topology.TOPOLOGIES
     degree: int  # neighbours in "random_regular" and "epidemic"; raise it to mix faster
@@ -136,6 +161,16 @@ class AggregationPolicy:
     weighting: str  # "samples" | "uniform"
     share_cap: float  # largest share of one member; 1 = off
     staleness_exponent: float  # a late update weighs (1 + rounds late)^-a; 0, 0.5, 1, 1.5 or 2
+
+    @property
+    def liars_share_micro(self) -> int:
+        """The share in millionths: nearest integer, halves to even."""
+        return round(self.liars_share * 1_000_000)
+
+    @property
+    def keep_share_micro(self) -> int:
+        """The share in millionths: nearest integer, halves to even."""
+        return round(self.keep_share * 1_000_000)
 
     @property
     def is_gossip(self) -> bool:
@@ -154,17 +189,48 @@ class AggregationPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Personalisation:
+    """What a hospital keeps to itself on top of the shared model."""
+
+    mode: str  # one of PERSONALISATIONS
+    steps: int  # of "fine_tune" (at most) and "ditto" (each round)
+    learning_rate: float  # of those steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppingPolicy:
+    """When training ends before its last round, and which round's model is released."""
+
+    patience: int  # rounds without a better validation loss; 0 = never, the last model is released
+    delta_min: float  # how much lower a loss must be to count as better
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subgroup:
+    """Patients of whom metrics are reported apart: by a category, or by bands of a number."""
+
+    column: str
+    edges: tuple[float, ...]  # of a number: bands (-inf, e0), [e0, e1) … ; () = each category
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrivacyPolicy:
     """What a record tells about the data."""
 
     sample_count: str  # "exact" | "bucket": lower bound of a power-of-two bucket
+    group_count_min: int  # metrics of fewer patients (or cases, or non-cases) are not published
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReputationPolicy:
-    """Reserved in version 1."""
+    """How contributions are scored and what follows from it; it never removes anybody."""
 
-    mode: str  # "off"
+    mode: str  # "off" | "score": evaluate, reveal, replay | "weigh": also bound the weights
+    evaluators_max: int  # above so many members evaluators are drawn from the ledger
+    sketch_dimensions: int  # of the seeded projection that each update is published as
+    weight_floor: float  # least factor on a member's weight under "weigh"
+    weight_ceiling: float  # largest factor
+    access_floor: float  # below this reputation, 0 to 1, a member gets no newer model; 0 = off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +246,8 @@ class Charter:
     training: Training
     rounds: RoundPolicy
     aggregation: AggregationPolicy
+    personalisation: Personalisation
+    stopping: StoppingPolicy
     privacy: PrivacyPolicy
     reputation: ReputationPolicy
     source_bytes: bytes
@@ -232,12 +300,13 @@ def load_charter(data: bytes, *, complete: bool = True, file: str = "charter.tom
     aggregation = _aggregation(aggregation_table)
     privacy_table = top.table("privacy")
     privacy = PrivacyPolicy(
-        sample_count=privacy_table.choice("sample_count", ("exact", "bucket"), "exact")
+        sample_count=privacy_table.choice("sample_count", ("exact", "bucket"), "exact"),
+        group_count_min=privacy_table.integer("group_count_min", 1, 1_000_000, GROUP_COUNT_MIN),
     )
     privacy_table.done()
-    reputation_table = top.table("reputation")
-    reputation = ReputationPolicy(mode=reputation_table.choice("mode", ("off",), "off"))
-    reputation_table.done()
+    personalisation = _personalisation(top.table("personalisation"))
+    stopping = _stopping(top.table("stopping"))
+    reputation = _reputation(top.table("reputation"))
     members = _members(top.tables("members", count_max=MEMBERS_MAX))
     if complete and not members:
         raise top.fail("members", "are missing; add one [[members]] block for each hospital")
@@ -248,8 +317,9 @@ def load_charter(data: bytes, *, complete: bool = True, file: str = "charter.tom
     top.done()
     return Charter(
         version=1, federation=federation, seed=seed, members=members, model=model, schema=schema,
-        training=training, rounds=rounds, aggregation=aggregation, privacy=privacy,
-        reputation=reputation, source_bytes=bytes(data),
+        training=training, rounds=rounds, aggregation=aggregation,
+        personalisation=personalisation, stopping=stopping, privacy=privacy, reputation=reputation,
+        source_bytes=bytes(data),
     )  # fmt: skip
 
 
@@ -305,7 +375,16 @@ def _schema(table: Table) -> Schema:
         standardise=table.choice("standardise", ("federated", "local", "none"), "federated"),
         missing_indicator=table.boolean("missing_indicator", False),
         metric=table.choice("metric", metrics, metrics[0]),
+        subgroups=tuple(map(_subgroup, table.tables("subgroups", count_max=SUBGROUPS_MAX))),
     )
+    kinds = {feature.name: feature.type for feature in features}
+    for group in schema.subgroups:
+        if group.column not in kinds:
+            raise table.fail("subgroups", f'column "{group.column}" is none of the features')
+        if (kinds[group.column] == "number") != bool(group.edges):
+            raise table.fail(
+                "subgroups", f'edges of "{group.column}": needed for a number, none for a category'
+            )
     table.done()
     return schema
 
@@ -338,8 +417,10 @@ def _training(table: Table) -> Training:
         batch_size=table.integer("batch_size", 1, 1_000_000, 32),
         local_steps=local_steps,
         local_epochs=local_epochs,
-        class_weights=table.choice("class_weights", ("none", "balanced"), "none"),
+        class_weights=table.choice("class_weights", ("none", "balanced", "federated"), "none"),
         loss=table.choice("loss", ("auto",), "auto"),
+        proximal_mu=table.number("proximal_mu", 0, 1_000, 0.0),
+        trained=table.names("trained", (), count_max=1_024, chars_max=256),
     )
     table.done()
     return training
@@ -382,8 +463,14 @@ def _aggregation(table: Table) -> AggregationPolicy:
     if not (2 * exponent).is_integer():
         raise table.fail("staleness_exponent", f"must be 0, 0.5, 1, 1.5 or 2, got {exponent:g}")
     policy = AggregationPolicy(
-        strategy=table.choice("strategy", ("fedavg",), "fedavg"),
-        rule=table.choice("rule", ("mean",), "mean"),
+        strategy=table.choice("strategy", STRATEGIES, "fedavg"),
+        server_rate=table.number("server_rate", 0, 1_000, 0.0),
+        clusters=table.integer("clusters", 2, CLUSTERS_MAX, 2),
+        rule=table.choice("rule", RULES, "mean"),
+        neighbour_mixing=table.boolean("neighbour_mixing", False),
+        liars_share=table.number("liars_share", 0, 0.499_999, 0.2),
+        codec=table.choice("codec", CODECS, "float32"),
+        keep_share=table.number("keep_share", 0.000_001, 1, 0.01),
         averaging=table.choice("averaging", ("full", "gossip"), "full"),
         topology=table.choice("topology", TOPOLOGIES, TOPOLOGY),
         degree=table.integer("degree", DEGREE_MIN, MEMBERS_MAX, DEGREE),
@@ -399,6 +486,46 @@ def _aggregation(table: Table) -> AggregationPolicy:
             "topology", 'degree and edges are for averaging = "gossip"; leave them out'
         )
     return policy
+
+
+def _personalisation(table: Table) -> Personalisation:
+    chosen = Personalisation(
+        mode=table.choice("mode", PERSONALISATIONS, "none"),
+        steps=table.integer("steps", 1, 10_000, 20),
+        learning_rate=table.number("learning_rate", 0, 1_000, 0.01, above=True),
+    )
+    table.done()
+    return chosen
+
+
+def _stopping(table: Table) -> StoppingPolicy:
+    policy = StoppingPolicy(
+        patience=table.integer("patience", 0, 100_000, 0),
+        delta_min=table.number("delta_min", 0, 1_000, 0.0),
+    )
+    table.done()
+    return policy
+
+
+def _reputation(table: Table) -> ReputationPolicy:
+    policy = ReputationPolicy(
+        mode=table.choice("mode", ("off", "score", "weigh"), "off"),
+        evaluators_max=table.integer("evaluators_max", 3, MEMBERS_MAX, EVALUATORS_MAX),
+        sketch_dimensions=table.integer("sketch_dimensions", 16, 4_096, SKETCH_DIMENSIONS),
+        weight_floor=table.number("weight_floor", 0.01, 1, 0.5),
+        weight_ceiling=table.number("weight_ceiling", 1, 100, 1.5),
+        access_floor=table.number("access_floor", 0, 1, 0.0),
+    )
+    table.done()
+    return policy
+
+
+def _subgroup(table: Table) -> Subgroup:
+    group = Subgroup(column=table.name("column"), edges=table.numbers("edges", count_max=16))
+    if list(group.edges) != sorted(set(group.edges)):
+        raise table.fail("edges", "must ascend")
+    table.done()
+    return group
 
 
 def _check_gossip(

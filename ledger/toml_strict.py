@@ -155,6 +155,16 @@ class Table:
             raise self.fail(key, f"names {show(twice)} twice; keep one")
         return tuple(value)
 
+    def numbers(self, key: str, *, count_max: int) -> tuple[float, ...]:
+        """Take an optional array of finite numbers."""
+        value = self._take(key, [])
+        if type(value) is not list or len(value) > count_max:
+            raise self._must(key, f"an array of at most {count_max} numbers", value)
+        for one in value:
+            if type(one) not in (int, float) or not abs(one) <= 1e300:
+                raise self._must(key, "an array of finite numbers", value)
+        return tuple(map(float, value))
+
     def pairs(self, key: str, *, count_max: int) -> tuple[tuple[str, str], ...]:
         """Take an optional array of pairs of different names."""
         value = self._take(key, [])

@@ -12,7 +12,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ledger.charter import Charter, Feature, Schema, load_charter
+from ledger.charter import (
+    CODECS,
+    PERSONALISATIONS,
+    RULES,
+    STRATEGIES,
+    Charter,
+    Feature,
+    Schema,
+    load_charter,
+)
 from ledger.errors import ConfigError
 from ledger.topology import TOPOLOGIES
 from node.config import parse_toml
@@ -28,6 +37,8 @@ SETTABLE: Final = (
     "training",
     "rounds",
     "aggregation",
+    "personalisation",
+    "stopping",
     "privacy",
     "reputation",
 )
@@ -53,8 +64,10 @@ WHEN: Final[Mapping[str, str]] = {
     "training.batch_size": "Raise it for steadier steps, lower it for small sites.",
     "training.local_steps": "Steps per round; exactly one of steps and epochs is above 0.",
     "training.local_epochs": "Passes over the own data per round. Lower it when sites differ much.",
-    "training.class_weights": '"balanced" when one class is rare.',
+    "training.class_weights": '"balanced" when one class is rare at a site, "federated" by all sites\' counts.',
     "training.loss": '"auto" follows from the head.',
+    "training.proximal_mu": 'Of "fedprox" and "ditto": raise it when sites drift apart.',
+    "training.trained": 'Patterns of the tensors that are trained and sent, like ["*lora*"]; none: all.',
     "rounds": "When a round closes.",
     "rounds.rounds": "Raise it while validation still improves.",
     "rounds.members_min": "Fewest sites in a round. Raise it to refuse thin rounds.",
@@ -70,8 +83,17 @@ WHEN: Final[Mapping[str, str]] = {
     "rounds.required": "Names without which a run fails instead of succeeding without them.",
     "rounds.payload_bytes_max": "Largest update that is accepted; above 4 bytes a parameter.",
     "aggregation": "How the sites' updates become one model.",
-    "aggregation.strategy": "Federated averaging.",
-    "aggregation.rule": "Weighted mean.",
+    "aggregation.strategy": ", ".join(f'"{one}"' for one in STRATEGIES)
+    + ": docs/learning.md says when.",
+    "aggregation.server_rate": "Of the outer step; 0 = the usual. Lower it when the model swings from round to round.",
+    "aggregation.clusters": 'Of "ifca": how many models.',
+    "aggregation.rule": '"mean", or one that withstands liars: ' + ", ".join(RULES[1:]) + ".",
+    "aggregation.neighbour_mixing": "true mixes each update with its nearest ones before a robust rule.",
+    "aggregation.liars_share": "Part of the members that a robust rule withstands.",
+    "aggregation.codec": "How updates are written: "
+    + ", ".join(f'"{one}"' for one in CODECS)
+    + ".",
+    "aggregation.keep_share": 'Of "top_k…": part of the values that is sent.',
     "aggregation.averaging": '"full": everybody merges all updates and a quorum agrees; "gossip": each '
     "site merges with its neighbours and waits for nobody else (above about 30 sites).",
     "aggregation.topology": "Of gossip, who is whose neighbour: "
@@ -83,10 +105,23 @@ WHEN: Final[Mapping[str, str]] = {
     "aggregation.share_cap": "Largest share of one site; 1 = no cap. Lower it if one site dominates.",
     "aggregation.staleness_exponent": "An update that is k rounds late weighs (1 + k)^-a. "
     "Raise it if late updates hold the model back.",
+    "personalisation": "What each site keeps to itself on top of the shared model.",
+    "personalisation.mode": ", ".join(f'"{one}"' for one in PERSONALISATIONS) + ".",
+    "personalisation.steps": 'Of "fine_tune" (at most) and "ditto" (each round).',
+    "personalisation.learning_rate": "Of those steps.",
+    "stopping": "When training ends before its last round, and whose model is released.",
+    "stopping.patience": "Rounds without a better validation loss; 0 = never, the last model is released.",
+    "stopping.delta_min": "How much lower a loss must be to count as better.",
     "privacy": "What the ledger tells about the data.",
     "privacy.sample_count": '"exact", or "bucket" for the lower power of two.',
-    "reputation": "",
-    "reputation.mode": "Off in this version.",
+    "privacy.group_count_min": "Metrics of fewer patients, cases or non-cases are not published.",
+    "reputation": "Who contributes: scores that every member and auditor can recompute. Never removes anybody.",
+    "reputation.mode": '"off"; "score": evaluate and reveal; "weigh": scores also bound the weights.',
+    "reputation.evaluators_max": "Above so many members evaluators are drawn from the ledger.",
+    "reputation.sketch_dimensions": "Length of the projection of each update on the ledger.",
+    "reputation.weight_floor": 'Least factor on a member\'s weight under "weigh".',
+    "reputation.weight_ceiling": "Largest factor.",
+    "reputation.access_floor": "Below this reputation, 0 to 1, a member gets no newer model; 0 = off.",
 }
 """Comments of the charter; every key that ledger.charter knows must be here (a test looks)."""
 
@@ -262,15 +297,21 @@ def _write(charter: Charter, data_comments: Sequence[str]) -> str:
     if charter.model.arguments:
         lines += ["", "[model.arguments]"]
         lines += [f"{key} = {to_toml(value)}" for key, value in charter.model.arguments.items()]
-    schema = {key: value for key, value in asdict(charter.schema).items() if key != "features"}
+    tables = ("features", "subgroups")
+    schema = {key: value for key, value in asdict(charter.schema).items() if key not in tables}
     lines += _policy("data", schema)
     lines += [""] * bool(data_comments) + [f"# {comment}" for comment in data_comments]
     for feature in charter.schema.features:
         lines += ["", "[[data.features]]"]
         lines += [f"{key} = {to_toml(value)}" for key, value in _feature_table(feature).items()]
+    for group in charter.schema.subgroups:
+        lines += ["", "[[data.subgroups]]", f"column = {to_toml(group.column)}"]
+        lines += [f"edges = {to_toml(list(group.edges))}"] * bool(group.edges)
     lines += _policy("training", asdict(charter.training))
     lines += _policy("rounds", asdict(charter.rounds))
     lines += _policy("aggregation", asdict(charter.aggregation))
+    lines += _policy("personalisation", asdict(charter.personalisation))
+    lines += _policy("stopping", asdict(charter.stopping))
     lines += _policy("privacy", asdict(charter.privacy))
     lines += _policy("reputation", asdict(charter.reputation))
     lines += ["", "# The members, in the order of their author numbers: only ever add at the end."]
