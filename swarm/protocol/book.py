@@ -187,7 +187,12 @@ class RoundBook:
         if ahead <= self.roster.f or len(frozen) > self.roster.f:
             return
         for attempt in sorted(set(self._attempts.get(0, {}).values()), reverse=True):
-            votes = self.attempt_votes(0, attempt)
+            rosters = self._vote_rosters[0, attempt]
+            votes = {
+                author: vote
+                for author, vote in self.attempt_votes(0, attempt).items()
+                if rosters[author] == self.roster.version  # f and q are this version's
+            }
             for proposal, count in Counter(votes.values()).items():
                 if count + len(frozen) >= self.roster.q:
                     voters = tuple(sorted(a for a, vote in votes.items() if vote == proposal))

@@ -8,7 +8,7 @@ whole set of work that is wanted now (`effects.py`). What it has seen of the oth
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import final
 
 from ledger.charter import AggregationPolicy, RoundPolicy
 from ledger.record import Contribution, Record, Verified
@@ -28,17 +28,10 @@ from swarm.protocol.effects import (
     Train,
 )
 from swarm.protocol.neighbours import Neighbours
+from swarm.protocol.patience import Patience
 from swarm.protocol.phases import TRANSITIONS, Event, Phase
 
-__all__ = [
-    "MOMENTS_ROUND", "PATIENCE_GRACES", "TRANSITIONS", "Event", "Phase", "Place", "RoundMachine",
-    "Wanted",
-]  # fmt: skip
-
-PATIENCE_GRACES: Final = 3
-"""Graces that a node waits for somebody's proposal, and again for a quorum, before it goes on alone."""
-DOUBLINGS_MAX: Final = 16
-"""Times that a grace doubles at most while rounds find no quorum; `deadline_max_s` bounds it earlier."""
+__all__ = ["MOMENTS_ROUND", "TRANSITIONS", "Event", "Phase", "Place", "RoundMachine", "Wanted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +92,7 @@ class RoundMachine:
         )
         self._choice = Choice(book, self._candidates, place.policy, own=place.own)
         self._attendance = Attendance(book, place.policy, first_round=self.round)
+        self._patience = Patience(book, place.policy)
         self._synced: set[int] = set()
         self._attempt = 0
         self._is_outpaced = False
@@ -190,21 +184,13 @@ class RoundMachine:
         return False
 
     def _is_late(self, now_s: float) -> bool:
-        """Whether patience in this phase is over."""
-        return self._passed(self._entered_s + PATIENCE_GRACES * self.grace_s, now_s)
+        """Whether patience with the votes of this round is over."""
+        return self._passed(self._entered_s + self._patience.vote_s(self.round), now_s)
 
     @property
     def grace_s(self) -> float:
-        """The charter's grace, doubled for each round in a row that no quorum agreed.
-
-        Where computing or the network is slower than the charter thought, everybody would run out of
-        patience before anybody's proposal could be followed, round after round.
-        """
-        grace_s = self._policy.grace_s
-        latest = self.book.latest_agreed(before=self.round)
-        split = max(self.round - 1 - (latest.round if latest else MOMENTS_ROUND), 0)
-        longest_s = max(grace_s, self._policy.deadline_max_s / PATIENCE_GRACES)
-        return float(min(grace_s * 2.0 ** min(split, DOUBLINGS_MAX), longest_s))
+        """Patience with the member whose turn it is in this round: the charter's grace, or more."""
+        return self._patience.grace_s(self.round)
 
     def _measure(self, now_s: float) -> None:
         """Learn everybody's pace from what has come, also from what came too late to be of use."""
@@ -516,8 +502,7 @@ class RoundMachine:
             self._model = own_vote.result
             return Event.SETTLED, ()
         if self.round == self._policy.rounds:
-            patience_s = PATIENCE_GRACES * self.grace_s
-            patience_s = max(patience_s, self._policy.deadline_max_s)
+            patience_s = max(self._patience.vote_s(self.round), self._policy.deadline_max_s)
             due = self._passed(self._entered_s + patience_s, now_s)
         else:
             due = self._is_late(now_s)
@@ -595,7 +580,7 @@ class RoundMachine:
                 wanted = (Fetch(latest.proposal.result, self._others(latest)),)
         models = self.book.models(self.round)
         if self._place.own not in self.book.closed:
-            patient = not self._is_late(now_s)
+            patient = not self._passed(self._entered_s + self._patience.goodbye_s, now_s)
             if patient and not self.active() <= set(models):
                 return None, wanted
             return None, (*wanted, SignClose(self._policy.rounds + 1))

@@ -1,6 +1,7 @@
 """The book is a fold: any order, the same book; and what a peer's records cannot make it say."""
 
 import random
+from dataclasses import replace
 
 from ledger.record import Record, Verified
 from swarm.protocol.book import RoundBook
@@ -180,3 +181,18 @@ def test_round_zero_is_not_taken_from_others_without_a_fork_or_a_possible_quorum
         whole.learn(ahead)
     assert split.agreed(0) is None
     assert whole.agreed(0) is None
+
+
+def test_behind_a_fork_votes_under_another_roster_are_not_counted_as_this_ones() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    inputs = [federation[index].contribute(0) for index in range(3)]
+    votes = [federation[index].vote(0, inputs) for index in (0, 1)]
+    ahead = [federation[index].contribute(1) for index in (0, 1)]
+    newer = replace(federation.roster, version=1, versions=(0, 1))
+    for roster, expected in ((federation.roster, True), (newer, False)):
+        book = RoundBook(roster)
+        for record in [*inputs, *votes, *ahead]:
+            book.learn(record)
+        book.freeze(3, 0, 1)
+        assert (book.agreed(0) is not None) is expected, f"roster version {roster.version}"

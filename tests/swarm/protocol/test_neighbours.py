@@ -266,3 +266,25 @@ def test_it_closes_although_the_others_end_with_other_models() -> None:
     desk.learn(desk.own.close(2), *(desk.federation[a].close(2) for a in (1, 2, 3, 4)))
     desk.advance()
     assert desk.phase is Phase.DONE
+
+
+def test_a_member_that_dies_at_the_end_costs_three_graces_however_many_rounds_there_were() -> None:
+    rounds = 6
+    desk = desk_of(rounds=rounds, members_min=2)
+    for round_ in range(1, rounds + 1):
+        desk.advance()
+        own_offer(desk, round_)
+        others = [author for author in (1, 2, 3, 4) if author != 4 or round_ < rounds]
+        offers = {author: offer(desk, author, round_) for author in others}
+        for author in set(NEAR) & set(others):
+            desk.hold_payload(offers[author])
+        desk.wait(GRACE_S)
+        finish(desk, round_)
+        for author in others:
+            one = desk.federation[author]
+            desk.learn(one.vote(round_, [offers[author]]), one.evaluate(round_, INITIAL))
+    desk.advance()
+    assert desk.phase is Phase.LINGER
+    assert desk.machine.grace_s == GRACE_S, "no round is agreed here, and nothing is wrong"
+    assert desk.wait(3 * GRACE_S - 0.1) == ()
+    assert desk.wait(0.2) == (SignClose(rounds + 1),)

@@ -2,7 +2,8 @@
 
 import pytest
 
-import swarm.protocol.round as machine
+from swarm.protocol import patience
+from swarm.protocol.phases import Phase
 from tests.swarm.protocol.paper_swarm import PaperSwarm
 
 ROUNDS = 12
@@ -46,9 +47,9 @@ def test_where_even_the_longest_deadline_is_short_more_rounds_agree_than_without
             total += len(swarm.agreed(0))
         return total
 
-    patient = rounds_agreed()
-    monkeypatch.setattr(machine, "DOUBLINGS_MAX", 0)
-    assert patient > rounds_agreed()
+    with_doubling = rounds_agreed()
+    monkeypatch.setattr(patience, "DOUBLINGS_MAX", 0)
+    assert with_doubling > rounds_agreed()
 
 
 def test_patience_doubles_while_rounds_split_is_bounded_and_returns() -> None:
@@ -61,3 +62,13 @@ def test_patience_doubles_while_rounds_split_is_bounded_and_returns() -> None:
         graces.append(rounds.grace_s)
     assert graces[:4] == [0.2, 0.4, 0.8, 1.6]
     assert max(graces) == 10.0  # three graces are no longer than the longest deadline
+
+
+def test_goodbyes_take_three_graces_however_many_rounds_were_provisional() -> None:
+    swarm = PaperSwarm(4, rounds=8, grace_s=2.0, deadline_max_s=300.0, members_min=2)
+    swarm.partition({0, 1}, {2, 3})
+    swarm.run(20_000.0, stop=lambda: swarm[0].machine.phase is Phase.LINGER)
+    swarm.kill(1)
+    swarm.run(swarm.now_s + 3 * 2.0 + 0.5)
+    assert swarm[0].machine.grace_s > 2.0, "no round found a quorum"
+    assert 0 in swarm[0].machine.book.closed, swarm.course()

@@ -17,8 +17,9 @@ from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, 
 from swarm.protocol.deadline import ROUNDS_REMEMBERED
 from swarm.protocol.fetch import STEAL_AFTER_S, WINDOW_MAX
 from swarm.protocol.messages import HEADS_MAX, MESSAGE_BYTES_MAX, RECORDS_BYTES_MAX
+from swarm.protocol.patience import PATIENCE_GRACES
 from swarm.protocol.payload import CHUNK_BYTES
-from swarm.protocol.round import PATIENCE_GRACES, TRANSITIONS, Event, Phase
+from swarm.protocol.phases import TRANSITIONS, Event, Phase
 from swarm.protocol.stalls import CHUNK_GRACES, MANIFEST_GRACES
 
 ROOT = Path(__file__).parents[3]
