@@ -2,7 +2,7 @@
 
 Room: scenarios. Each function takes a host and a port, attacks for a while, hangs up and says what
 came of it. They are meant for nodes that the caller has started. Attacks that need a member's key
-are in tests/node/bad_member.py.
+are in bad_member.py.
 """
 
 import random

@@ -121,6 +121,11 @@ class Stream(IMuxedStream):
         self._arrived.set()
         self._sent.set()
 
+    @property
+    def still_allowed_bytes(self) -> int:
+        """What the peer may send here yet, by what it was given."""
+        return 0 if self._read_ended else self._allowed_bytes
+
     def waiting_bytes(self) -> int:
         """How much could go now."""
         return 0 if self._waits_for_room else len(self._to_send)

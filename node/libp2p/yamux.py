@@ -65,6 +65,7 @@ class Yamux(IMuxedConn):
         self._theirs: set[int] = set()
         self._granted: set[int] = set()
         self._unread_bytes = 0
+        self._late_bytes = 0  # that may still come on streams which are closed here
         self._next_id = 1 if conn.is_initiator else 2
         self._send_new, self._new = trio.open_memory_channel[Stream](STREAMS_MAX)
         self._writes = 0
@@ -161,6 +162,7 @@ class Yamux(IMuxedConn):
     def forget(self, stream: Stream, *, keep: bool = False) -> None:
         """Drop a stream; what still comes for it is thrown away. keep: what has come is not."""
         self._unread_bytes -= stream.unread_bytes
+        self._late_bytes += stream.still_allowed_bytes
         stream.end(keep=keep)
         self._streams.pop(stream.stream_id, None)
         self._theirs.discard(stream.stream_id)
@@ -220,7 +222,9 @@ class Yamux(IMuxedConn):
             self._accept(frame.stream_id)
         stream = self._streams.get(frame.stream_id)
         if stream is None:
-            return None  # closed here; the peer did not know yet
+            if frame.kind is Kind.DATA:
+                self._pass_over(frame.length)
+            return None
         if frame.flags & Flag.RST:
             self.forget(stream, keep=True)
             return None
@@ -232,6 +236,12 @@ class Yamux(IMuxedConn):
         if is_last:
             stream.end_reading()
         return None
+
+    def _pass_over(self, count: int) -> None:
+        """Throw away what comes on a stream that is closed here: the peer did not know yet."""
+        self._late_bytes -= count
+        if self._late_bytes < 0:
+            raise FrameError("the peer goes on sending on streams that are closed")
 
     def _accept(self, stream_id: int) -> None:
         if stream_id == 0 or self.is_ours(stream_id) or stream_id in self._streams:
@@ -255,6 +265,7 @@ class Yamux(IMuxedConn):
 
     def _refuse(self, stream_id: int) -> None:
         LIBP2P_LOG.debug("too many streams of %s", self.peer_id)
+        self._late_bytes += WINDOW_BYTES
         self._outbox.put_header(header(Kind.WINDOW, Flag.RST, stream_id, 0))
 
     # ---- sending

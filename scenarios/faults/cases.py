@@ -14,8 +14,16 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ledger.errors import ConfigError
+from node.blobs import DISK_SPARE_BYTES
 from scenarios.commands import ScenarioError, edit_site
-from scenarios.faults.attacks import attack_from, attacks, listening, memory_mb
+from scenarios.faults.attacks import (
+    GROWTH_MB_MAX,
+    MEMBERS,
+    STRANGERS,
+    Order,
+    attack_from,
+    listening,
+)
 from scenarios.faults.disk import fill, small_disk
 from scenarios.faults.federation import PORT, Federation, make_federation
 from scenarios.faults.logs import Line
@@ -27,7 +35,8 @@ from scenarios.faults.verdict import CaseResult, judge
 START_S: Final = 120.0
 ROUND_S: Final = 90.0
 END_S: Final = 600.0
-DISK_BYTES: Final = 48 << 20
+DISK_BYTES: Final = DISK_SPARE_BYTES + (64 << 20)
+"""A node takes somebody's payload only while so much stays free for its ledger."""
 PAUSE_S: Final = 30.0
 CUT_S: Final = 30.0
 WIDE_AREA: Final = Cable(delay_s=0.1, loss=0.05, bytes_per_s=250_000)
@@ -54,6 +63,7 @@ class Story:
     hurt: set[int] = field(default_factory=set)
     figures: dict[str, Any] = field(default_factory=dict)
     recovered_s: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +117,7 @@ def run_case(name: str, directory: Path, options: Options) -> CaseResult:
         logs = [swarm.lines(member) for member in range(len(swarm))]
     return judge(
         name, federation, logs, hurt=frozenset(story.hurt), figures=story.figures,
+        failures=story.failures,
         recovered_s=max(story.recovered_s) if story.recovered_s else None,
     )  # fmt: skip
 
@@ -240,18 +251,37 @@ def full_disk(swarm: LiveSwarm, story: Story, _: Options) -> None:
 
 def strangers(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """Somebody without a key does his worst at the largest hospital's port."""
-    pid, host = swarm.pid(0), address_of(0)
-    key = swarm.federation.charter.members[0].network_key
-    attacker = _namespaces(swarm).prefix(len(swarm))
-    for name in attacks(key):
-        before_mb, round_ = memory_mb(pid), swarm.round(0)
-        outcome = attack_from(attacker, name, host, PORT, network_key=key)
-        story.figures[name] = {
-            **outcome,
-            "memory_growth_mb": round(memory_mb(pid) - before_mb, 1),
-            "rounds_meanwhile": swarm.round(0) - round_,
-        }
+    _attack(swarm, story, STRANGERS, at=len(swarm))
     merged_again(swarm, 0, 1, wall_s=END_S)
+
+
+def bad_member(swarm: LiveSwarm, story: Story, _: Options) -> None:
+    """The last hospital's key in bad hands: flow control, pace and frames as the attacker likes."""
+    victim = len(swarm) - 1
+    story.hurt.add(victim)
+    swarm.leave(victim)
+    _attack(swarm, story, MEMBERS, at=victim, directory=swarm.federation.sites[victim].directory)
+    swarm.start(victim)
+    story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
+
+
+def _attack(
+    swarm: LiveSwarm, story: Story, names: Sequence[str], *, at: int, directory: Path | None = None
+) -> None:
+    """Attack the largest hospital from machine ``at``, one attack after the other."""
+    pid = swarm.pid(0)
+    order = Order(
+        host=address_of(0), port=PORT, net=swarm.federation.digest, directory=str(directory or ""),
+        network_key=swarm.federation.charter.members[0].network_key.hex(),
+    )  # fmt: skip
+    for name in names:
+        round_ = swarm.round(0)
+        outcome = attack_from(_namespaces(swarm).prefix(at), name, order, victim=pid)
+        story.figures[name] = {**outcome, "rounds_meanwhile": swarm.round(0) - round_}
+        if outcome["memory_growth_mb"] > GROWTH_MB_MAX:
+            story.failures.append(
+                f"{name}: grew by {outcome['memory_growth_mb']} MB (limit {GROWTH_MB_MAX:.0f})"
+            )
 
 
 def prepare_outbound(federation: Federation) -> None:
@@ -286,6 +316,12 @@ CASES: Final[Mapping[str, Case]] = MappingProxyType(
             act=strangers,
             needs_namespaces=True,
             machines=1,
+            rounds=60,
+        ),
+        "member": Case(
+            about="six attacks with a member's key",
+            act=bad_member,
+            needs_namespaces=True,
             rounds=60,
         ),
         "outbound": Case(

@@ -3,6 +3,7 @@
 Room: scenarios. Law: the verdict comes from what the nodes stored, not from what the case believes.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -87,11 +88,13 @@ def judge(
     hurt: frozenset[int],
     recovered_s: float | None,
     figures: dict[str, Any],
+    failures: Sequence[str] = (),
     away: frozenset[int] = frozenset(),
 ) -> CaseResult:
     """Compare what members completed while the case ran with what their ledgers hold now.
 
-    hurt: who suffered the fault; away: who did not come back by the end (its result is not asked for).
+    hurt: who suffered the fault; away: who did not come back by the end (its result is not asked for);
+    failures: what the case itself found wrong.
     """
     members = range(len(federation.sites))
     present = [member for member in members if member not in away]
@@ -114,7 +117,8 @@ def judge(
     over = sum(one > ROUND_S_MAX for one in took)
     rounds = federation.charter.rounds.rounds
     rounds_agreed = len([round_ for round_ in agreed[well[0]] if round_ > 0])
-    failures = [
+    found = [
+        *failures,
         *([f"{lost} completed rounds lost"] if lost else []),
         *([f"{over} rounds longer than {ROUND_S_MAX:.0f} s"] if over else []),
         *([f"{len(digests)} different results"] if len(digests) != 1 else []),
@@ -134,5 +138,5 @@ def judge(
         digests=digests,
         verdict=report.verdict,
         figures=figures,
-        failures=tuple(failures),
+        failures=tuple(found),
     )

@@ -14,17 +14,19 @@ from pathlib import Path
 
 import pytest
 import trio
-from bad_member import ACK, DATA, PING, SYN, WINDOW, BadMember, bad_member, frame, opening
+from bad_member import bad_member
 from network_swarm import NET, Log, free_port, peers_on, seeds, until
 
 from ledger.errors import UnavailableError
 from node.framing import request_frame
 from node.libp2p import Libp2pNetwork
-from node.libp2p.frames import WINDOW_BYTES
+from node.libp2p.by_hand import ConnectionByHand
+from node.libp2p.frames import WINDOW_BYTES, Flag, Kind
 from node.libp2p.requests import PING as PING_PROTOCOL
 from node.libp2p.yamux import LONG_BYTES, STREAMS_MAX, UNREAD_BYTES_MAX
 from node.network import FETCH_PROTOCOL, REQUEST_PROTOCOLS
 from scenarios import strangers
+from scenarios.bad_member import frame, opening
 
 MIB = 2**20
 ROOT = Path(__file__).parents[2]
@@ -73,7 +75,7 @@ class Fight:
             await trio.sleep(0.02)
 
     @asynccontextmanager
-    async def bad(self) -> AsyncIterator[BadMember]:
+    async def bad(self) -> AsyncIterator[ConnectionByHand]:
         async with bad_member(self.port, seed=seeds(9)[BAD], victim_seed=seeds(9)[0]) as member:
             yield member
 
@@ -139,8 +141,8 @@ async def test_a_room_full_of_silent_strangers_keeps_no_member_out(shared: list[
         await trio.sleep(0.5)
         with trio.fail_after(2):
             async with fought.bad() as member:
-                await member.say(frame(PING, SYN, 0, 7))
-                assert frame(PING, ACK, 0, 7) in await member.session.receive()
+                await member.say(frame(Kind.PING, Flag.SYN, 0, 7))
+                assert frame(Kind.PING, Flag.ACK, 0, 7) in await member.hear()
 
 
 @pytest.mark.parametrize(
@@ -179,8 +181,23 @@ async def test_a_peer_that_ignores_its_window_is_cut_at_once(shared: list[int]) 
         async def attack() -> None:
             async with fought.bad() as member:
                 slow = request_frame(b"sleep 20")
-                await member.say(opening(1, FETCH) + frame(DATA, 0, 1, slow))
-                piece = frame(DATA, 0, 1, bytes(60_000))
+                await member.say(opening(1, FETCH) + frame(Kind.DATA, 0, 1, slow))
+                piece = frame(Kind.DATA, 0, 1, bytes(60_000))
+                assert await member.say_until_cut(lambda: piece, bytes_max=200 * MIB, s=5)
+                print(f"cut after {member.sent_bytes / MIB:.1f} MiB")  # noqa: T201
+
+        await fought.during(attack)
+        assert fought.grown_bytes < 8 * MIB
+
+
+async def test_a_peer_that_goes_on_after_its_stream_is_closed_is_cut(shared: list[int]) -> None:
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            async with fought.bad() as member:
+                asked = frame(Kind.DATA, 0, 1, request_frame(b"done"))
+                await member.say(opening(1, FETCH) + asked)
+                piece = frame(Kind.DATA, 0, 1, bytes(60_000))
                 assert await member.say_until_cut(lambda: piece, bytes_max=200 * MIB, s=5)
                 print(f"cut after {member.sent_bytes / MIB:.1f} MiB")  # noqa: T201
 
@@ -208,7 +225,7 @@ async def test_a_peer_that_asks_and_never_reads_is_cut(shared: list[int]) -> Non
 
         async def attack() -> None:
             async with fought.bad() as member:
-                pings = b"".join(frame(PING, SYN, 0, number) for number in range(5000))
+                pings = b"".join(frame(Kind.PING, Flag.SYN, 0, number) for number in range(5000))
                 with trio.move_on_after(5):
                     try:
                         while member.sent_bytes < 64 * MIB:
@@ -227,8 +244,8 @@ async def test_many_tiny_frames_do_not_swell_in_memory(shared: list[int]) -> Non
         async def attack() -> None:
             async with fought.bad() as member:
                 slow = request_frame(b"sleep 20")
-                await member.say(opening(1, FETCH) + frame(DATA, 0, 1, slow))
-                tiny = frame(DATA, 0, 1, b"x") * 4096
+                await member.say(opening(1, FETCH) + frame(Kind.DATA, 0, 1, slow))
+                tiny = frame(Kind.DATA, 0, 1, b"x") * 4096
                 for _ in range(16):
                     await member.say(tiny)
 
@@ -245,7 +262,7 @@ async def test_random_bytes_of_a_member_end_its_own_connection_at_most(shared: l
             for protocol in (*protocols, "/meshsub/1.1.0", "/ipfs/id/1.0.0"):
                 async with fought.bad() as member:
                     for number in range(8):
-                        noise = frame(DATA, 0, 2 * number + 1, source.randbytes(64))
+                        noise = frame(Kind.DATA, 0, 2 * number + 1, source.randbytes(64))
                         try:
                             await member.say(opening(2 * number + 1, protocol) + noise)
                         except Exception:  # noqa: BLE001 - that we are cut off is fine
@@ -264,10 +281,10 @@ async def test_what_is_no_yamux_ends_the_connection(shared: list[int]) -> None:
         async def attack() -> None:
             broken = [
                 source.randbytes(500),
-                frame(WINDOW, SYN, 0),
-                frame(WINDOW, SYN, 2),
-                frame(WINDOW, SYN, 1) * 2,
-                frame(DATA, SYN, 1, 2**32 - 1),
+                frame(Kind.WINDOW, Flag.SYN, 0),
+                frame(Kind.WINDOW, Flag.SYN, 2),
+                frame(Kind.WINDOW, Flag.SYN, 1) * 2,
+                frame(Kind.DATA, Flag.SYN, 1, 2**32 - 1),
                 frame(7, 0, 0),
             ]
             for said in broken:
@@ -288,7 +305,7 @@ async def test_a_slow_reader_costs_its_own_replies_only(shared: list[int]) -> No
         async def attack() -> None:
             async with fought.bad() as member:
                 for stream_id in range(1, 2 * STREAMS_MAX, 2):
-                    ask = frame(DATA, 0, stream_id, request_frame(b"zeros 1000000"))
+                    ask = frame(Kind.DATA, 0, stream_id, request_frame(b"zeros 1000000"))
                     await member.say(opening(stream_id, FETCH) + ask)
                 await trio.sleep(1)
 
@@ -304,9 +321,11 @@ async def test_a_peer_that_fills_every_window_is_cut_at_the_cap(shared: list[int
             async with fought.bad() as member:
                 slow = request_frame(b"sleep 20")
                 for stream_id in range(1, 2 * STREAMS_MAX, 2):
-                    await member.say(opening(stream_id, FETCH) + frame(DATA, 0, stream_id, slow))
+                    await member.say(
+                        opening(stream_id, FETCH) + frame(Kind.DATA, 0, stream_id, slow)
+                    )
                 todo = [
-                    frame(DATA, 0, stream_id, bytes(60_000))
+                    frame(Kind.DATA, 0, stream_id, bytes(60_000))
                     for _ in range((WINDOW_BYTES + LONG_BYTES) // 60_000)
                     for stream_id in range(1, 2 * STREAMS_MAX, 2)
                 ]
