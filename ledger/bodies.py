@@ -28,6 +28,7 @@ class Kind(IntEnum):
     RELEASE = 10
     WITHDRAWAL = 11
     CLOSE = 12
+    SKETCH = 13
 
 
 EXTENSION_MIN: Final = 32_768
@@ -73,6 +74,7 @@ class Reason(IntEnum):
     INACTIVE = 9
     SUPERSEDED = 10
     COPIED = 11
+    FALSE_SKETCH = 12
 
 
 class CloseReason(IntEnum):
@@ -339,16 +341,39 @@ class Close(Body):
     reason: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class SketchRow(_Row):
+    """One own update, projected: values are int16, big-endian, in steps of scale_pico · 10^-12."""
+
+    SHAPE = Shape(target_id=BIN32, norm_micro=U53, scale_pico=U53, values=AnyBin())
+    target_id: bytes
+    norm_micro: int
+    scale_pico: int
+    values: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketch(Body):
+    """Own updates as an agreed round's seed shows them. Spec: docs/reputation.md §12."""
+
+    KIND = Kind.SKETCH
+    SHAPE = Shape(round=U32, seed=BIN32, rows=ListOf(SketchRow.SHAPE, sorted_by=1))
+    round: int
+    seed: bytes
+    rows: tuple[SketchRow, ...]
+
+
 _ROWS: Final[dict[tuple[str, str], type[_Row]]] = {
     ("Aggregation", "inputs"): Input,
     ("Aggregation", "left_out"): LeftOut,
     ("EvaluationReveal", "scores"): Score,
     ("Metrics", "values"): MetricValue,
+    ("Sketch", "rows"): SketchRow,
 }
 BODIES: Final[dict[int, type[Body]]] = {
     int(body.KIND): body
     for body in (
         Open, Contribution, Aggregation, EvaluationCommit, EvaluationReveal, Metrics,
-        Rejection, ForkProof, Anchor, Release, Withdrawal, Close,
+        Rejection, ForkProof, Anchor, Release, Withdrawal, Close, Sketch,
     )
 }  # fmt: skip

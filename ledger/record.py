@@ -36,6 +36,8 @@ from .bodies import (
     Release,
     Rule,
     Score,
+    Sketch,
+    SketchRow,
     Withdrawal,
 )
 from .canonical import ENVELOPE_BYTES_MAX, RECORD_BYTES_MAX, Value, decode, encode, pack, unpack
@@ -76,6 +78,8 @@ __all__ = [
     "Rule",
     "Score",
     "SignedRecord",
+    "Sketch",
+    "SketchRow",
     "Verified",
     "Withdrawal",
     "accepts_acks",

@@ -31,6 +31,8 @@ from .bodies import (
     Release,
     Rule,
     Score,
+    Sketch,
+    SketchRow,
     Withdrawal,
 )
 from .record import Record, Verified, decode_record, split_envelope
@@ -153,6 +155,11 @@ def _row_text(row: Any, names: Mapping[int, str]) -> str:
                 f"{row.target_id.hex()}: loss {micro(row.loss_with_micro)} with it, "
                 f"{micro(row.loss_without_micro)} without, {row.count:,} cases"
             )
+        case SketchRow():
+            text = (
+                f"{row.target_id.hex()}: norm {micro(row.norm_micro)}, "
+                f"{len(row.values) // 2} values in steps of {row.scale_pico} · 10^-12"
+            )
         case bytes():
             text = row.hex()
         case (metric, value):
@@ -210,6 +217,8 @@ def _rarer_summary(body: object) -> str:
         case Withdrawal():
             text = f"data {body.data_commitment.hex()[:12]} withdrawn, "
             text += f"{_counted(len(body.models), 'model')} affected"
+        case Sketch():
+            text = f"round {body.round}: " + _counted(len(body.rows), "update")
     return text
 
 
@@ -248,7 +257,7 @@ def _plain(value: Any) -> Any:
         return value.hex()
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, Body | Input | LeftOut | MetricValue | Score):
+    if isinstance(value, Body | Input | LeftOut | MetricValue | Score | SketchRow):
         plain = {name: _plain(getattr(value, name)) for name in value.SHAPE.fields}
         for name, values in _NAMED.items():
             if name in plain:
