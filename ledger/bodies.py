@@ -343,12 +343,11 @@ class Close(Body):
 
 @dataclass(frozen=True, kw_only=True)
 class SketchRow(_Row):
-    """One own update, projected: values are int16, big-endian, in steps of scale_pico · 10^-12."""
+    """One own update, projected: values are int16, big-endian, in steps of 2^(exponent - 2,048)."""
 
-    SHAPE = Shape(target_id=BIN32, norm_micro=U53, scale_pico=U53, values=AnyBin())
+    SHAPE = Shape(target_id=BIN32, exponent=Uint(4_095), values=AnyBin())
     target_id: bytes
-    norm_micro: int
-    scale_pico: int
+    exponent: int
     values: bytes
 
 

@@ -5,34 +5,29 @@ some rounds before, all projected with one seed that nobody knew when they were 
 rows of one seed may be compared, whoever wrote them: their cosine is close to that of the updates.
 From here on there are only integers, so a node and an auditor get the same ones.
 
-The projection itself is learning's (``project(update, seed, dimensions)`` in swarm/scoring): its
-values become integers by :func:`quantise`, and whoever holds a payload projects it again and
-compares with :func:`differs`. Signals (ledger/signals.py) see a :class:`ProjectedRound`, never a record.
+The projection itself is learning's (swarm/scoring/projection.py) and exact: whoever holds a payload
+projects it again and gets the same integers, or the sketch is false. Signals (ledger/signals.py)
+see a :class:`ProjectedRound`, never a record.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from math import isqrt
 from typing import Final
 
-from .bodies import SketchRow
-from .canonical import UINT_MAX, Value, encode
+from .canonical import Value, encode
 from .record import RecordId
 
 SEED_DOMAIN: Final = b"swarm-ledger/sketch-seed/v1\n"
+EXPONENT_BIAS: Final = 2_048
+"""A record has no negative numbers: it holds exponent + this."""
 ROWS_MAX: Final = 5
 """The update of the round itself and, newest first, those of up to four rounds before."""
-VALUE_MAX: Final = 32_767
-PICO: Final = 10**12
-TOLERANCE: Final = 2
-"""By how much a value may differ when it is projected again: sums of floats round differently."""
-NORM_TOLERANCE_MICRO: Final = 10
-"""By how much, in millionths of itself, a norm may differ then; and by as many millionths."""
 MICRO: Final = 1_000_000
 
 
@@ -48,16 +43,15 @@ def seed_of(net: bytes, round_: int, inputs: Collection[RecordId]) -> bytes:
 
 @dataclass(frozen=True)
 class Projected:
-    """One update seen through one seed. ``values`` are int16; times ``scale_pico`` · 10^-12 floats.
+    """One update seen through one seed: ``values`` are int16, in steps of 2^exponent.
 
-    member, round and id are those of the CONTRIBUTION; norm_micro is the update's own 2-norm.
+    member, round and id are those of the CONTRIBUTION.
     """
 
     member: int
     round: int
     id: RecordId
-    norm_micro: int
-    scale_pico: int
+    exponent: int
     values: tuple[int, ...]
 
     @cached_property
@@ -90,46 +84,20 @@ def cosine_micro(a: Projected, b: Projected) -> int:
     return cosine if dot >= 0 else -cosine
 
 
-def quantise(values: Sequence[float]) -> tuple[int, bytes]:
-    """Return (scale_pico, int16 big-endian): the finest scale that the largest value fits into.
-
-    values: finite, at least one. All zeros have the scale 1. Raises ValueError.
-    """
-    largest = max(map(abs, values), default=-1.0)
-    if not 0 <= largest * PICO / VALUE_MAX < UINT_MAX:  # NaN and infinity are not
-        raise ValueError("a sketch needs values, all of them finite and below 10^8")
-    scale_pico = max(1, -int(-largest * PICO // VALUE_MAX))
-    step = scale_pico / PICO
-    whole = [max(-VALUE_MAX, min(VALUE_MAX, round(one / step))) for one in values]
-    return scale_pico, struct.pack(f">{len(whole)}h", *whole)
+def norm_micro(sketch: Projected) -> int:
+    """Return the sketch's 2-norm in millionths, rounded down: the update's own to within 1 / √(2k), 4 %."""
+    square = sketch.square * MICRO**2
+    twice = 2 * sketch.exponent
+    return isqrt(square << twice if twice >= 0 else square >> -twice)
 
 
-def unpack_values(row: SketchRow) -> tuple[int, ...]:
-    """Return the int16 values of a row. Its length must be even."""
-    return struct.unpack(f">{len(row.values) // 2}h", row.values)
+def unpack_values(values: bytes) -> tuple[int, ...]:
+    """Return the int16 values of a row. Raises ValueError for an odd length."""
+    if len(values) % 2:
+        raise ValueError("int16 values have an even number of bytes")
+    return struct.unpack(f">{len(values) // 2}h", values)
 
 
 def rows_max(dimensions: int) -> int:
     """How many rows fit into one record, of ROWS_MAX at most."""
-    return min(ROWS_MAX, 32_000 // (2 * dimensions + 64))
-
-
-def differs(published: SketchRow, again: SketchRow) -> bool:
-    """Tell whether a row is not what its payload gives when it is projected again.
-
-    Both with their own scale: compared at the published one, to within TOLERANCE steps and
-    NORM_TOLERANCE_MICRO.
-    """
-    apart = abs(published.norm_micro - again.norm_micro)
-    if apart > NORM_TOLERANCE_MICRO * (1 + again.norm_micro // MICRO):
-        return True
-    if len(published.values) != len(again.values):
-        return True
-    scale = published.scale_pico
-    # A row with a scale that is too coarse would hide everything: the finest that fits is asked for.
-    if abs(scale - again.scale_pico) > 1 + again.scale_pico // 10_000:
-        return True
-    return any(
-        abs(mine * scale - right * again.scale_pico) > TOLERANCE * scale
-        for mine, right in zip(unpack_values(published), unpack_values(again), strict=True)
-    )
+    return min(ROWS_MAX, 32_000 // (2 * dimensions + 48))

@@ -36,6 +36,7 @@ from .bodies import (
     Withdrawal,
 )
 from .record import Record, Verified, decode_record, split_envelope
+from .sketch import EXPONENT_BIAS
 
 _NAMED: Final[Mapping[str, type[IntEnum]]] = {
     "codec": Codec,
@@ -157,8 +158,8 @@ def _row_text(row: Any, names: Mapping[int, str]) -> str:
             )
         case SketchRow():
             text = (
-                f"{row.target_id.hex()}: norm {micro(row.norm_micro)}, "
-                f"{len(row.values) // 2} values in steps of {row.scale_pico} · 10^-12"
+                f"{row.target_id.hex()}: {len(row.values) // 2} values "
+                f"in steps of 2^{row.exponent - EXPONENT_BIAS}"
             )
         case bytes():
             text = row.hex()
