@@ -33,9 +33,9 @@ REQUEST_TIMEOUT_S: Final = 20.0
 CHUNK_TIMEOUT_S: Final = 60.0
 """A line that moves a chunk more slowly than this (17 kB/s) brings no payload."""
 HEDGE_S: Final = 1.0
-"""How long the first source may be silent before another one is asked too."""
+"""How long a source may be silent before another one is asked too."""
 SOURCES_MAX: Final = 6
-"""Peers that one payload is fetched from at once."""
+"""Peers that one payload is fetched from at once; one place is kept for whoever presumably has it."""
 REQUESTS_MAX: Final = 12
 """Chunks under way to this node at once, over all payloads: each takes a few MiB of memory."""
 SWARM_CHUNKS_MIN: Final = 3
@@ -58,6 +58,7 @@ class _Source:
     """One peer that is being asked."""
 
     peer: int
+    started_s: float
     window: Window = field(default_factory=Window)
     requests: dict[int, trio.CancelScope] = field(default_factory=dict)
     """chunk → what cancels the request for it"""
@@ -85,7 +86,8 @@ class Pull:
         self._download: Download | None = None
         self._sources: dict[int, _Source] = {}
         self._order = SourceOrder(sources, shared.corrupted, random=shared.world.random)
-        self._started_s = float("-inf")
+        self._withheld: set[int] = set()
+        """Peers that have it for us, but had not heard yet that we have contributed."""
         self._beginning = trio.Lock()
         self._changed = trio.Event()
         self._failure: Exception | None = None
@@ -153,20 +155,27 @@ class Pull:
             self._order.forgive(connected, now_s)
         idle = connected - self._sources.keys()
         for peer in self._order.able(idle, now_s):
-            if not self._has_room_for_another(now_s):
-                break
-            self._started_s = now_s
-            source = self._sources[peer] = _Source(peer)
-            nursery.start_soon(self._ask, source)
+            if self._has_room_for(peer, now_s):
+                source = self._sources[peer] = _Source(peer, now_s)
+                nursery.start_soon(self._ask, source)
         return min(now_s + HEDGE_S, self._order.wake_s(idle, now_s))
 
-    def _has_room_for_another(self, now_s: float) -> bool:
-        if not self._sources:
-            return True
-        few = self._download is None or self._download.missing_count < SWARM_CHUNKS_MIN
-        if few and now_s < self._started_s + HEDGE_S:
+    def _has_room_for(self, peer: int, now_s: float) -> bool:
+        """Whether to ask ``peer`` beside those that are asked now.
+
+        Whoever presumably has it waits for no others, and whoever withheld it for nobody: one that is
+        slow, or wants to be, must not come between a payload and its author.
+        """
+        likely = [one for one in self._sources.values() if one.peer in self._first]
+        others_count = len(self._sources) - len(likely)
+        is_likely = peer in self._first
+        if len(self._sources) >= SOURCES_MAX or (not is_likely and others_count >= SOURCES_MAX - 1):
             return False
-        return len(self._sources) < SOURCES_MAX
+        many = self._download is not None and self._download.missing_count >= SWARM_CHUNKS_MIN
+        if many or peer in self._withheld:
+            return True
+        ahead = likely if is_likely else self._sources.values()
+        return all(now_s >= one.started_s + HEDGE_S for one in ahead)
 
     # One source
 
@@ -196,6 +205,7 @@ class Pull:
 
     async def _ask_for_manifest(self, source: _Source) -> None:
         status, body = await self._request(source.peer, Part.MANIFEST, timeout_s=REQUEST_TIMEOUT_S)
+        self._heard(source.peer, status)
         if status is not FetchStatus.OK:
             source.has_nothing = True
             return
@@ -285,6 +295,7 @@ class Pull:
         held: frozenset[int] = frozenset()
         try:
             status, body = await self._request(source.peer, Part.HELD, timeout_s=REQUEST_TIMEOUT_S)
+            self._heard(source.peer, status)
             if status is FetchStatus.OK:
                 held = unpack_chunks(body, len(download.manifest.chunks))
         except PeerError as error:
@@ -292,6 +303,12 @@ class Pull:
             self._log.debug("fetch_not_told", peer=source.peer, why=str(error))
         download.announce(source.peer, held)
         source.has_nothing = not held
+
+    def _heard(self, peer: int, status: FetchStatus) -> None:
+        if status is FetchStatus.WITHHELD:
+            self._withheld.add(peer)
+        else:
+            self._withheld.discard(peer)
 
     async def _request(
         self, peer: int, part: Part, index: int = 0, *, timeout_s: float

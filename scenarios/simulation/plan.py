@@ -29,8 +29,6 @@ SAFETY_S_MAX: Final = 40.0
 """The latest virtual second at which everything is healed."""
 HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
-UNSETTLING: Final = frozenset({"slow"})
-"""Attacks under which every round may end in two sets: not fixed yet, docs/simulator.md §6."""
 FAULTS_MAX: Final = 9
 HOUR_MS: Final = 3_600_000
 
@@ -91,11 +89,6 @@ class Plan:
     def lasting(self) -> tuple[int, ...]:
         """Honest members that must make progress after healing."""
         return tuple(index for index in self.honest if index not in self.stays_dead)
-
-    @property
-    def must_agree(self) -> bool:
-        """Whether at least one round after healing has to be agreed."""
-        return not _somebody_does(UNSETTLING, self.liars)
 
     def liveness_s(self) -> float:
         """Virtual seconds after healing within which everybody must be done."""
@@ -164,10 +157,6 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
     )
-
-
-def _somebody_does(attacks: frozenset[str], liars: Sequence[Liar]) -> bool:
-    return any(attacks.intersection(liar.attacks) for liar in liars)
 
 
 def _draw_liars(draw: Random, members: int, count: int, tolerated: int) -> tuple[Liar, ...]:

@@ -107,6 +107,47 @@ async def test_a_corrupt_source_is_left_for_another(
         assert liar.asked >= 1
 
 
+async def test_a_slow_member_does_not_come_between_a_payload_and_its_author(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The author hears late that the asker has contributed; meanwhile a slow one has been asked."""
+    federation = Federation(6)
+    federation.open_all()
+    small = PAYLOAD[:1_000]
+    digest = payload_digest(Codec.FLOAT32, small)
+
+    class Slow(Mute):
+        asked = 0
+
+        async def on_request(self, _peer: int, _protocol: str, _body: bytes) -> bytes:
+            self.asked += 1
+            await trio.sleep_forever()
+            raise AssertionError
+
+    async with nodes(federation, tmp_path, indices=(0, 1), syncing=False) as (
+        hub,
+        members,
+        nursery,
+    ):
+        members[0].blobs.put(Codec.FLOAT32, small)
+        members[0].book.learn(federation[0].contribute(1, digest=digest))
+        slow = [Slow() for _ in range(4)]
+        for index, one in enumerate(slow, start=2):
+            await nursery.start(hub.network(index).run, one)
+        hub.conditions = Conditions(delay_s=0.01)
+        started_s = trio.current_time()
+        heard_s = started_s + 0.3
+
+        async def hear() -> None:
+            await trio.sleep_until(heard_s)
+            members[0].book.learn(federation[1].contribute(1))
+
+        nursery.start_soon(hear)
+        await fetch(members[1], digest, sources=(0,))
+        assert trio.current_time() < heard_s + 0.5
+        assert sum(one.asked for one in slow) == 1, "the others are asked one after the other"
+
+
 async def test_a_fetch_waits_for_whoever_brings_the_payload(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
