@@ -39,6 +39,13 @@ class Codec(IntEnum):
 
     FLOAT32 = 1
     MOMENTS = 2
+    FLOAT16 = 3
+    INT8 = 4
+    INT4 = 5
+    TERNARY = 6
+    SIGN = 7
+    TOP_K = 8
+    TOP_K_INT8 = 9
 
 
 class Rule(IntEnum):
@@ -46,6 +53,13 @@ class Rule(IntEnum):
 
     MEAN = 1
     MOMENTS = 2
+    NORM_CLIPPED_MEAN = 3
+    TRIMMED_MEAN = 4
+    MEDIAN = 5
+    GEOMETRIC_MEDIAN = 6
+    KRUM = 7
+    MULTI_KRUM = 8
+    CENTERED_CLIPPING = 9
 
 
 class MetricId(IntEnum):

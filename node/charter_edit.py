@@ -12,16 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ledger.charter import (
-    CODECS,
-    PERSONALISATIONS,
-    RULES,
-    STRATEGIES,
-    Charter,
-    Feature,
-    Schema,
-    load_charter,
-)
+from ledger.charter import Charter, Feature, Schema, load_charter
+from ledger.charter_types import CODECS, PERSONALISATIONS, RULES, STRATEGIES
 from ledger.errors import ConfigError
 from ledger.topology import TOPOLOGIES
 from node.config import parse_toml

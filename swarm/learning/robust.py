@@ -27,7 +27,6 @@ CLIPPING_STEPS: Final = 10
 WEISZFELD_STEPS: Final = 64
 SMOOTHING: Final = 1e-9
 """No distance counts as less than this part of the median one, so none pulls without bound."""
-MILLION: Final = 1_000_000
 
 Factors: TypeAlias = list[float]
 """(n,) ≥ 0 with a sum of at most 1; what is missing is the origin's."""
@@ -218,11 +217,6 @@ def check_liars(count: int, liars: int) -> None:
     """ValueError unless an honest majority is left."""
     if not 0 <= 2 * liars < count:
         raise ValueError(f"{liars} liars among {count} members: need 2 · liars < members")
-
-
-def liars_among(count: int, share_micro: int) -> int:
-    """How many of ``count`` rows a rule withstands at a share in millionths; below half of them."""
-    return max(min(count * share_micro // MILLION, (count - 1) // 2), 0)
 
 
 RobustRule: TypeAlias = SpanRule | CoordinateRule

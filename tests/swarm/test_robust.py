@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize
 
+from ledger.rules import liars_among
 from swarm.conformance import check_aggregation_rule
 from swarm.learning.gram import gram
 from swarm.learning.order_statistics import sorting_network, trimmed_mean
-from swarm.learning.robust import ROBUST_RULES, liars_among, rule_of
+from swarm.learning.robust import ROBUST_RULES, rule_of
 
 Table = NDArray[np.float64]
 ALL = [(name, mixes) for name in ROBUST_RULES for mixes in (False, True)]
