@@ -7,28 +7,33 @@ Regression labels are used in the units of the data (no standardisation): scale 
 `query` when it is far from 1, or the loss and the learning rate must be read in its square.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _NormBase as NormBase
 
 from ledger.charter import Training
 from ledger.errors import ConfigError
 from swarm.learning.aggregation import Vector
 from swarm.learning.batches import Batches
+from swarm.learning.local import LocalSite
 from swarm.learning.optimisers import make_optimiser
-from swarm.learning.parameters import flatten
+from swarm.learning.parameters import Layout, flatten, freeze
 from swarm.learning.seeding import torch_seed
 from swarm.learning.torch_state import GeneratorState, ModuleState
 from swarm.learning.training_state import Keeper, Stateful, capture, restore
 
 STEPS = "steps"  # how many were taken, in a training state
+Correct: TypeAlias = Callable[[int], None]
+"""Changes the gradients that ``backward`` left, before the step of that number (from 0) is taken."""
 EVALUATION_ROWS = 4096  # rows a forward pass takes at once when nothing is learned
 
 
@@ -52,14 +57,28 @@ def train(
     seed: int,
     keeper: Keeper | None = None,
 ) -> TrainResult:
-    """Take the charter's local steps in place and return the parameters they lead to.
+    """Train all of a module, as ``train_site`` does, with nothing that a strategy adds."""
+    return train_site(
+        LocalSite(
+            module=module, layout=Layout.of(module), batches=data, training=training, head=head,
+            seed=seed, keeper=keeper,
+        )
+    )  # fmt: skip
 
-    keeper: resumes from its state, if it has one, to the same bits as without a break, and is shown
-    the state after every step. Raises ConfigError when the parameters stop being finite (the
-    federation's learning rate is too high for this site), StateError when the keeper's state is not
-    of this training; the module then holds nothing of use.
+
+def train_site(site: LocalSite, correct: Correct | None = None) -> TrainResult:
+    """Take the charter's local steps in place, from the parameters that the module holds.
+
+    correct: a strategy's change of the gradients, called before each step. The site's keeper, if it
+    has one, resumes from its state to the same bits as without a break, and is shown the state after
+    every step. Raises ConfigError when the parameters stop being finite (the federation's learning
+    rate is too high for this site), StateError when the keeper's state is not of this training; the
+    module then holds nothing of use.
     """
-    class_weights = _class_weights(data.labels, training) if head != "regression" else None
+    module, data, training, head = site.module, site.batches, site.training, site.head
+    class_weights = class_weights_of(site)
+    freeze(module, site.layout)
+    resting = _resting_layers(module, site.layout)
     loss_before = mean_loss(module, data, head)
     optimiser = make_optimiser(list(module.parameters()), training)
     module.zero_grad()
@@ -68,20 +87,18 @@ def train(
         "optimiser": optimiser,
         "random": GeneratorState(),
     }
-    with torch_seed(seed):
-        steps = _resumed(keeper, parts)
-        for indices in islice(batch_indices(len(data), training, seed), steps, None):
-            _set_training(module, rows=len(indices))
-            features, labels = data.batch(indices)
-            losses = row_losses(module(features), labels, head)
-            if class_weights is not None:
-                losses = losses * class_weights[labels.long()]
-            losses.mean().backward()  # type: ignore[no-untyped-call]
+    with torch_seed(site.seed):
+        steps = _resumed(site.keeper, parts)
+        for indices in islice(batch_indices(len(data), training, site.seed), steps, None):
+            _set_training(module, resting, rows=len(indices))
+            batch_loss(module, data, indices, head, class_weights).backward()  # type: ignore[no-untyped-call]
+            if correct is not None:
+                correct(steps)
             optimiser.step()
             steps += 1
-            if keeper is not None:
-                keeper.after_step(partial(capture, parts, {STEPS: steps}))
-    parameters = flatten(module)
+            if site.keeper is not None:
+                site.keeper.after_step(partial(capture, parts, {STEPS: steps}))
+    parameters = flatten(module, site.layout)
     if not np.isfinite(parameters).all():
         unit = ", or the label's unit too small" if head == "regression" else ""
         raise ConfigError(
@@ -95,6 +112,21 @@ def train(
         loss_before=loss_before,
         loss_after=mean_loss(module, data, head),
     )
+
+
+def batch_loss(
+    module: nn.Module,
+    data: Batches,
+    indices: NDArray[np.int64],
+    head: str,
+    class_weights: Tensor | None,
+) -> Tensor:
+    """Mean loss of some rows, each weighted by its class; a scalar that gradients flow from."""
+    features, labels = data.batch(indices)
+    losses = row_losses(module(features), labels, head)
+    if class_weights is not None:
+        losses = losses * class_weights[labels.long()]
+    return losses.mean()
 
 
 def _resumed(keeper: Keeper | None, parts: Mapping[str, Stateful]) -> int:
@@ -166,18 +198,37 @@ def mean_loss(module: nn.Module, data: Batches, head: str) -> float:
     return float(row_losses(outputs, data.labels, head).mean())
 
 
-def _class_weights(labels: Tensor, training: Training) -> Tensor | None:
-    """Rows / (classes · rows of the class), so each class of the site counts the same."""
-    if training.class_weights == "none":
-        return None
-    counts = torch.bincount(labels.long())
+def balanced_weights(counts: Tensor) -> Tensor:
+    """Rows / (classes · rows of the class), (classes,): each class counts the same, a row 1 on average."""
     present = int((counts > 0).sum())
-    return len(labels) / (present * counts.clamp(min=1)).float()
+    return counts.sum() / (present * counts.clamp(min=1)).float()
 
 
-def _set_training(module: nn.Module, *, rows: int) -> None:
+def class_weights_of(site: LocalSite) -> Tensor | None:
+    """Weights of the classes, (classes,); None: every row counts the same."""
+    if site.training.class_weights == "none" or site.head == "regression":
+        return None
+    if site.training.class_weights == "balanced":
+        return balanced_weights(torch.bincount(site.batches.labels.long()))
+    if site.class_weights is None:
+        raise ValueError('class_weights = "federated" needs the counts of round 0')
+    return site.class_weights
+
+
+def _resting_layers(module: nn.Module, layout: Layout) -> list[nn.Module]:
+    """Norm layers whose running statistics are frozen: in training they would move on."""
+    return [
+        layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, NormBase) and f"{name}.running_mean".lstrip(".") in layout.frozen
+    ]
+
+
+def _set_training(module: nn.Module, resting: Sequence[nn.Module], *, rows: int) -> None:
     module.train()
+    for layer in resting:
+        layer.eval()
     if rows == 1:  # only when the site or the charter's batch has a single row
         for layer in module.modules():
-            if isinstance(layer, nn.modules.batchnorm._NormBase):  # noqa: SLF001 - torch names no other common base
+            if isinstance(layer, NormBase):
                 layer.eval()
