@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, final
 from .audit_log import LogAudit
 from .bodies import Codec, EvaluationCommit, EvaluationReveal, ForkProof, Kind
 from .errors import VerificationError
-from .evaluation import Target, check_opening, check_targets, no_target
+from .evaluation import LATE_MAX, Target, check_opening, check_targets, no_target
 from .fork import Fork, check_fork_proof
 from .record import Record, RecordId
 from .report import Finding
@@ -98,7 +98,8 @@ class EvaluationSteps:
             self._targets = {
                 id_: target
                 for log in self._logs.values()
-                for id_, target in _first_updates(log, record.round)
+                for late in range(min(LATE_MAX, record.round) + 1)
+                for id_, target in _first_updates(log, record.round - late)
             }
         if not self._knows(record):
             return False

@@ -17,6 +17,8 @@ from .errors import VerificationError
 from .record import Record, RecordId
 
 COMMITMENT_DOMAIN: Final = b"swarm-ledger/evaluation/v1\n"
+LATE_MAX: Final = 1
+"""Rounds that an evaluation may be later than what it scores: nobody's next training waits for it."""
 Log: TypeAlias = tuple[int, int]  # (author, epoch)
 
 
@@ -103,17 +105,19 @@ def check_targets(reveal: Record, targets: Mapping[RecordId, Target]) -> RecordI
     """
     scored: set[int] = set()
     unknown: RecordId | None = None
+    of_round: int | None = None
     for score in _body(reveal).scores:
         target = targets.get(score.target_id)
         if target is None:
             unknown = unknown or score.target_id
             continue
         name = score.target_id.hex()[:16]
-        if target.round != reveal.round:
+        of_round = target.round if of_round is None else of_round
+        if target.round != of_round or not 0 <= reveal.round - target.round <= LATE_MAX:
             raise VerificationError(
                 "E_SCORE_TARGET",
                 f"contribution {name} is of round {target.round}",
-                expected=f"round {reveal.round}",
+                expected=f"all of round {reveal.round}, or all of the one before",
             )
         if target.author == reveal.author:
             raise VerificationError("E_SELF_SCORE", f"contribution {name} is the evaluator's own")
@@ -136,7 +140,7 @@ def no_target(target_id: RecordId) -> VerificationError:
     return VerificationError(
         "E_SCORE_TARGET",
         f"nothing that can be scored has the id {target_id.hex()[:16]}",
-        expected="the first update CONTRIBUTION of a member's log in the same round",
+        expected="the first update CONTRIBUTION of a member's log in its round",
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate, pairwise
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .bodies import Codec, Contribution, EvaluationCommit, EvaluationReveal, ForkProof
 from .errors import VerificationError
@@ -21,6 +21,7 @@ from .fork import check_fork_proof
 from .record import Record, RecordId, Verified
 from .roster import Roster, quorum
 
+_CODES_OF_OPENING: Final = ("E_REVEAL_REF", "E_REVEAL")
 Log: TypeAlias = tuple[int, int]  # (author, epoch)
 Checked: TypeAlias = Verified[Record]
 
@@ -60,6 +61,8 @@ class Ballot:
     commit_id: RecordId
     reveal_id: RecordId
     scores: tuple[Scored, ...]
+    offers: tuple[int, ...] | None = None
+    """Who contributed to the round that it scores, by member; None: the ballot's own round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +83,24 @@ class _Round:
         self.proofs: list[Proof] = []
 
 
-def gather(records: Collection[Verified[Record]], roster: Roster) -> tuple[RoundEvidence, ...]:
+def gather(
+    records: Collection[Verified[Record]], roster: Roster, *, strict: bool = True
+) -> tuple[RoundEvidence, ...]:
     """Return the evidence of every round that has any, in the order of rounds.
 
     records: what has passed steps 1 to 12; the same one may come twice. Raises VerificationError
     with the codes of steps 13 and 14, and E_FORK if the set holds both branches of a fork.
+    strict: False for a node, which may hold what an auditor refuses, or not yet all that is
+    referred to: such a REVEAL opens nothing, or says nothing; such a FORK_PROOF proves nothing.
     """
     ordered = _in_order(records)
-    audit = EvaluationAudit()
-    for one in ordered:  # targets first, so that no reveal has to wait
-        if isinstance(one.value.body, Contribution):
-            audit.learn(one.value, one.id)
-    for one in ordered:
-        if not isinstance(one.value.body, Contribution):
-            audit.learn(one.value, one.id)
-    forked = _forked(ordered, roster)
-    for _, error in audit.settle(complete=not forked):
-        raise error
+    forked = _forked(ordered, roster, strict=strict)
+    audit, closed, blank = _judge(ordered, strict=strict, complete=strict and not forked)
     rounds: defaultdict[int, _Round] = defaultdict(_Round)
-    _collect(ordered, audit, rounds)
+    _collect(ordered, audit, closed | blank, rounds)
     for (member, _), (number, id_) in forked.items():
         rounds[number].proofs.append(Proof(member, Offence.FORK, (id_,)))
-    _find_unrevealed(ordered, rounds)
+    _find_unrevealed(ordered, closed, rounds)
     versions = _versions(ordered)
     members = {r: roster.active_at(versions[r]) for r in rounds}
     _find_equal_updates(ordered, members, rounds, forked)
@@ -115,6 +114,35 @@ def gather(records: Collection[Verified[Record]], roster: Roster) -> tuple[Round
         )
         for number, found in sorted(rounds.items())
     )
+
+
+def _judge(
+    ordered: list[Checked], *, strict: bool, complete: bool
+) -> tuple[EvaluationAudit, set[RecordId], set[RecordId]]:
+    """Step 13. Returns what may be scored, and the reveals that open nothing, or say nothing.
+
+    There are none of these where ``strict``: it raises instead.
+    """
+    audit = EvaluationAudit()
+    for one in ordered:  # targets first, so that no reveal has to wait
+        if isinstance(one.value.body, Contribution):
+            audit.learn(one.value, one.id)
+    closed: set[RecordId] = set()
+    blank: set[RecordId] = set()
+    for one in ordered:
+        if not isinstance(one.value.body, Contribution):
+            try:
+                audit.learn(one.value, one.id)
+            except VerificationError as error:
+                if strict:
+                    raise
+                (closed if error.code in _CODES_OF_OPENING else blank).add(one.id)
+    by_slot = {_slot(one): one.id for one in ordered}
+    for reveal, refusal in audit.settle(complete=complete):
+        if strict:
+            raise refusal
+        blank.add(by_slot[reveal.author, reveal.epoch, reveal.seq])
+    return audit, closed, blank
 
 
 def _in_order(records: Collection[Checked]) -> list[Checked]:
@@ -142,16 +170,24 @@ def _versions(ordered: list[Checked]) -> dict[int, int]:
 
 
 def _collect(
-    ordered: list[Checked], audit: EvaluationAudit, rounds: defaultdict[int, _Round]
+    ordered: list[Checked],
+    audit: EvaluationAudit,
+    void: Collection[RecordId],
+    rounds: defaultdict[int, _Round],
 ) -> None:
     """Contributions and ballots; of several by one member the earliest counts."""
     by_slot = {_slot(one): one for one in ordered}
     for one in ordered:
-        record, body = one.value, one.value.body
+        body = one.value.body
         if isinstance(body, Contribution) and body.codec != Codec.MOMENTS:
-            rounds[record.round].offers.setdefault(record.author, (one, body))
-        elif isinstance(body, EvaluationReveal):
+            rounds[one.value.round].offers.setdefault(one.value.author, (one, body))
+    for one in ordered:
+        record, body = one.value, one.value.body
+        if isinstance(body, EvaluationReveal) and one.id not in void:
             commit = by_slot[record.author, record.epoch, body.commit_seq]
+            # Others are of a branch that does not stand, or not here yet.
+            scores = [score for score in body.scores if score.target_id in audit.targets]
+            of_round = next((audit.targets[one.target_id].round for one in scores), record.round)
             ballot = Ballot(
                 record.author,
                 commit.id,
@@ -162,14 +198,16 @@ def _collect(
                         score.target_id,
                         score.loss_without_micro - score.loss_with_micro,
                     )
-                    for score in body.scores
-                    if score.target_id in audit.targets  # else of a branch that does not stand
+                    for score in scores
                 ),
+                None if of_round == record.round else tuple(sorted(rounds[of_round].offers)),
             )
             rounds[record.round].ballots.setdefault(record.author, ballot)
 
 
-def _forked(ordered: list[Checked], roster: Roster) -> dict[Log, tuple[int, RecordId]]:
+def _forked(
+    ordered: list[Checked], roster: Roster, *, strict: bool
+) -> dict[Log, tuple[int, RecordId]]:
     """Return every log that a FORK_PROOF proves to fork: round and id of the first such record."""
     first: dict[Log, tuple[int, RecordId]] = {}
     for one in ordered:
@@ -177,6 +215,8 @@ def _forked(ordered: list[Checked], roster: Roster) -> dict[Log, tuple[int, Reco
             try:
                 fork = check_fork_proof(one.value.body, roster)
             except VerificationError as error:
+                if not strict:
+                    continue
                 record = one.value
                 raise error.locate(
                     author=record.author, epoch=record.epoch, seq=record.seq
@@ -186,7 +226,9 @@ def _forked(ordered: list[Checked], roster: Roster) -> dict[Log, tuple[int, Reco
     return first
 
 
-def _find_unrevealed(ordered: list[Checked], rounds: defaultdict[int, _Round]) -> None:
+def _find_unrevealed(
+    ordered: list[Checked], closed: Collection[RecordId], rounds: defaultdict[int, _Round]
+) -> None:
     """Rounds never go back in a log, so its first record of a later round closes the commits."""
     log: Log | None = None
     pending: dict[int, Checked] = {}
@@ -201,7 +243,7 @@ def _find_unrevealed(ordered: list[Checked], rounds: defaultdict[int, _Round]) -
                 del pending[seq]
         if isinstance(record.body, EvaluationCommit):
             pending[record.seq] = one
-        elif isinstance(record.body, EvaluationReveal):
+        elif isinstance(record.body, EvaluationReveal) and one.id not in closed:
             pending.pop(record.body.commit_seq, None)
 
 

@@ -30,14 +30,19 @@ from .roster import tolerated as tolerated_of
 
 
 def replay(
-    records: Collection[Verified[Record]], roster: Roster, rules: ReputationRules = RULES
+    records: Collection[Verified[Record]],
+    roster: Roster,
+    rules: ReputationRules = RULES,
+    *,
+    strict: bool = True,
 ) -> Reputation:
     """Return the reputation that a set of verified records gives, in any order of them.
 
     roster: at the newest version that a record names, or any later one.
-    Raises VerificationError (steps 13 and 14, E_FORK) if the set is not one to rely on.
+    strict: as of :func:`gather`: raise VerificationError (steps 13 and 14) if the set is not one
+    to rely on, or pass over what an auditor would refuse. E_FORK is raised in any case.
     """
-    outcomes = tuple(replay_rounds(gather(records, roster), roster, rules))
+    outcomes = tuple(replay_rounds(gather(records, roster, strict=strict), roster, rules))
     state = outcomes[-1].state if outcomes else initial_state(roster.active_at(0), rules)
     return Reputation(state, outcomes)
 
@@ -135,9 +140,12 @@ def _agreement(standing: Standing, round_: int, rules: ReputationRules) -> int:
     )
 
 
-def _counts(ballot: Ballot, offers: Mapping[int, RecordId]) -> bool:
+def _counts(
+    ballot: Ballot, offers: Mapping[int, RecordId], present: Mapping[int, Standing]
+) -> bool:
     """A ballot counts if it ranks two or more, and half or more of the others' contributions."""
-    others = len(offers.keys() - {ballot.evaluator})
+    offered = offers.keys() if ballot.offers is None else present.keys() & set(ballot.offers)
+    others = len(offered - {ballot.evaluator})
     return len(ballot.scores) >= 2 and 2 * len(ballot.scores) >= others
 
 
@@ -149,7 +157,7 @@ def _votes(
 ) -> dict[int, list[Vote]]:
     votes: dict[int, list[Vote]] = {}
     for ballot in evidence.ballots:
-        if ballot.evaluator not in present or not _counts(ballot, offers):
+        if ballot.evaluator not in present or not _counts(ballot, offers, present):
             continue
         agreement = _agreement(present[ballot.evaluator], evidence.round, rules)
         weight = weight_micro(agreement, floor=rules.weight_floor_micro)

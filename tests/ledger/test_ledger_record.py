@@ -189,7 +189,7 @@ def test_the_id_is_the_leaf_hash_and_leaves_the_signature_out() -> None:
         ("E_ROSTER_UNKNOWN", 6, 1),
         ("E_SIGNATURE", 2, 1),
         ("E_VERSION", 0, 0),
-        ("E_KIND", 7, 13),
+        ("E_KIND", 7, 99),
         ("E_SCHEMA", 7, b"kind"),
     ],
 )

@@ -170,12 +170,33 @@ def test_scoring_a_record_that_is_no_contribution_is_refused() -> None:
     assert audited(scene.stream()) == ["E_SCORE_TARGET"]
 
 
-def test_scoring_a_contribution_of_another_round_is_refused() -> None:
+def test_a_round_may_be_scored_in_the_next_so_that_no_training_waits() -> None:
     scene = Scene()
-    old = scene.offered[1]
     for author in range(4):
         scene.federation.contribute(author, 2)
-    scores = scene.federation.scores({1: old}, {1: 5})
+    commit = scene.federation.commit(0, 2, scene.scores).value
+    check_reveal(
+        commit, scene.federation.reveal(0, 2, scene.scores, commit.seq).value, scene.targets
+    )
+    assert audited(scene.stream()) == []
+
+
+def test_scoring_a_contribution_of_two_rounds_ago_is_refused() -> None:
+    scene = Scene()
+    for round_ in (2, 3):
+        for author in range(4):
+            scene.federation.contribute(author, round_)
+    commit = scene.federation.commit(0, 3, scene.scores).value
+    reveal = scene.federation.reveal(0, 3, scene.scores, commit.seq).value
+    assert scene.refused(commit, reveal).code == "E_SCORE_TARGET"
+    assert audited(scene.stream()) == ["E_SCORE_TARGET"]
+
+
+def test_scoring_two_rounds_at_once_is_refused() -> None:
+    scene = Scene()
+    late = scene.federation.contribute(2, 2)
+    scene.targets[late.id] = Target(2, 2)
+    scores = scene.federation.scores({1: scene.offered[1], 2: late}, {1: 5, 2: 6})
     commit = scene.federation.commit(0, 2, scores).value
     reveal = scene.federation.reveal(0, 2, scores, commit.seq).value
     assert scene.refused(commit, reveal).code == "E_SCORE_TARGET"
@@ -246,8 +267,8 @@ def test_a_late_target_of_another_round_is_found_when_the_stream_is_over() -> No
     scene = Scene()
     old = scene.offered[1]
     scores = scene.federation.scores({1: old}, {1: 5})
-    scene.federation.contribute(0, 2)
-    scene.federation.reveal(0, 2, scores, scene.federation.commit(0, 2, scores).value.seq)
+    scene.federation.contribute(0, 3)
+    scene.federation.reveal(0, 3, scores, scene.federation.commit(0, 3, scores).value.seq)
     own = [one for one in scene.stream() if one.value.author == 0]
     others = [one for one in scene.stream() if one.value.author != 0]
     assert audited(own + others) == ["E_SCORE_TARGET"]
