@@ -12,10 +12,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Self
 
 from . import canonical, keys
-from .charter import Member
 from .errors import VerificationError
 from .keys import Signer
 from .merkle import EMPTY_ROOT, HASH_BYTES, LeafAt, Tree, range_root, verify_consistency
@@ -30,6 +31,7 @@ from .note import (
     key_id,
     parse_line,
     parse_note,
+    text_of,
     vkey,
 )
 from .roster import Roster
@@ -231,13 +233,20 @@ def _check_log_signature(note: Note, checkpoint: Checkpoint, roster: Roster) -> 
         ) from None
 
 
-def _cosigners(roster: Roster) -> dict[tuple[str, bytes], Member]:
-    """Return the members that cosign by name and key id; who was removed is none."""
-    members: dict[tuple[str, bytes], Member] = {}
-    for one in roster.active:
-        name = witness_name(roster.net, one.index)
-        members[name, key_id(name, COSIGNATURE_ED25519, one.witness_key)] = one
-    return members
+def _cosigners(roster: Roster) -> Mapping[tuple[str, bytes], tuple[int, bytes]]:
+    """Return who cosigns, and with which key, by name and key id; who was removed does not."""
+    return _named(roster.net, tuple((one.index, one.witness_key) for one in roster.active))
+
+
+@lru_cache(maxsize=8)  # one network has one roster at a time
+def _named(
+    net: bytes, witnesses: tuple[tuple[int, bytes], ...]
+) -> Mapping[tuple[str, bytes], tuple[int, bytes]]:
+    named = {}
+    for member, key in witnesses:
+        name = witness_name(net, member)
+        named[name, key_id(name, COSIGNATURE_ED25519, key)] = member, key
+    return MappingProxyType(named)
 
 
 def _refuse_strangers(note: Note, checkpoint: Checkpoint, roster: Roster) -> None:
@@ -258,25 +267,26 @@ def _check_cosignatures(note: Note, roster: Roster) -> dict[int, int]:
     members = _cosigners(roster)
     cosigned_s: dict[int, int] = {}
     for line in note.lines:
-        member = members.get((line.name, line.key_id))
-        if member is None:
+        witness = members.get((line.name, line.key_id))
+        if witness is None:
             continue
-        if member.index in cosigned_s:
-            raise VerificationError("E_COSIGN", f"member {member.index} has cosigned twice")
+        member, key = witness
+        if member in cosigned_s:
+            raise VerificationError("E_COSIGN", f"member {member} has cosigned twice")
         time_s = int.from_bytes(line.signature[:8], "big")
         if len(line.signature) != 8 + keys.SIGNATURE_BYTES or time_s > _TIME_MAX_S:
             raise VerificationError(
-                "E_COSIGN", f"cosignature of member {member.index} is malformed",
+                "E_COSIGN", f"cosignature of member {member} is malformed",
                 expected="a time below 2^63 and a signature, 72 bytes",
             )  # fmt: skip
         try:
-            keys.verify(member.witness_key, _cosigned(note.text, time_s), line.signature[8:])
+            keys.verify(key, _cosigned(note.text, time_s), line.signature[8:])
         except VerificationError:
             raise VerificationError(
-                "E_COSIGN", f"cosignature of member {member.index} does not verify",
-                expected=f"key {member.witness_key.hex()}",
+                "E_COSIGN", f"cosignature of member {member} does not verify",
+                expected=f"key {key.hex()}",
             ) from None  # fmt: skip
-        cosigned_s[member.index] = time_s
+        cosigned_s[member] = time_s
     return cosigned_s
 
 
@@ -338,7 +348,7 @@ def cosign(
 def cosign_held(
     before: Tree,
     leaves: Iterable[bytes],
-    data: bytes,
+    opened: VerifiedCheckpoint,
     *,
     roster: Roster,
     member: int,
@@ -347,14 +357,14 @@ def cosign_held(
 ) -> tuple[Tree, bytes]:
     """Do the same as :func:`cosign` for a witness that holds the log itself, and needs no proof.
 
-    before: the tree that we cosigned last (``Tree()`` if none); leaves: the ids of the records
+    opened: what the author has signed (``open_checkpoint`` with ``cosigners_min=0``); before: the tree that we cosigned last (``Tree()`` if none); leaves: the ids of the records
     after it, from our own copy of the log. Only the very tree that they lead to is cosigned.
     Returns that tree, whose size and root are the state to store before the line is sent.
-    Raises E_CHECKPOINT, E_COSIGN; ValueError if ``signer`` is not that member's.
+    Raises E_CHECKPOINT; ValueError if ``signer`` is not that member's.
     """
     if signer.public_key != roster.member(member).witness_key or not 0 <= time_s <= _TIME_MAX_S:
         raise ValueError("need the member's witness key and a time from 0 to 2^63 - 1")
-    checkpoint = open_checkpoint(data, roster=roster, cosigners_min=0).checkpoint
+    checkpoint = opened.checkpoint
     tree = Tree(before.size, before.peaks)
     tree.extend(leaves)
     if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
@@ -383,12 +393,27 @@ def attach(data: bytes, lines: Iterable[bytes], *, roster: Roster) -> bytes:
     known = {(line.name, line.key_id): line for line in note.lines}
     for raw in lines:
         line = parse_line(raw.removesuffix(b"\n"))
-        if not _check_cosignatures(Note(note.text, (line,)), roster):
-            raise VerificationError(
-                "E_COSIGN", f"cosignature by {ascii(line.name)[:120]}", expected="a member's"
-            )
+        _cosigner_of(note.text, line, roster)
         known.setdefault((line.name, line.key_id), line)
     return Note(note.text, tuple(known.values())).encode()
+
+
+def check_line(data: bytes, line: bytes, *, roster: Roster) -> tuple[int, bytes]:
+    """Return whose cosignature of the checkpoint in ``data`` a line is, and the line as a file has it.
+
+    Raises E_COSIGN if it is of no member or does not verify, E_CHECKPOINT if it is no line.
+    """
+    parsed = parse_line(line.removesuffix(b"\n"))
+    return _cosigner_of(text_of(data), parsed, roster), parsed.encode()
+
+
+def _cosigner_of(text: bytes, line: SignatureLine, roster: Roster) -> int:
+    """Return which member has cosigned a text with a line. Raises E_COSIGN."""
+    for member in _check_cosignatures(Note(text, (line,)), roster):
+        return member
+    raise VerificationError(
+        "E_COSIGN", f"cosignature by {ascii(line.name)[:120]}", expected="a member's"
+    )
 
 
 def check_log(opened: VerifiedCheckpoint, leaf_at: LeafAt, count: int) -> None:

@@ -70,22 +70,36 @@ def check_name(name: str) -> None:
 
 def parse_note(data: bytes) -> Note:
     """Split a note. Raises E_CHECKPOINT unless it is spelled as :meth:`Note.encode` does."""
+    text, signatures = _split_note(data)
+    lines = decode_text(signatures[:-1], "the signatures").split("\n")
+    return Note(text, tuple(_line_of(line) for line in lines))
+
+
+def text_of(data: bytes) -> bytes:
+    """Return the text of a note alone, whatever its signature lines say. Raises E_CHECKPOINT."""
+    return _split_note(data)[0]
+
+
+def _split_note(data: bytes) -> tuple[bytes, bytes]:
     if len(data) > NOTE_BYTES_MAX:
         raise VerificationError(
             "E_CHECKPOINT", f"note of {len(data)} bytes", expected=f"at most {NOTE_BYTES_MAX}"
         )
-    decode_text(data, "the note")
     text, blank, signatures = data.rpartition(b"\n\n")
     if not blank or not signatures.endswith(b"\n"):
         raise VerificationError(
             "E_CHECKPOINT", "nobody has signed it: a note is a text, a blank line and signatures"
         )
-    return Note(text + b"\n", tuple(parse_line(one) for one in signatures[:-1].split(b"\n")))
+    decode_text(text, "the note")
+    return text + b"\n", signatures
 
 
 def parse_line(line: bytes) -> SignatureLine:
     """Split one signature line, given without its newline. Raises E_CHECKPOINT."""
-    text = decode_text(line, "a signature line")
+    return _line_of(decode_text(line, "a signature line"))
+
+
+def _line_of(text: str) -> SignatureLine:
     name, space, blob = text.removeprefix(_DASH).partition(" ")
     if not text.startswith(_DASH) or not space or "\n" in text:
         raise VerificationError("E_CHECKPOINT", "not a signature line: dash, name, base64")
@@ -110,12 +124,13 @@ def decode_text(data: bytes, what: str) -> str:
 def decode_base64(text: str, what: str) -> bytes:
     """Return the bytes of the one base64 spelling. Raises E_CHECKPOINT."""
     try:
-        data = base64.b64decode(text, validate=True)
+        data = binascii.a2b_base64(text)
+        if binascii.b2a_base64(data, newline=False).decode("ascii") == text:
+            return data
+        base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise VerificationError("E_CHECKPOINT", f"{what} is not base64") from None
-    if base64.b64encode(data).decode("ascii") != text:
-        raise VerificationError("E_CHECKPOINT", f"{what} has another base64 spelling")
-    return data
+    raise VerificationError("E_CHECKPOINT", f"{what} has another base64 spelling")
 
 
 def decode_decimal(text: str, what: str, maximum: int) -> int:

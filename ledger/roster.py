@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from .charter import Charter, Member
@@ -61,6 +61,21 @@ class Roster:
     terms: tuple[tuple[Term, ...], ...]
     versions: tuple[int, ...]
     spent: frozenset[bytes]
+    active: tuple[Member, ...] = field(init=False, repr=False, compare=False)
+    """The members that have not been removed."""
+    n: int = field(init=False, repr=False, compare=False)
+    """How many these are."""
+    f: int = field(init=False, repr=False, compare=False)
+    """How many liars are tolerated."""
+    q: int = field(init=False, repr=False, compare=False)
+    """How many make a quorum."""
+
+    def __post_init__(self) -> None:
+        """Count once: every record that comes asks for these."""
+        active = tuple(one for one in self.members if self.is_active(one.index))
+        counts = {"n": len(active), "f": tolerated(len(active)), "q": quorum(len(active))}
+        for name, value in {"active": active, **counts}.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_charter(cls, charter: Charter) -> Self:
@@ -74,26 +89,6 @@ class Roster:
             versions=(0,),
             spent=frozenset(key for one in charter.members for key in one.public_keys),
         )
-
-    @property
-    def active(self) -> tuple[Member, ...]:
-        """The members that have not been removed."""
-        return tuple(one for one in self.members if self.is_active(one.index))
-
-    @property
-    def n(self) -> int:
-        """How many members there are; who was removed does not count."""
-        return len(self.active_at(self.version))
-
-    @property
-    def f(self) -> int:
-        """How many liars are tolerated."""
-        return tolerated(self.n)
-
-    @property
-    def q(self) -> int:
-        """How many make a quorum."""
-        return quorum(self.n)
 
     def active_at(self, version: int) -> frozenset[int]:
         """Return who was a member under an earlier version."""

@@ -14,6 +14,7 @@ from ledger.checkpoint import (
     Checkpoint,
     WitnessState,
     attach,
+    check_line,
     cosign_held,
     make_checkpoint,
     open_checkpoint,
@@ -43,6 +44,13 @@ from swarm.protocol.checkpoints import (
     encode_share_request,
 )
 
+ROUNDS_MIN: Final = 4
+"""Rounds from one checkpoint of a log to the next, at least: a log's end gets one in any case."""
+AUTHORS_A_ROUND: Final = 4
+"""Of how many logs the head is cosigned in one round, more or less: who signs when goes in turn, so that
+what a witness does for a round does not grow with the swarm."""
+PUSHED_TO_MAX: Final = 8
+"""Peers that an author brings a finished checkpoint to; the others ask for it, for all that they lack at once."""
 REQUEST_TIMEOUT_S: Final = 5.0
 """For one answer about checkpoints."""
 GATHER_S: Final = 10.0
@@ -113,6 +121,7 @@ class Witness:
         self._kept: dict[Log, _Kept] = {}
         self._contradicted: set[Log] = set()
         self._refused: set[bytes] = set()
+        self._period_rounds = max(ROUNDS_MIN, -(-book.roster.n // AUTHORS_A_ROUND))
         self._pen = trio.Lock()
         self._due = trio.Event()
         self._at_work = False
@@ -134,6 +143,11 @@ class Witness:
     def publish(self) -> None:
         """Sign the head of the own log soon and have it cosigned."""
         self._due.set()
+
+    def round_ended(self, round_: int) -> None:
+        """Do so if it is this member's turn in this round."""
+        if (round_ + self._own[0]) % self._period_rounds == 0:
+            self.publish()
 
     def sizes(self) -> Sizes:
         """How many records of each log lie under the newest checkpoint that a quorum cosigned."""
@@ -188,7 +202,8 @@ class Witness:
             raise PeerError("only its author asks for cosignatures of a log")
         if log in self._journal.forks.slots:
             raise PeerError("the log is frozen: its key has signed one slot twice")
-        if checkpoint.size > self._journal.counts().get(log, 0):
+        head = self._journal.heads().get(log)
+        if head is None or checkpoint.size > head.next_seq:
             return encode_cosign_reply(CosignStatus.BEHIND)
         try:
             line = await self._on_disk(self._cosign, log, checkpoint.size, note)
@@ -213,10 +228,10 @@ class Witness:
 
     def _cosigned(self, log: Log, kept: _Kept, size: int, note: bytes) -> tuple[Tree, bytes]:
         """Cosign our own copy of a log if ``note`` says the same. Raises E_CHECKPOINT."""
-        open_checkpoint(note, roster=self._roster, cosigners_min=0)  # else it says nothing
+        opened = open_checkpoint(note, roster=self._roster, cosigners_min=0)  # else it says nothing
         try:
             return cosign_held(
-                kept.cosigned, self._ids(log, kept.cosigned.size, size), note,
+                kept.cosigned, self._ids(log, kept.cosigned.size, size), opened,
                 roster=self._roster, member=self._own[0], signer=self._signers.witness,
                 time_s=self._world.time_ms() // 1000,
             )  # fmt: skip
@@ -271,6 +286,7 @@ class Witness:
             self._due = trio.Event()
             self._at_work = True
             try:
+                await trio.sleep(RETRY_MIN_S)  # the record is on its way to those who are asked
                 count = self._journal.counts().get(self._own, 0)
                 if count > self._of(self._own).size:
                     note = await self._on_disk(self._sign_own, count)
@@ -332,7 +348,7 @@ class Witness:
         if 1 + len(lines) < self._roster.q:
             self._log.info("checkpoint_unfinished", cosigned=1 + len(lines), wanted=self._roster.q)
             return None
-        return attach(note, [lines[peer] for peer in sorted(lines)], roster=self._roster)
+        return note + b"".join(lines[peer] for peer in sorted(lines))
 
     async def _ask(self, peer: int, note: bytes) -> bytes | None:
         """Ask one witness until it cosigns, or refuses."""
@@ -342,8 +358,7 @@ class Witness:
                 reply = await self._request(peer, encode_cosign_request(note))
                 line = decode_cosign_reply(reply)
                 if line is not None:
-                    self._check_line(peer, note, line)
-                    return line
+                    return self._checked_line(peer, note, line)
             except UnavailableError as error:
                 self._log.debug("cosign_unavailable", peer=peer, why=str(error))
             except PeerError as error:
@@ -352,20 +367,23 @@ class Witness:
             await trio.sleep(wait_s * self._world.random.uniform(0.75, 1.25))
             wait_s = min(wait_s * 1.5, RETRY_MAX_S)
 
-    def _check_line(self, peer: int, note: bytes, line: bytes) -> None:
-        """Raise PeerError unless the line is this witness's own cosignature of ``note``."""
-        with_line = attach(note, [line], roster=self._roster)
-        opened = open_checkpoint(with_line, roster=self._roster, cosigners_min=0)
-        if peer not in opened.cosigned_s:
+    def _checked_line(self, peer: int, note: bytes, line: bytes) -> bytes:
+        """Return the line if it is this witness's own cosignature of ``note``. Raises PeerError."""
+        member, spelled = check_line(note, line, roster=self._roster)
+        if member != peer:
             raise PeerError(f"member {peer} answered with another's cosignature")
+        return spelled
 
     # Finished checkpoints
 
     async def _push(self, finished: bytes) -> None:
-        """Bring a finished checkpoint to everybody who can be reached."""
+        """Bring a finished checkpoint to a few who can be reached."""
+        peers = sorted(self._network.connected())
+        if len(peers) > PUSHED_TO_MAX:
+            peers = sorted(self._world.random.sample(peers, PUSHED_TO_MAX))
         try:
             async with trio.open_nursery() as nursery:
-                for peer in sorted(self._network.connected()):
+                for peer in peers:
                     nursery.start_soon(self._share, peer, (finished,))
         finally:
             self._pushing -= 1

@@ -23,8 +23,8 @@ from node.world import World
 from swarm.protocol.book import RoundBook
 from swarm.protocol.round import RoundMachine
 
-ENDS_OF_ROUNDS: Final = (Kind.METRICS, Kind.FORK_PROOF, Kind.CLOSE)
-"""After these a node signs a checkpoint of its log."""
+ANCHORED_AT_ONCE: Final = (Kind.FORK_PROOF, Kind.CLOSE)
+"""After these a node signs a checkpoint of its log, in whichever round; after METRICS when it is its turn."""
 
 
 @final
@@ -68,8 +68,10 @@ class Desk:
             record = await self.journal.append(kind, round_, body, with_acks=with_acks)
             self.learn(record)
             self.changed()
-            if kind in ENDS_OF_ROUNDS:
+            if kind in ANCHORED_AT_ONCE:
                 self.witness.publish()
+            elif kind is Kind.METRICS:
+                self.witness.round_ended(round_)
             with trio.move_on_after(self.hospital.charter.rounds.grace_s):
                 await self.exchange.publish(record)
 
