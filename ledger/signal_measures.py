@@ -1,0 +1,262 @@
+"""What one round's sketches, scores and claims say of each member, before it is compared. Room: ledger.
+
+Spec: docs/free-riders.md §2. Every measure is an integer for a member of a round; a measure that says
+nothing in this round (nobody has a past yet, updates have no direction in common) is left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import mul
+from typing import Final, TypeAlias
+
+from .ranking import lower_weighted_median
+from .record import RecordId
+from .reputation_types import RoundOutcome, Vote
+from .signal_arithmetic import (
+    MILLI,
+    cosine_micro,
+    log2_milli,
+    lower_median,
+    nearness_millibits,
+    odds_millibits,
+)
+from .sketch import Projected, ProjectedRound
+
+Vector: TypeAlias = list[int]
+Ahead: TypeAlias = Mapping[RecordId, Collection[RecordId]]
+
+EXPONENT_RANGE: Final = 40
+"""Bits below the largest exponent of a sum that are kept."""
+CLAIM_TIMES_MAX: Final = 4
+"""A claim counts for at most so many median claims where updates are summed."""
+EXPLAINED_MILLIBITS: Final = 500
+"""An earlier update that is as near to one's own past, to within this, was not one's source."""
+VOTES_MIN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a CONTRIBUTION says of itself."""
+
+    member: int
+    round: int
+    samples: int
+    norm_micro: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Measures:
+    """values: measure → member → integer. small_claims: who claims too little to be asked for size or use."""
+
+    round: int
+    values: dict[str, dict[int, int]]
+    small_claims: frozenset[int] = frozenset()
+    sources: dict[int, tuple[RecordId, ...]] = field(default_factory=dict)
+    own: dict[int, RecordId] = field(default_factory=dict)
+    reveals: dict[int, tuple[RecordId, ...]] = field(default_factory=dict)
+
+    @property
+    def members(self) -> frozenset[int]:
+        """Everybody of whom anything was measured, or who contributed."""
+        return frozenset(self.own).union(*self.values.values())
+
+    def shown(self, member: int) -> dict[str, int]:
+        """Return the raw measures, named with their unit."""
+        units = {
+            "near": "near_millibits", "drift": "steady_micro", "worth": "worth_millibits",
+            "norm": "norm_millibits", "utility": "utility_milli",
+        }  # fmt: skip
+        return {units[n]: found[member] for n, found in self.values.items() if member in found}
+
+    def evidence(self, member: int, test: str) -> list[RecordId]:
+        """Return the records that a test of this round rests on: the contribution, then the others."""
+        first = [self.own[member]] if member in self.own else []
+        more = self.sources if test == "near" else self.reveals if test == "joint" else {}
+        return [*first, *more.get(member, ())]
+
+
+def measure(
+    sketched: ProjectedRound | None, scored: RoundOutcome | None, claims: Mapping[RecordId, Claim],
+    ahead: Ahead, *, common_micro: int, steady_micro: int, claim_share: int,
+) -> Measures:  # fmt: skip
+    """Measure one round. Either part may be missing."""
+    rows = sketched.sketches if sketched is not None else ()
+    number = sketched.round if sketched is not None else -1
+    own = {one.member: one for one in rows if one.round == number and one.id in claims}
+    samples = {member: max(1, claims[one.id].samples) for member, one in own.items()}
+    past = [one for one in rows if one.round < number and one.id in claims]
+    values: dict[str, dict[int, int]] = {
+        "norm": {m: _log_norm(one) for m, one in own.items() if one.square}
+    }
+    small: frozenset[int] = frozenset()
+    sources: dict[int, tuple[RecordId, ...]] = {}
+    if samples:
+        middle = lower_median([*samples.values()])
+        small = frozenset(m for m, count in samples.items() if claim_share * count < middle)
+        weights = {m: min(count, CLAIM_TIMES_MAX * middle) for m, count in samples.items()}
+        values["worth"] = _worth(own, samples, weights, common_micro)
+        values["drift"] = _steadiness(own, past, steady_micro)
+        near = _nearness(own, past, claims, ahead)
+        values["near"] = {member: bits for member, (bits, _) in near.items()}
+        sources = {member: ids for member, (_, ids) in near.items()}
+    reveals: dict[int, tuple[RecordId, ...]] = {}
+    if scored is not None:
+        values["utility"], reveals = _utility(scored, claims)
+    values = {name: found for name, found in values.items() if found}
+    ids = {member: one.id for member, one in own.items()}
+    return Measures(number, values, small, sources, ids, reveals)
+
+
+def _log_norm(one: Projected) -> int:
+    """log2 of the update's norm, in millibits."""
+    return log2_milli(one.square, 1) // 2 + MILLI * one.exponent
+
+
+class _Total:
+    """A weighted sum of rows, one a member, from which any member's own part can be taken out."""
+
+    def __init__(self, rows: Mapping[int, Projected], weights: Mapping[int, int]) -> None:
+        used = {member: one for member, one in rows.items() if one.square}
+        exponent = max((one.exponent for one in used.values()), default=0) - EXPONENT_RANGE
+        self._parts = {m: _scaled(one, weights[m], exponent) for m, one in used.items()}
+        self._sum = [sum(column) for column in zip(*self._parts.values(), strict=True)]
+        self._square = _dot(self._sum, self._sum)
+
+    def cosine_of(self, member: int, row: Projected) -> int:
+        """Cosine of a row to the sum of everybody else's, in millionths."""
+        if not self._sum:
+            return 0
+        dot, square = _dot(row.values, self._sum), self._square
+        part = self._parts.get(member)
+        if part is not None:
+            dot -= _dot(row.values, part)
+            square += _dot(part, part) - 2 * _dot(part, self._sum)
+        return cosine_micro(dot, row.square, max(square, 0))
+
+
+def _worth(
+    own: Mapping[int, Projected], samples: Mapping[int, int], weights: Mapping[int, int],
+    common_micro: int,
+) -> dict[int, int]:  # fmt: skip
+    """Effective records for each claimed one, log2: from the cosine to the mean of the others."""
+    total = _Total(own, weights)
+    cosines = {member: total.cosine_of(member, one) for member, one in own.items() if one.square}
+    if not cosines or lower_median([*cosines.values()]) < common_micro:
+        return {}
+    return {
+        member: odds_millibits(cosine) - log2_milli(samples[member], 1)
+        for member, cosine in cosines.items()
+    }
+
+
+def _steadiness(
+    own: Mapping[int, Projected], past: Sequence[Projected], steady_micro: int
+) -> dict[int, int]:
+    """Cosine of an update to the sum of the same member's earlier ones, in millionths."""
+    by_member: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
+    for one in past:
+        by_member[one.member][one.round] = one
+    cosines = {}
+    for member, one in own.items():
+        earlier = by_member[member]
+        if one.square and any(row.square for row in earlier.values()):
+            cosines[member] = _Total(earlier, dict.fromkeys(earlier, 1)).cosine_of(-1, one)
+    if not cosines or lower_median([*cosines.values()]) < steady_micro:
+        return {}
+    return cosines
+
+
+def _nearness(
+    own: Mapping[int, Projected], past: Sequence[Projected], claims: Mapping[RecordId, Claim],
+    ahead: Ahead,
+) -> dict[int, tuple[int, tuple[RecordId, ...]]]:  # fmt: skip
+    """Largest likeness to what was public before: others' updates, and what a round's added up to."""
+    of_round: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
+    for one in past:
+        of_round[one.round][one.member] = one
+    moves = []
+    for rows in of_round.values():
+        if 2 * len(rows) > len(own):
+            weights = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
+            moves.append((rows, _Total(rows, weights)))
+    found = {}
+    for member, one in own.items():
+        candidates = [
+            (nearness_millibits(total.cosine_of(member, one)), _ids(rows, member))
+            for rows, total in moves
+        ]
+        before = ahead.get(one.id, ())
+        live = [other for other in own.values() if other.id in before and other.member != member]
+        mine = [rows[member] for rows in of_round.values() if member in rows]
+        nearest = _nearest(one, mine, [*(row for row in past if row.member != member), *live])
+        candidates += [] if nearest is None else [nearest]
+        if one.square and candidates:
+            found[member] = max(candidates)
+    return found
+
+
+def _ids(rows: Mapping[int, Projected], member: int) -> tuple[RecordId, ...]:
+    return tuple(row.id for other, row in sorted(rows.items()) if other != member)
+
+
+def _nearest(
+    one: Projected, mine: Sequence[Projected], others: Sequence[Projected]
+) -> tuple[int, tuple[RecordId, ...]] | None:
+    """Likeness to the most alike of the others that one cannot have been the source of, and its id."""
+    ordered = sorted(
+        ((_bits(one, other), other.id, at) for at, other in enumerate(others)), reverse=True
+    )
+    for bits, id_, at in ordered:
+        if not _is_explained(mine, others[at], bits):
+            return bits, (id_,)
+    return None
+
+
+def _is_explained(mine: Sequence[Projected], other: Projected, bits: int) -> bool:
+    """Whether ``other`` is no source: one had published something as near to it before it was there."""
+    return any(
+        row.round < other.round and _bits(row, other) + EXPLAINED_MILLIBITS >= bits for row in mine
+    )
+
+
+def _bits(one: Projected, other: Projected) -> int:
+    return nearness_millibits(
+        cosine_micro(_dot(one.values, other.values), one.square, other.square)
+    )
+
+
+def _utility(
+    scored: RoundOutcome, claims: Mapping[RecordId, Claim]
+) -> tuple[dict[int, int], dict[int, tuple[RecordId, ...]]]:
+    """Loss change for each claimed record in the evaluator's own unit: the weighted median over evaluators."""
+    cast: defaultdict[int, list[tuple[Vote, int, int]]] = defaultdict(list)
+    for line in scored.members:
+        for vote in line.votes:
+            if vote.target_id in claims:
+                samples = max(1, claims[vote.target_id].samples)
+                each = vote.change_micro * MILLI // samples
+                cast[vote.evaluator].append((vote, line.member, each))
+    votes: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+    reveals: defaultdict[int, list[RecordId]] = defaultdict(list)
+    for said in cast.values():
+        unit = max(1, lower_median([abs(each) for _, _, each in said]))
+        for vote, member, each in said:
+            votes[member].append((each * MILLI // unit, vote.weight_micro))
+            reveals[member].append(vote.reveal_id)
+    medians = {m: lower_weighted_median(v) for m, v in votes.items() if len(v) >= VOTES_MIN}
+    return medians, {member: tuple(ids) for member, ids in reveals.items()}
+
+
+def _scaled(one: Projected, weight: int, exponent: int) -> Vector:
+    shift = one.exponent - exponent
+    if shift >= 0:
+        return [weight * value << shift for value in one.values]
+    return [weight * value >> -shift for value in one.values]
+
+
+def _dot(a: Sequence[int], b: Sequence[int]) -> int:
+    return sum(map(mul, a, b))

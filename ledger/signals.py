@@ -1,0 +1,246 @@
+"""Signals of free-riding: from sketches, scores and claims to doubts that grow and fade. Room: ledger.
+
+Spec: docs/free-riders.md. Integers only; a pure function of what the records say, so every node and
+every auditor finds the same doubts. A doubt is never a verdict: it names its evidence and what would
+clear it, and humans decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from .evidence import Offence
+from .record import RecordId
+from .reputation_types import RoundOutcome
+from .signal_arithmetic import MILLI, accumulate_milli, deviation_milli
+from .signal_measures import Claim, Measures, measure
+from .signal_words import clears_of, text_of
+from .sketch import ProjectedRound
+
+__all__ = ["RULES", "Alert", "Claim", "MemberSignals", "SignalRules", "signals"]
+
+NEAR: Final = "near"
+DRIFT: Final = "drift"
+WORTH: Final = "worth"
+LARGE: Final = "large"
+SMALL: Final = "small"
+JOINT: Final = "joint"
+BASE: Final = "base"
+COPY: Final = "copy"
+UNREVEALED: Final = "unrevealed"
+UTILITY: Final = "utility"
+TESTS: Final = (NEAR, DRIFT, WORTH, LARGE, SMALL, JOINT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalRules:
+    """The numbers of version 1, chosen on seeds 1000-1019. Spreads in milli; floors in the measure's unit.
+
+    allowed: what a member may always differ from the others; level: what the sum must reach.
+    Raise either to doubt fewer members later, lower it to doubt more sooner.
+    """
+
+    others_min: int = 4  # with fewer others to compare with there is no test, only proof
+    kept_of_8: int = 7  # of the sum, from one round to the next
+    most_milli: int = 8_000  # one round's deviation counts no more
+    near_floor_millibits: int = 350
+    drift_floor_micro: int = 150_000
+    worth_floor_millibits: int = 750
+    norm_floor_millibits: int = 350
+    utility_floor_milli: int = 500
+    allowed_milli: int = 2_500
+    level_milli: int = 8_000
+    joint_allowed_milli: int = 4_000
+    joint_level_milli: int = 10_000
+    joint_public_milli: int = 2_500  # scores alone, which members may invent, doubt nobody
+    common_micro: int = (
+        300_000  # median cosine to the mean of the others, below which worth is silent
+    )
+    steady_micro: int = 400_000  # median cosine to the own past, below which drift is silent
+    claim_share: int = (
+        4  # who claims less than a fourth of the median claim is not asked for size or use
+    )
+    unrevealed_max: int = 2
+
+    def level(self, test: str) -> int:
+        """Return what a sum must reach."""
+        return self.joint_level_milli if test == JOINT else self.level_milli
+
+
+RULES: Final = SignalRules()
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One doubt: the round whose evidence made it, the records behind it, words for humans.
+
+    until: the last round in which the sum was still at its level; proven ones never fade.
+    """
+
+    signal: str
+    round: int
+    until: int
+    evidence: tuple[RecordId, ...]
+    text: str
+    clears: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSignals:
+    """All about one member. timeline: (round, {name: integer}), `…_sum` is a test's sum in milli.
+
+    doubt_milli: the largest of its sums in parts of its level, as of the last round.
+    """
+
+    member: int
+    timeline: tuple[tuple[int, Mapping[str, int]], ...]
+    alerts: tuple[Alert, ...]
+    doubt_milli: int
+
+
+@dataclass
+class _Member:
+    """What is remembered of one member from round to round."""
+
+    sums: dict[str, int]
+    grew_by: dict[str, list[RecordId]]
+    alerts: dict[str, Alert]
+    timeline: list[tuple[int, dict[str, int]]]
+    unrevealed: list[RecordId]
+    shift: int = 0
+
+
+def signals(
+    rounds: Sequence[ProjectedRound],
+    outcomes: Sequence[RoundOutcome],
+    claims: Mapping[RecordId, Claim],
+    *,
+    ahead: Mapping[RecordId, Collection[RecordId]] | None = None,
+    rules: SignalRules = RULES,
+) -> tuple[MemberSignals, ...]:
+    """Return everybody's signals, by member, after the last round.
+
+    outcomes: reputation's; that of round h holds the scores of contributions of round h - 1, and
+    penalties. claims: of every contribution, by its id. ahead: contribution → contributions of the
+    same round that its author provably had before; only such pairs can be copies within a round.
+    """
+    found: dict[int, _Member] = {}
+    sketched = {one.round: one for one in rounds}
+    scored = {one.round - 1: one for one in outcomes}
+    for number in sorted(sketched.keys() | scored.keys()):
+        measures = measure(
+            sketched.get(number), scored.get(number), claims, ahead or {},
+            common_micro=rules.common_micro, steady_micro=rules.steady_micro,
+            claim_share=rules.claim_share,
+        )  # fmt: skip
+        for member in sorted(measures.members):
+            _advance(found, member, number, measures, rules)
+        outcome = scored.get(number)
+        if outcome is not None:
+            for line in outcome.members:
+                for penalty in line.penalties:
+                    proof = penalty.proof
+                    _prove(found, line.member, number + 1, proof.offence, proof.records, rules)
+    return tuple(_close(member, one, rules) for member, one in sorted(found.items()))
+
+
+def _member(found: dict[int, _Member], member: int) -> _Member:
+    if member not in found:
+        found[member] = _Member(dict.fromkeys(TESTS, 0), {}, {}, [], [])
+    return found[member]
+
+
+def _advance(
+    found: dict[int, _Member], member: int, number: int, measures: Measures, rules: SignalRules
+) -> None:
+    """One round of one member: deviations from the others, and the sums that they feed."""
+    one = _member(found, member)
+    away = _deviations(member, measures, rules)
+    positive = {name: max(0, value) for name, value in away.items()}
+    public = positive.get(WORTH, 0) + positive.get(LARGE, 0)
+    fed: dict[str, tuple[int, int]] = {
+        test: (away[test], rules.allowed_milli) for test in TESTS[:-1] if test in away
+    }
+    if WORTH in away or LARGE in away or UTILITY in away:
+        together = public + (positive.get(UTILITY, 0) if public >= rules.joint_public_milli else 0)
+        fed[JOINT] = together, rules.joint_allowed_milli
+    for test in TESTS:
+        value, allowed = fed.get(test, (0, 0))
+        before = one.sums[test]
+        after = accumulate_milli(before, value, allowed=allowed, kept_of_8=rules.kept_of_8)
+        one.sums[test] = after
+        if not after:
+            one.grew_by.pop(test, None)
+        elif test in fed and value > allowed:
+            one.grew_by.setdefault(test, []).extend(measures.evidence(member, test))
+        _raise(one, test, number, rules)
+    shown = {**away, **{f"{test}_sum": one.sums[test] for test in TESTS if one.sums[test]}}
+    one.timeline.append((number, {**measures.shown(member), **shown}))
+
+
+def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str, int]:
+    """Every measure as spreads from the others', in milli; positive is what a rider's looks like."""
+    signs = {
+        NEAR: ((NEAR, 1, rules.near_floor_millibits),),
+        DRIFT: ((DRIFT, -1, rules.drift_floor_micro),),
+        WORTH: ((WORTH, -1, rules.worth_floor_millibits),),
+        "norm": (
+            (LARGE, 1, rules.norm_floor_millibits),
+            (SMALL, -1, rules.norm_floor_millibits),
+        ),
+        UTILITY: ((UTILITY, -1, rules.utility_floor_milli),),
+    }
+    away: dict[str, int] = {}
+    for name, values in measures.values.items():
+        others = [value for other, value in values.items() if other != member]
+        if member not in values or len(others) < rules.others_min:
+            continue
+        for test, sign, floor in signs[name]:
+            if test in (LARGE, UTILITY) and member in measures.small_claims:
+                continue
+            away[test] = deviation_milli(
+                sign * values[member], [sign * value for value in others],
+                floor=floor, most_milli=rules.most_milli,
+            )  # fmt: skip
+    return away
+
+
+def _raise(one: _Member, test: str, number: int, rules: SignalRules) -> None:
+    if one.sums[test] < rules.level(test):
+        return
+    if test in one.alerts:
+        one.alerts[test] = replace(one.alerts[test], until=number)
+        return
+    evidence = tuple(dict.fromkeys(one.grew_by.get(test, ())))
+    one.alerts[test] = Alert(test, number, number, evidence, text_of(test), clears_of(test))
+
+
+def _prove(
+    found: dict[int, _Member], member: int, number: int, offence: Offence,
+    records: tuple[RecordId, ...], rules: SignalRules,
+) -> None:  # fmt: skip
+    """Offences that records prove raise an alert at once; a commit not opened, the third time."""
+    one = _member(found, member)
+    test = {Offence.BASE: BASE, Offence.COPY: COPY, Offence.UNREVEALED: UNREVEALED}.get(offence)
+    if test is None:
+        return
+    if test == UNREVEALED:
+        one.unrevealed.extend(records)
+        one.shift += 1
+        if one.shift <= rules.unrevealed_max:
+            return
+        records = tuple(one.unrevealed)
+    if test in one.alerts:
+        known = one.alerts[test]
+        one.alerts[test] = replace(known, until=number, evidence=(*known.evidence, *records))
+    else:
+        one.alerts[test] = Alert(test, number, number, records, text_of(test), clears_of(test))
+
+
+def _close(member: int, one: _Member, rules: SignalRules) -> MemberSignals:
+    shares = [value * MILLI // rules.level(test) for test, value in one.sums.items()]
+    proven = MILLI * len({BASE, COPY, UNREVEALED} & one.alerts.keys())
+    alerts = tuple(sorted(one.alerts.values(), key=lambda alert: (alert.round, alert.signal)))
+    return MemberSignals(member, tuple(one.timeline), alerts, max([*shares, proven]))
