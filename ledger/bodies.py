@@ -72,6 +72,7 @@ class MetricId(IntEnum):
     MAE = 5
     BRIER = 6
     MACRO_F1 = 7
+    ECE = 8
 
 
 class Reason(IntEnum):
@@ -104,13 +105,17 @@ class _Row:
     SHAPE: ClassVar[Shape]
 
     def to_value(self) -> list[Value]:
-        """Return the fields in their order."""
-        return [_write(getattr(self, name)) for name in self.SHAPE.fields]
+        """Return the fields in their order; an optional last one only if it holds something."""
+        return [
+            _write(getattr(self, name))
+            for name, kind in self.SHAPE.fields.items()
+            if not (isinstance(kind, ListOf) and kind.is_optional and not getattr(self, name))
+        ]
 
     @classmethod
     def read_row(cls, value: Any) -> Self:
         """Build from a value that SHAPE has accepted."""
-        fields = zip(cls.SHAPE.fields.items(), value, strict=True)
+        fields = zip(cls.SHAPE.fields.items(), value, strict=False)  # an optional last one may lack
         return cls(**{name: cls._field(name, kind, one) for (name, kind), one in fields})
 
     @classmethod
@@ -285,14 +290,42 @@ class MetricValue(_Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupValue(_Row):
+    """A metric of one subgroup of the patients: which of the charter's subgroups, and which part of it."""
+
+    SHAPE = Shape(
+        subgroup=U8,
+        part=U16,
+        metric=Uint(among=MetricId),
+        micro=U53,
+        low_micro=U53,
+        high_micro=U53,
+        count=U53,
+    )
+    subgroup: int
+    part: int
+    metric: int
+    micro: int
+    low_micro: int
+    high_micro: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metrics(Body):
-    """How one model does on one member's validation data."""
+    """How one model does on one member's validation data, and on large enough groups of it."""
 
     KIND = Kind.METRICS
-    SHAPE = Shape(round=U32, model_digest=BIN32, values=ListOf(MetricValue.SHAPE, sorted_by=1))
+    SHAPE = Shape(
+        round=U32,
+        model_digest=BIN32,
+        values=ListOf(MetricValue.SHAPE, sorted_by=1),
+        groups=ListOf(GroupValue.SHAPE, sorted_by=3, is_optional=True),
+    )
     round: int
     model_digest: bytes
     values: tuple[MetricValue, ...]
+    groups: tuple[GroupValue, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,6 +413,7 @@ _ROWS: Final[dict[tuple[str, str], type[_Row]]] = {
     ("Aggregation", "inputs"): Input,
     ("Aggregation", "left_out"): LeftOut,
     ("EvaluationReveal", "scores"): Score,
+    ("Metrics", "groups"): GroupValue,
     ("Metrics", "values"): MetricValue,
     ("Sketch", "rows"): SketchRow,
 }

@@ -66,16 +66,25 @@ class AnyBin:
 
 @final
 class ListOf:
-    """Items of one kind; with ``sorted_by`` = k, strictly increasing in their first k fields."""
+    """Items of one kind; with ``sorted_by`` = k, strictly increasing in their first k fields.
 
-    __slots__ = ("item", "key", "most", "sorted_by")
+    is_optional: the last field of its shape, which is left out exactly when it has no items.
+    """
+
+    __slots__ = ("is_optional", "item", "key", "most", "sorted_by")
 
     def __init__(
-        self, item: Uint | Bin | Shape, *, sorted_by: int = 0, most: int = ITEMS_MAX
+        self,
+        item: Uint | Bin | Shape,
+        *,
+        sorted_by: int = 0,
+        most: int = ITEMS_MAX,
+        is_optional: bool = False,
     ) -> None:
         self.item = item
         self.most = most
         self.sorted_by = sorted_by
+        self.is_optional = is_optional
         # A lone field compares as itself, several as a tuple.
         self.key = itemgetter(*range(sorted_by)) if sorted_by else None
 
@@ -118,10 +127,14 @@ class ListOf:
 class Shape:
     """A fixed array of named fields."""
 
-    __slots__ = ("_all_u53", "_among", "_bins", "_lists", "_ranged", "_types", "fields")
+    __slots__ = ("_all_u53", "_among", "_bins", "_lists", "_ranged", "_short", "_types", "fields")
 
     def __init__(self, **fields: Field) -> None:
         self.fields: Final = fields
+        last = [*fields.values()][-1]
+        self._short: Shape | None = None
+        if isinstance(last, ListOf) and last.is_optional:
+            self._short = Shape(**dict([*fields.items()][:-1]))
         kinds = list(fields.values())
         self._types = [
             int if isinstance(kind, Uint) else list if isinstance(kind, ListOf) else bytes
@@ -139,6 +152,13 @@ class Shape:
 
     def accepts(self, value: Any) -> bool:
         """Tell quickly whether ``value`` has this shape."""
+        if self._short is None:
+            return self._accepts_whole(value)
+        if type(value) is list and len(value) < len(self._types):
+            return self._short.accepts(value)
+        return self._accepts_whole(value) and bool(value[-1])
+
+    def _accepts_whole(self, value: Any) -> bool:
         if type(value) is not list or list(map(type, value)) != self._types:
             return False
         for i, most in self._ranged:
@@ -198,6 +218,12 @@ class Shape:
 
     def check(self, value: Any, name: str) -> None:
         """Raise E_SCHEMA or E_ORDER naming the field."""
+        if self._short is not None and type(value) is list:
+            if len(value) < len(self.fields):
+                self._short.check(value, name)
+                return
+            if value[-1] == []:
+                raise VerificationError("E_SCHEMA", f"{name} spells out an empty last field")
         if type(value) is not list or len(value) != len(self.fields):
             raise VerificationError(
                 "E_SCHEMA", f"{name} is not an array of {len(self.fields)} fields"

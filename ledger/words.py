@@ -19,6 +19,7 @@ from .bodies import (
     EvaluationCommit,
     EvaluationReveal,
     ForkProof,
+    GroupValue,
     Input,
     Kind,
     LeftOut,
@@ -151,6 +152,12 @@ def _row_text(row: Any, names: Mapping[int, str]) -> str:
                 f"{enum_name(MetricId, row.metric)} {micro(row.micro)}, interval "
                 f"{micro(row.low_micro)} to {micro(row.high_micro)}, {row.count:,} cases"
             )
+        case GroupValue():
+            text = (
+                f"subgroup {row.subgroup}, part {row.part}: {enum_name(MetricId, row.metric)} "
+                f"{micro(row.micro)}, interval {micro(row.low_micro)} to {micro(row.high_micro)}, "
+                f"{row.count:,} cases"
+            )
         case Score():
             text = (
                 f"{row.target_id.hex()}: loss {micro(row.loss_with_micro)} with it, "
@@ -258,7 +265,7 @@ def _plain(value: Any) -> Any:
         return value.hex()
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, Body | Input | LeftOut | MetricValue | Score | SketchRow):
+    if isinstance(value, Body | GroupValue | Input | LeftOut | MetricValue | Score | SketchRow):
         plain = {name: _plain(getattr(value, name)) for name in value.SHAPE.fields}
         for name, values in _NAMED.items():
             if name in plain:

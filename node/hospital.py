@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ledger.charter import Charter
 from ledger.keys import Signer
-from ledger.record import MetricValue
+from ledger.record import GroupValue, MetricValue
 from swarm.learning.trained import Trained
 from swarm.protocol.retention import KEEP_ROUNDS, Keep
 
@@ -25,6 +25,7 @@ class Learner(Protocol):
     def check(self, payload: bytes, codec: int) -> None: ...  # noqa: D102
     def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes: ...  # noqa: D102
     def evaluate(self, model: bytes) -> tuple[MetricValue, ...]: ...  # noqa: D102
+    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -142,6 +142,7 @@ class ResumingLearner:
         self.check = task.check
         self.merge = task.merge
         self.evaluate = task.evaluate
+        self.evaluate_groups = task.evaluate_groups
 
     def train(self, base: bytes, round: int) -> "Trained":  # noqa: A002 - the protocol's word
         """Take the charter's local steps, or those that are left."""

@@ -22,7 +22,7 @@ from ledger import keys
 from ledger.bundle import export_bundle
 from ledger.charter import Charter, load_charter
 from ledger.keys import Signer, derive
-from ledger.record import Aggregation, Codec, MetricId, MetricValue, Record
+from ledger.record import Aggregation, Codec, GroupValue, MetricId, MetricValue, Record
 from ledger.store import Store
 from node.charter_edit import CharterDraft, assemble, member_block
 from node.network_memory import MemoryHub
@@ -127,6 +127,10 @@ class NotedLearner:
     def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
         """Evaluate."""
         return self._task.evaluate(model)
+
+    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]:
+        """Evaluate subgroups."""
+        return self._task.evaluate_groups(model)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,6 +1,8 @@
 """Measure a round's model on this hospital's own validation patients: METRICS."""
 
-from ledger.record import Kind, MetricId, Metrics, MetricValue
+from dataclasses import replace
+
+from ledger.record import GroupValue, Kind, MetricId, Metrics
 from node.effects.desk import Desk
 from node.privacy import published_count
 from swarm.protocol.effects import Evaluate
@@ -9,22 +11,20 @@ from swarm.protocol.effects import Evaluate
 async def evaluate(desk: Desk, effect: Evaluate) -> None:
     """Measure the round's model on this hospital's own validation patients."""
     await desk.standardise(effect.moments)
-    values = await desk.world.compute.run(
-        desk.hospital.learner.evaluate, await desk.payload(effect.model)
-    )
-    privacy = desk.hospital.charter.privacy
+    learner, charter = desk.hospital.learner, desk.hospital.charter
+    model = await desk.payload(effect.model)
+    values = await desk.world.compute.run(learner.evaluate, model)
+    groups: tuple[GroupValue, ...] = ()
+    if charter.schema.subgroups:
+        groups = await desk.world.compute.run(learner.evaluate_groups, model)
     body = Metrics(
         round=effect.round,
         model_digest=effect.model,
         values=tuple(
-            MetricValue(
-                metric=value.metric,
-                micro=value.micro,
-                low_micro=value.low_micro,
-                high_micro=value.high_micro,
-                count=published_count(value.count, privacy),
-            )
-            for value in values
+            replace(one, count=published_count(one.count, charter.privacy)) for one in values
+        ),
+        groups=tuple(
+            replace(one, count=published_count(one.count, charter.privacy)) for one in groups
         ),
     )
     await desk.record(Kind.METRICS, effect.round, body)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.errors import PeerError
-from ledger.record import Codec, MetricId, MetricValue, Reason
+from ledger.record import Codec, GroupValue, MetricId, MetricValue, Reason
 from swarm.learning.aggregation import weighted_mean
 from swarm.learning.moments import (
     Matrix,
@@ -129,6 +129,11 @@ class TinyLearner:
             ),
         )
 
+    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]:
+        """No charter of the simulations has subgroups."""
+        del model
+        return ()
+
     def _moments(self, payload: bytes) -> Moments:
         return decode_moments(payload, COLUMNS_DIGEST, FEATURES)
 
@@ -166,6 +171,7 @@ class LyingLearner:
         self.merge_moments = honest.merge_moments
         self.check = honest.check
         self.evaluate = honest.evaluate
+        self.evaluate_groups = honest.evaluate_groups
 
     def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
         """Train, then spoil the payload."""

@@ -84,19 +84,19 @@ def ece(scores: NDArray[np.floating], labels: NDArray[np.generic], head: str) ->
     guessed one; the bins' |mean chance - frequency| are averaged by their rows.
     Guo et al. 2017, https://arxiv.org/abs/1706.04599
     """
-    bounded: Floats = np.clip(np.nan_to_num(scores.astype(np.float64)), -SCORE_MAX, SCORE_MAX)
-    if head == "binary":
-        chance = np.exp(-np.logaddexp(0.0, -bounded.reshape(len(labels))))
-        happened = labels.astype(bool)
-    elif head == "multiclass":
-        peak = bounded.max(axis=1, keepdims=True)
-        chance = 1.0 / np.exp(bounded - peak).sum(axis=1)
-        happened = bounded.argmax(axis=1) == labels
-    else:
+    if head == "regression":
         raise ValueError("only classes have chances")
+    bounded: Floats = np.clip(np.nan_to_num(scores.astype(np.float64)), -SCORE_MAX, SCORE_MAX)
+    statistics = (_binary if head == "binary" else _multiclass)(bounded, labels)
+    return float(statistics[MetricId.ECE](np.ones((1, len(labels))))[0])
+
+
+def _calibration(chance: Floats, happened: NDArray[np.bool_]) -> Statistic:
+    """How far chances (n,) are from what happened, over the bins of CALIBRATION_BINS."""
     bins = np.minimum((chance * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=chance - happened, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    gaps: Floats = np.zeros((len(chance), CALIBRATION_BINS))
+    gaps[np.arange(len(chance)), bins] = chance - happened
+    return lambda counts: np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
 
 
 def _resamples(generator: np.random.Generator, rows: int, resamples: int) -> list[Floats]:
@@ -162,6 +162,7 @@ def _binary(scores: Floats, labels: NDArray[np.generic]) -> dict[MetricId, Stati
         MetricId.ACCURACY: _mean(((scores > 0) == positive).astype(np.float64)),
         MetricId.BRIER: _mean((probability - positive) ** 2),
         MetricId.MACRO_F1: _macro_f1((scores > 0).astype(np.int64), positive.astype(np.int64)),
+        MetricId.ECE: _calibration(probability, positive),
     }
 
 
@@ -188,6 +189,7 @@ def _multiclass(scores: Floats, labels: NDArray[np.generic]) -> dict[MetricId, S
         MetricId.LOG_LOSS: _mean(losses),
         MetricId.ACCURACY: _mean((guess == truth).astype(np.float64)),
         MetricId.MACRO_F1: _macro_f1(guess, truth),
+        MetricId.ECE: _calibration(1.0 / np.exp(scores - peak).sum(axis=1), guess == truth),
     }
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from ledger.charter import Charter, Schema
 from ledger.errors import ConfigError
-from ledger.record import Codec, MetricValue, Reason
+from ledger.record import Codec, GroupValue, MetricValue, Reason
 from swarm.learning import metrics, snapshot
 from swarm.learning.aggregation import Vector, weighted_mean
 from swarm.learning.batches import Batches, MatrixBatches, SetBatches
@@ -41,6 +41,7 @@ from swarm.learning.payload import (
 )
 from swarm.learning.preprocessing import Preprocessor, feature_names, observed_matrix
 from swarm.learning.seeding import derive_seed, torch_seed, torch_threads
+from swarm.learning.subgroups import evaluate_groups
 from swarm.learning.trained import Trained
 from swarm.learning.training import TrainResult, predict, train
 from swarm.learning.training_state import Keeper, StateError
@@ -189,6 +190,19 @@ class LearningTask:
     def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
         """Every metric on this site's validation rows; the training rows play no part."""
         return self._evaluate(model, self._ready()[1])
+
+    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]:
+        """Every metric of the charter's subgroups among those rows, as far as it may be published."""
+        rows = self._data.validation
+        if not (self._schema.subgroups and isinstance(rows, Table) and rows.rows):
+            return ()
+        return evaluate_groups(
+            self._schema,
+            rows,
+            self._scores(self._decode_vector(model), self._ready()[1]),
+            group_count_min=self._charter.privacy.group_count_min,
+            seed=derive_seed("bootstrap", self._seed),
+        )
 
     def matrix(self, split: Split) -> tuple[Matrix, NDArray[Any]]:
         """Preprocessed features (n, d) and labels (n,) of any table, for comparisons elsewhere."""

@@ -47,7 +47,10 @@ def strategy(kind: Field | Shape) -> st.SearchStrategy[Any]:
     if isinstance(kind, AnyBin):
         return st.binary(max_size=40)
     if isinstance(kind, Shape):
-        return st.tuples(*map(strategy, kind.fields.values())).map(list)
+        last = [*kind.fields.values()][-1]
+        leave_out = isinstance(last, ListOf) and last.is_optional
+        rows = st.tuples(*map(strategy, kind.fields.values()))
+        return rows.map(lambda row: list(row if row[-1] or not leave_out else row[:-1]))
     items = st.lists(strategy(kind.item), max_size=4)
     if not kind.sorted_by:
         return items

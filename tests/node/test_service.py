@@ -13,6 +13,7 @@ from ledger.errors import PeerError
 from ledger.record import (
     Ack,
     Aggregation,
+    GroupValue,
     Kind,
     MetricValue,
     Reason,
@@ -108,6 +109,9 @@ class LyingLearner:
 
     def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
         return self._honest.evaluate(model)
+
+    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]:
+        return self._honest.evaluate_groups(model)
 
 
 def with_liar(

@@ -22,6 +22,12 @@ def micro(values: list[MetricValue]) -> dict[int, float]:
     return {value.metric: value.micro / MICRO for value in values}
 
 
+def ece_by_hand(chance: np.ndarray, happened: np.ndarray) -> float:
+    bins = [(chance >= low / 15) & (chance < (low + 1) / 15) for low in range(15)]
+    gaps = [abs(chance[b].mean() - happened[b].mean()) * b.mean() for b in bins if b.any()]
+    return float(sum(gaps))
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=60))
 def test_the_area_under_the_curve_is_sklearns_with_ties(rows: list[tuple[int, bool]]) -> None:
@@ -46,6 +52,7 @@ def test_binary_metrics_are_sklearns() -> None:
             MetricId.ACCURACY: accuracy_score(labels, scores > 0),
             MetricId.BRIER: brier_score_loss(labels, probability),
             MetricId.MACRO_F1: f1_score(labels, scores > 0, average="macro"),
+            MetricId.ECE: ece_by_hand(probability, labels),
         },
         abs=1e-6,
     )
@@ -63,6 +70,7 @@ def test_multiclass_metrics_are_sklearns() -> None:
             MetricId.LOG_LOSS: log_loss(labels, probability),
             MetricId.ACCURACY: accuracy_score(labels, scores.argmax(axis=1)),
             MetricId.MACRO_F1: f1_score(labels, scores.argmax(axis=1), average="macro"),
+            MetricId.ECE: ece_by_hand(probability.max(axis=1), scores.argmax(axis=1) == labels),
         },
         abs=1e-6,
     )
