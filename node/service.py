@@ -304,14 +304,15 @@ class Service:
 
     async def _watch_downloads(self) -> None:
         """Tell the machine which payloads nobody serves, so that it does not wait for them."""
-        stalls = Stalls(grace_s=self._policy.grace_s)
+        stalls = Stalls()
         while True:
             await trio.sleep(max(self._policy.grace_s / LOOKS_PER_GRACE, LOOK_MIN_S))
             under_way = {
                 one.digest: Standing(one.bytes_held, one.bytes_count is not None)
                 for one in self.transfer.progress()
             }
-            if self.machine.stalled(stalls.look(under_way, now_s=trio.current_time())):
+            now_s, grace_s = trio.current_time(), self.machine.grace_s
+            if self.machine.stalled(stalls.look(under_way, now_s=now_s, grace_s=grace_s)):
                 self._changed.set()
 
     async def _explain_stalls(self) -> None:

@@ -98,16 +98,25 @@ class Attendance:
         return self.active(round_) - self._given_up
 
     def awaited(
-        self, round_: int, settled: frozenset[int], passed: Callable[[float], bool]
+        self,
+        round_: int,
+        settled: frozenset[int],
+        passed: Callable[[float], bool],
+        *,
+        download_stretch: int = 1,
     ) -> frozenset[int]:
         """Active members whose contribution may still come and is waited for.
 
         settled: whose contribution is held, refused or served by nobody. passed: whether a moment has
-        come.
+        come. download_stretch: how many times longer a contribution is waited for that has been
+        offered and is coming in.
         """
-        started_s = self._started_s[round_]
+        started_s, offers = self._started_s[round_], self._book.offers(round_)
         return frozenset(
             author
             for author in self.active(round_) - settled - self._given_up
-            if not passed(started_s + self._deadline.wait_s(author))
+            if not passed(
+                started_s
+                + self._deadline.wait_s(author) * (download_stretch if author in offers else 1)
+            )
         )

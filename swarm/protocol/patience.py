@@ -2,7 +2,7 @@
 
 A fold over the ledger: knows no clock. Where computing or the network is slower than the charter
 thought, everybody would run out of patience before anybody's proposal could be followed, round after
-round; so patience grows while rounds find no quorum, and returns when they do.
+round; so patience grows while rounds find no quorum, and returns once enough of them do.
 """
 
 from typing import Final, final
@@ -13,8 +13,10 @@ from swarm.protocol.candidates import MOMENTS_ROUND
 
 PATIENCE_GRACES: Final = 3
 """Graces that a node waits for somebody's proposal, and again for a quorum, before it goes on alone."""
-DOUBLINGS_MAX: Final = 16
-"""Times that a grace doubles at most while rounds find no quorum; `deadline_max_s` bounds it earlier."""
+ROUNDS_REMEMBERED: Final = 8
+"""Patience doubles for each of the last so many rounds that no quorum agreed."""
+DOWNLOADS_STRETCH_MAX: Final = 4
+"""How many times longer than else a payload that is coming in is waited for at most."""
 
 
 @final
@@ -26,17 +28,24 @@ class Patience:
         self._policy = policy
 
     def grace_s(self, round_: int) -> float:
-        """The charter's grace, doubled for each round in a row before this one that no quorum agreed.
-
-        Never doubled where members average with neighbours: there no round after round zero is agreed.
-        """
+        """The charter's grace, stretched while three of it stay within the longest deadline."""
         grace_s = self._policy.grace_s
-        if self._book.is_gossip:
-            return grace_s
-        latest = self._book.latest_agreed(before=round_)
-        split = max(round_ - 1 - (latest.round if latest else MOMENTS_ROUND), 0)
         longest_s = max(grace_s, self._policy.deadline_max_s / PATIENCE_GRACES)
-        return float(min(grace_s * 2.0 ** min(split, DOUBLINGS_MAX), longest_s))
+        return float(min(grace_s * self._stretch(round_), longest_s))
+
+    def download_stretch(self, round_: int) -> int:
+        """How many times longer than else a payload that is coming in is waited for."""
+        return min(self._stretch(round_), DOWNLOADS_STRETCH_MAX)
+
+    def _stretch(self, round_: int) -> int:
+        """Two to the number of the last rounds before this one that no quorum agreed.
+
+        One where members average with neighbours: there no round after round zero is agreed.
+        """
+        if self._book.is_gossip:
+            return 1
+        last = range(max(MOMENTS_ROUND + 1, round_ - ROUNDS_REMEMBERED), round_)
+        return 1 << sum(self._book.agreed(one) is None for one in last)
 
     def vote_s(self, round_: int) -> float:
         """How long a proposal, and then a quorum, is waited for in a round."""

@@ -26,12 +26,13 @@ class Standing:
 class Stalls:
     """Watches downloads that are under way."""
 
-    def __init__(self, *, grace_s: float) -> None:
-        self._grace_s = grace_s
+    def __init__(self) -> None:
         self._moved: dict[bytes, tuple[Standing, float]] = {}
 
-    def look(self, under_way: Mapping[bytes, Standing], *, now_s: float) -> frozenset[bytes]:
-        """Return which of the downloads have not moved for too long."""
+    def look(
+        self, under_way: Mapping[bytes, Standing], *, now_s: float, grace_s: float
+    ) -> frozenset[bytes]:
+        """Return which of the downloads have not moved for too long: `grace_s` says how long that is."""
         moved = {}
         for digest, standing in under_way.items():
             before = self._moved.get(digest)
@@ -40,8 +41,9 @@ class Stalls:
         return frozenset(
             digest
             for digest, (standing, since_s) in moved.items()
-            if now_s >= since_s + self._patience_s(standing)
+            if now_s >= since_s + grace_s * _graces(standing)
         )
 
-    def _patience_s(self, standing: Standing) -> float:
-        return self._grace_s * (CHUNK_GRACES if standing.has_manifest else MANIFEST_GRACES)
+
+def _graces(standing: Standing) -> int:
+    return CHUNK_GRACES if standing.has_manifest else MANIFEST_GRACES

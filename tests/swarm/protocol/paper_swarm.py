@@ -41,6 +41,8 @@ class Site:
     """How long one payload takes to come in here; many may come at once."""
     serves: bool = True
     serves_only: frozenset[int] | None = None
+    trickles: bool = False
+    """What it offers comes in for ever, byte by byte."""
     same_data: bool = False
     learns: bool = True
     alive: bool = True
@@ -191,7 +193,8 @@ class PaperSwarm:
         if site is not self.sites[site.index] or site.running.get(effect) != due_s:
             return  # it was cancelled and perhaps begun again
         if isinstance(effect, Fetch):
-            if self._source(site, effect.digest) is None:
+            trickles = effect.offer is not None and self.sites[effect.offer.author].trickles
+            if trickles or self._source(site, effect.digest) is None:
                 self._begin(site, effect)
                 return
             offer = effect.offer
@@ -312,7 +315,7 @@ class PaperSwarm:
                         if record.id in missing:
                             self._deliver(site, record)
                     site.machine.synced(other.index)
-            stalls = site.__dict__.setdefault("_stalls", Stalls(grace_s=3.0))
+            stalls = site.__dict__.setdefault("_stalls", Stalls())
             under_way = {
                 effect.digest: Standing(int(10 * self.now_s), has_manifest=True)
                 if self._source(site, effect.digest) is not None
@@ -320,7 +323,9 @@ class PaperSwarm:
                 for effect in site.running
                 if isinstance(effect, Fetch)
             }
-            site.machine.stalled(stalls.look(under_way, now_s=self.now_s))
+            grace_s = site.machine.grace_s
+            stalled = stalls.look(under_way, now_s=self.now_s, grace_s=grace_s)
+            site.machine.stalled(stalled)
             self._advance(site)
         self.after(self._sync_s * self.random.uniform(0.75, 1.25), lambda: self._sync(site))
 

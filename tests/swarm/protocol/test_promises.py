@@ -1,5 +1,6 @@
 """Nothing that one hospital does, or suffers, stops the others: whole swarms on paper, fault by fault."""
 
+from functools import partial
 from itertools import pairwise
 from random import Random
 
@@ -68,17 +69,17 @@ def test_who_serves_one_member_only_is_merged_through_that_one() -> None:
 
 
 def test_a_download_that_does_not_move_is_told_from_a_slow_one() -> None:
-    stalls = Stalls(grace_s=10)
+    look = partial(Stalls().look, grace_s=10)
     unknown, known = {b"a": Standing(0, False)}, {b"a": Standing(0, True)}
-    assert stalls.look(unknown, now_s=0) == frozenset()
-    assert stalls.look(unknown, now_s=9.9) == frozenset()
-    assert stalls.look(unknown, now_s=10) == {b"a"}
-    assert stalls.look(known, now_s=11) == frozenset(), "somebody serves the manifest"
-    assert stalls.look(known, now_s=40) == frozenset()
-    assert stalls.look(known, now_s=41) == {b"a"}
-    assert stalls.look({b"a": Standing(1, True)}, now_s=42) == frozenset(), "it moves"
-    assert stalls.look({}, now_s=43) == frozenset()
-    assert stalls.look(known, now_s=90) == frozenset(), "begun anew"
+    assert look(unknown, now_s=0) == frozenset()
+    assert look(unknown, now_s=9.9) == frozenset()
+    assert look(unknown, now_s=10) == {b"a"}
+    assert look(known, now_s=11) == frozenset(), "somebody serves the manifest"
+    assert look(known, now_s=40) == frozenset()
+    assert look(known, now_s=41) == {b"a"}
+    assert look({b"a": Standing(1, True)}, now_s=42) == frozenset(), "it moves"
+    assert look({}, now_s=43) == frozenset()
+    assert look(known, now_s=90) == frozenset(), "begun anew"
 
 
 # A slow line

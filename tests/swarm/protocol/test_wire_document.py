@@ -14,10 +14,9 @@ from node.forwarding import FORWARDED_BYTES_MAX
 from node.intake import PENDING_MAX
 from node.limits import REPLAY_WINDOW
 from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, SERVING_MAX
-from swarm.protocol.deadline import ROUNDS_REMEMBERED
+from swarm.protocol import deadline, patience
 from swarm.protocol.fetch import STEAL_AFTER_S, WINDOW_MAX
 from swarm.protocol.messages import HEADS_MAX, MESSAGE_BYTES_MAX, RECORDS_BYTES_MAX
-from swarm.protocol.patience import PATIENCE_GRACES
 from swarm.protocol.payload import CHUNK_BYTES
 from swarm.protocol.phases import TRANSITIONS, Event, Phase
 from swarm.protocol.stalls import CHUNK_GRACES, MANIFEST_GRACES
@@ -59,10 +58,12 @@ LIMITS = {
     "chunks under way to a node": pull.REQUESTS_MAX,
     "sources of one payload at once": pull.SOURCES_MAX,
     "seconds until a chunk may be asked of a second source": int(STEAL_AFTER_S),
-    "graces of patience": PATIENCE_GRACES,
+    "graces of patience": patience.PATIENCE_GRACES,
     "graces until a payload without manifest counts as not served": MANIFEST_GRACES,
     "graces until one that does not move counts so": CHUNK_GRACES,
-    "rounds that a pace is learned from": ROUNDS_REMEMBERED,
+    "rounds that a pace is learned from": deadline.ROUNDS_REMEMBERED,
+    "rounds that patience is learned from": patience.ROUNDS_REMEMBERED,
+    "times that a payload on its way is waited for longer": patience.DOWNLOADS_STRETCH_MAX,
     "seconds for one answer about checkpoints": int(witness.REQUEST_TIMEOUT_S),
     "seconds that an author asks for cosignatures": int(witness.GATHER_S),
     "seconds that a node stays for the last checkpoints": int(witness.SETTLE_S),
