@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ledger.charter import Charter, load_charter
 from ledger.record import MetricId, MetricValue
 from swarm.learning.baselines import Baseline
 from swarm.learning.dataset import SiteData, Table
 from swarm.learning.task import LearningTask
+
+# Tiny tensors on shared cores: a second thread of torch's mostly waits for the first.
+torch.set_num_threads(1)
 
 SHARED = Path(os.environ.get("SWARM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
