@@ -158,6 +158,11 @@ class Audit:
         self._missing = self._cuts.settle()
 
     @property
+    def charter(self) -> Charter:
+        """What the federation has agreed on."""
+        return self._charter
+
+    @property
     def proven(self) -> list[Proven]:
         """Forks that accepted records prove."""
         return [Proven(*one) for one in (*self._evaluations.proven, *self._tails.proven)]

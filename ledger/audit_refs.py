@@ -17,12 +17,12 @@ from .charter import Charter
 from .errors import VerificationError
 from .report import Finding
 from .roster import Roster
+from .rules import CODEC_OF_NAME, RULE_OF_NAME, rule_parameters
 from .weights import weights_micro
 
 Log: TypeAlias = tuple[int, int]
 _SWEEP_MIN: Final = 4_096
 _NEVER: Final = (-1, -1)
-_CODEC_OF_RULE: Final = {Rule.MEAN: Codec.FLOAT32, Rule.MOMENTS: Codec.MOMENTS}
 
 
 @final
@@ -213,7 +213,7 @@ _NOTHING: Final = _Merged()  # the same for all, so that logs that agree share e
 
 @final
 class AggregationAudit:
-    """Step 12: inputs are contributions that exist, and weigh what the charter says."""
+    """Step 12: the charter's rule, and inputs that exist and weigh what the charter says."""
 
     def __init__(
         self,
@@ -228,6 +228,10 @@ class AggregationAudit:
         self.contested = 0  # aggregations with an input of a forked log that does not stand
         self.void = 0  # aggregations with an input that a later cut took away: not judged
         self._policy = charter.aggregation
+        self._rule = RULE_OF_NAME[self._policy.rule]
+        self._codec_of_rule = {
+            self._rule: CODEC_OF_NAME[self._policy.codec], Rule.MOMENTS: Codec.MOMENTS
+        }  # fmt: skip
         topology = charter.topology
         self._gossip = GossipAudit(topology, roster) if topology is not None else None
         self._staleness_max = charter.rounds.staleness_max
@@ -239,7 +243,7 @@ class AggregationAudit:
         self._sweep_at = _SWEEP_MIN
 
     def check(self, log: LogAudit, value: list[Any]) -> None:
-        """E_AGG_INPUT, E_AGG_WEIGHT; one whose inputs are still to come waits."""
+        """E_AGG_INPUT, E_AGG_RULE, E_AGG_WEIGHT; one whose inputs are still to come waits."""
         self._follow((log.author, log.epoch), value[12])
         if self._is_good(value):
             return
@@ -291,16 +295,17 @@ class AggregationAudit:
     def _judge(self, value: list[Any], *, over: bool) -> bool:
         """Return True if this is right or cannot be judged any more, False if it must wait."""
         round_, body = value[8], value[12]
-        rule, _, inputs, _, _ = body
+        rule, parameters, inputs, _, _ = body
         if not inputs:
             raise VerificationError("E_AGG_INPUT", "an aggregation without inputs")
         if rule == Rule.MOMENTS and round_ != 0:
             raise VerificationError(
                 "E_AGG_INPUT", "rule MOMENTS outside round 0", expected="round 0"
             )
+        self._check_rule(rule, parameters, len(inputs))
         samples, staleness = [], []
         last_author = -1
-        codec = _CODEC_OF_RULE[rule]
+        codec = self._codec_of_rule[rule]
         for author, epoch, seq, id_, _ in inputs:
             if author == last_author:
                 raise VerificationError("E_AGG_INPUT", f"author {author} is an input twice")
@@ -322,14 +327,34 @@ class AggregationAudit:
             self._check_input(target, seq, id_, round_, codec)
             samples.append(target.samples[seq])
             staleness.append(round_ - target.rounds[seq])
+        self._check_base(rule, round_, staleness)
         mixing: Sequence[int] = ()
-        if self._gossip is not None and rule == Rule.MEAN:
+        if self._gossip is not None and rule != Rule.MOMENTS:
             authors = [one[0] for one in inputs]
             own = any(a == value[2] and t == 0 for a, t in zip(authors, staleness, strict=True))
             mixing = self._gossip.mixing(value[2], round_, value[6], authors, has_own=own)
         self._check_weights(rule, inputs, samples, staleness, mixing)
         self._good = (round_, body)
         return True
+
+    def _check_rule(self, rule: int, parameters: list[int], inputs: int) -> None:
+        """E_AGG_RULE: the charter's, with what it withstands among so many inputs."""
+        if rule == Rule.MOMENTS:
+            return  # where it belongs, and its attempts, are checked elsewhere
+        right = rule_parameters(self._policy, inputs)
+        if (rule, tuple(parameters)) != (self._rule, right):
+            raise VerificationError(
+                "E_AGG_RULE",
+                f"rule {Rule(rule).name} {parameters}",
+                expected=f"{self._rule.name} {list(right)}",
+            )
+
+    def _check_base(self, rule: int, round_: int, staleness: list[int]) -> None:
+        """E_AGG_INPUT: where a merge starts from a base, an input of the round itself names it."""
+        if self._policy.needs_base and rule != Rule.MOMENTS and 0 not in staleness:
+            raise VerificationError(
+                "E_AGG_INPUT", f"no input is of round {round_} itself", expected="at least one"
+            )
 
     def _excuse(
         self, target: LogAudit | None, author: int, epoch: int, seq: int, *, by_version: int
@@ -353,7 +378,7 @@ class AggregationAudit:
         mixing: Sequence[int],
     ) -> None:
         expected = [0] * len(inputs)
-        if rule == Rule.MEAN:
+        if rule != Rule.MOMENTS:
             expected = weights_micro(
                 samples, self._policy, staleness_rounds=staleness, mixing_micro=mixing
             )
@@ -393,7 +418,7 @@ class AggregationAudit:
                 expected=f"at most {self._staleness_max} rounds before",
             )
         if target.codecs[seq] != codec:
-            raise VerificationError("E_AGG_INPUT", f"{name} has another codec than the rule's")
+            raise VerificationError("E_AGG_INPUT", f"{name} has another codec than the charter's")
         samples = target.samples[seq]
         if self._bucketed and samples & (samples - 1):
             raise VerificationError(

@@ -266,8 +266,6 @@ def _aggregation(table: Table) -> AggregationPolicy:
         staleness_exponent=exponent,
     )
     table.done()
-    if policy.neighbour_mixing and policy.rule == "mean":
-        raise table.fail("neighbour_mixing", 'is for robust rules; leave it out with rule = "mean"')
     graph = (policy.topology, policy.degree, policy.edges)
     if not policy.is_gossip and graph != (TOPOLOGY, DEGREE, ()):
         raise table.fail(

@@ -17,18 +17,21 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, final
 
 from .audit import Audit
-from .bodies import Kind
+from .bodies import Codec, Kind, Rule
 from .canonical import pack
+from .charter import Charter
 from .errors import ConfigError, PeerError, VerificationError
 from .reading import Paths, envelopes
 from .record import decode_record, record_id, split_envelope
 from .report import Finding
+from .rules import origin_of, result_codec
 
 Log: TypeAlias = tuple[int, int]
 Slot: TypeAlias = tuple[int, int, int]  # (author, epoch, seq)
 
 GROUP: Final = "swarm_audit.recompute"
 _NOTHING: Final = b""  # what inputs merge to that do not fit together: no digest equals it
+_NO_BASE: Final = bytes(32)
 _NAME: Final = re.compile(r"([0-9a-f]{64})\.([0-9]{1,5})")
 
 
@@ -47,8 +50,13 @@ class Recomputation(Protocol):
     def digest(self, codec: int, payload: bytes) -> bytes:
         """Return the digest by which the ledger names a payload."""
 
-    def merge(self, rule: int, inputs: Sequence[MergeInput]) -> bytes:
-        """Return the digest of what the inputs merge to. Raises PeerError if they do not fit."""
+    def merge(
+        self, charter: Charter, rule: int, inputs: Sequence[MergeInput], origin: bytes | None
+    ) -> bytes:
+        """Return the payload of what the inputs merge to. Raises PeerError if they do not fit.
+
+        origin: payload of the base that the merge starts from; None where it starts from none.
+        """
 
 
 def load_recomputation() -> Recomputation:
@@ -71,6 +79,26 @@ class _Offer:
     bytes_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Offered:
+    """A contribution that an aggregation may name."""
+
+    offer: _Offer
+    author: int
+    round: int
+    base: bytes
+
+
+@dataclass(slots=True)
+class _Merge:
+    """One merge, and every record that states what it gives."""
+
+    rule: int
+    inputs: list[Any]
+    origin: bytes | None
+    stated: list[tuple[Slot, bytes]] = field(default_factory=list)
+
+
 @final
 @dataclass(kw_only=True)
 class Recomputed:
@@ -81,6 +109,7 @@ class Recomputed:
     absent: int = 0
     merges: int = 0
     skipped: int = 0
+    bases: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -93,8 +122,9 @@ class Recomputed:
         """What could not be done, in words."""
         if not self.absent and not self.skipped:
             return ()
+        bases = f" and {self.bases} bases" if self.bases else ""
         return (
-            f"payloads of {self.absent} contributions, so {self.skipped} merges were not recomputed",
+            f"payloads of {self.absent} contributions{bases}, so {self.skipped} merges were not recomputed",
         )
 
 
@@ -132,16 +162,18 @@ class _Work:
         self._paths: Paths = audit.readable()
         self._files = files
         self._with = with_
-        self._offers: dict[bytes, _Offer] = {}  # by the id of the record
+        self._policy = audit.charter.aggregation
+        self._offered: dict[bytes, _Offered] = {}  # by the id of the record
         self._bad: set[tuple[bytes, int]] = set()
+        self._bases: dict[bytes, bytes] = {}  # results that later merges start from
         self.done = Recomputed()
 
     def check_payloads(self) -> None:
         """Every contribution's payload, if it is there, is what its record names. E_PAYLOAD."""
         checked: set[_Offer] = set()
-        for id_, slot, body in self._bodies(Kind.CONTRIBUTION):
+        for id_, slot, round_, body in self._bodies(Kind.CONTRIBUTION):
             offer = _Offer(digest=body[0], bytes_count=body[1], codec=body[2])
-            self._offers[id_] = offer
+            self._offered[id_] = _Offered(offer, slot[0], round_, body[3])
             if offer in checked:
                 continue
             checked.add(offer)
@@ -160,29 +192,60 @@ class _Work:
 
     def check_merges(self) -> None:
         """Every distinct merge is done once; every record that states it is compared. E_AGG_RESULT."""
-        known: dict[bytes, bytes | None] = {}
-        for _, slot, body in self._bodies(Kind.AGGREGATION):
-            rule, parameters, inputs, _, stated = body
-            key = pack([rule, parameters, inputs])
-            if key not in known:
-                known[key] = self._merge(rule, inputs)
-                self.done.merges += known[key] is not None
-                self.done.skipped += known[key] is None
-            right = known[key]
-            if right is not None and right != stated:
-                error = VerificationError(
-                    "E_AGG_RESULT",
-                    f"result {stated.hex()}",
-                    expected=right.hex() or "none: the inputs do not fit together",
-                )
-                self._audit.refuse(slot[:2], Finding(20, error), slot[2])
+        merges = self._merges()
+        last_use = {merge.origin: at for at, merge in enumerate(merges)}
+        for at, merge in enumerate(merges):
+            payload = self._merge(merge)
+            if merge.origin is not None and last_use[merge.origin] == at:
+                self._bases.pop(merge.origin, None)
+            if payload is None:
+                self.done.skipped += 1
+                continue
+            self.done.merges += 1
+            right = self._with.digest(result_codec(merge.rule), payload) if payload else _NOTHING
+            if last_use.get(right, -1) > at:
+                self._bases[right] = payload
+            for slot, stated in merge.stated:
+                if right != stated:
+                    error = VerificationError(
+                        "E_AGG_RESULT",
+                        f"result {stated.hex()}",
+                        expected=right.hex() or "none: the inputs do not fit together",
+                    )
+                    self._audit.refuse(slot[:2], Finding(20, error), slot[2])
 
-    def _merge(self, rule: int, inputs: Sequence[Any]) -> bytes | None:
-        """Return the digest of the merge, None if a payload is absent or refused."""
+    def _merges(self) -> list[_Merge]:
+        """Every distinct merge, each after what it may start from."""
+        found: dict[bytes, tuple[int, _Merge]] = {}
+        for _, slot, round_, body in self._bodies(Kind.AGGREGATION):
+            rule, parameters, inputs, _, stated = body
+            origin = self._origin(slot[0], round_, rule, inputs)
+            key = pack([rule, parameters, inputs, origin or b""])
+            _, merge = found.setdefault(key, (round_, _Merge(rule, inputs, origin)))
+            merge.stated.append((slot, stated))
+        return [merge for _, merge in sorted(found.values(), key=lambda one: one[0])]
+
+    def _origin(self, author: int, round_: int, rule: int, inputs: Sequence[Any]) -> bytes | None:
+        """Return the base that a merge starts from, as the nodes find it; None if it needs none."""
+        if rule == Rule.MOMENTS or not self._policy.needs_base:
+            return None
+        offered = [self._offered[id_] for *_, id_, _ in inputs if id_ in self._offered]
+        bases = [
+            one.base
+            for one in offered
+            if one.round == round_ and (not self._policy.is_gossip or one.author == author)
+        ]
+        return origin_of(bases) if bases else _NO_BASE
+
+    def _merge(self, merge: _Merge) -> bytes | None:
+        """Return what a merge gives, None if a payload is absent or refused."""
         merged = []
-        for *_, id_, weight_micro in inputs:
-            offer = self._offers.get(id_)
-            if offer is None or (offer.digest, offer.codec) not in self._files:
+        for *_, id_, weight_micro in merge.inputs:
+            offered = self._offered.get(id_)
+            if offered is None:
+                return None
+            offer = offered.offer
+            if (offer.digest, offer.codec) not in self._files:
                 return None
             if (offer.digest, offer.codec) in self._bad:
                 return None
@@ -190,13 +253,29 @@ class _Work:
             merged.append(
                 MergeInput(digest=offer.digest, payload=payload, weight_micro=weight_micro)
             )
+        origin = self._base(merge.origin) if merge.origin is not None else None
+        if merge.origin is not None and origin is None:
+            self.done.bases += 1
+            return None
         try:
-            return self._with.merge(rule, merged)
+            return self._with.merge(self._audit.charter, merge.rule, merged, origin)
         except PeerError:
             return _NOTHING
 
+    def _base(self, digest: bytes) -> bytes | None:
+        """Return a base: a result that was recomputed, else a file with its digest."""
+        if digest in self._bases:
+            return self._bases[digest]
+        path = self._files.get((digest, Codec.FLOAT32))
+        if path is None:
+            return None
+        payload = _read(path, None, self._audit.charter.rounds.payload_bytes_max)
+        right = payload is not None and self._with.digest(Codec.FLOAT32, payload) == digest
+        return payload if right else None
+
     def _payload(self, offer: _Offer) -> bytes:
-        payload = _read(self._files[offer.digest, offer.codec], offer.bytes_count)
+        path = self._files[offer.digest, offer.codec]
+        payload = _read(path, offer.bytes_count, offer.bytes_count)
         if payload is None:
             raise VerificationError(
                 "E_PAYLOAD", "another length", expected=f"{offer.bytes_count} bytes"
@@ -206,23 +285,28 @@ class _Work:
         return payload
 
     def _bodies(self, kind: Kind) -> Any:
-        """Yield (id, slot, body) of every accepted record of one kind."""
+        """Yield (id, slot, round, body) of every accepted record of one kind."""
         for log, count in self._audit.counts().items():
             for seq, envelope in enumerate(islice(envelopes(self._paths[log]), count)):
                 record_bytes, _ = split_envelope(envelope)
                 value = decode_record(record_bytes)
                 if value[7] == kind:
-                    yield record_id(record_bytes), (*log, seq), value[12]
+                    yield record_id(record_bytes), (*log, seq), value[8], value[12]
 
 
-def _read(path: Path, bytes_count: int) -> bytes | None:
-    """Return the file if it is a regular one of that length, else None. Raises ConfigError."""
+def _read(path: Path, bytes_count: int | None, bytes_max: int) -> bytes | None:
+    """Return the file if it is a regular one of that length, else None. Raises ConfigError.
+
+    bytes_count: None for any up to ``bytes_max``.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size != bytes_count:
+            if not stat.S_ISREG(status.st_mode) or status.st_size > bytes_max:
                 return None
-            return file.read(bytes_count + 1)
+            if bytes_count is not None and status.st_size != bytes_count:
+                return None
+            return file.read(bytes_max + 1)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None

@@ -87,7 +87,7 @@ def _verdict_words(dossier: Dossier) -> str:
 def _facts(dossier: Dossier) -> Iterator[str]:
     report = dossier.report
     joined = sum(one.joined_ms is not None for one in dossier.story.members.values())
-    merged = sum(any(one.rule == Rule.MEAN for one in told.results) for told in _told(dossier))
+    merged = sum(any(one.rule != Rule.MOMENTS for one in told.results) for told in _told(dossier))
     share = f"{100 * report.final / report.records:.1f} %" if report.records else "none"
     facts = [
         ("Members", f"{report.members}", f"{joined} have joined"),

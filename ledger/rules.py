@@ -6,7 +6,8 @@ AGGREGATION and an auditor who reads it mean the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from .bodies import Codec, Rule
@@ -31,6 +32,12 @@ def rule_of_round(policy: AggregationPolicy, round_: int) -> Rule:
 def codec_of_round(policy: AggregationPolicy, round_: int) -> Codec:
     """How a round's contributions are written."""
     return CODEC_OF_NAME[policy.codec] if round_ else Codec.MOMENTS
+
+
+def origin_of(bases: Sequence[bytes]) -> bytes:
+    """Which of the bases of a round's own inputs the merge starts from: most, of several the smallest."""
+    counts = Counter(bases)
+    return min(counts, key=lambda base: (-counts[base], base))
 
 
 def result_codec(rule: int) -> Codec:

@@ -45,6 +45,11 @@ class BlobStore:
             directory.mkdir(parents=True, exist_ok=True)
             self._look()
 
+    @property
+    def directory(self) -> Path:
+        """Where the payloads lie."""
+        return self._directory
+
     def put(self, codec: int, payload: Buffer) -> bytes:
         """Store ``payload`` durably and return its digest. Storing it again changes nothing.
 

@@ -9,6 +9,7 @@ from ledger.charter import Charter
 from ledger.keys import Signer
 from ledger.record import GroupValue, MetricValue
 from swarm.learning.trained import Trained
+from swarm.learning.training_state import Arrays
 from swarm.protocol.retention import KEEP_ROUNDS, Keep
 
 
@@ -21,9 +22,14 @@ class Learner(Protocol):
     def local_moments(self) -> bytes: ...  # noqa: D102
     def set_moments(self, merged: bytes) -> None: ...  # noqa: D102
     def merge_moments(self, payloads: Sequence[tuple[bytes, bytes]]) -> bytes: ...  # noqa: D102
-    def train(self, base: bytes, round: int) -> Trained: ...  # noqa: A002, D102
+    @property
+    def update_bytes(self) -> tuple[int, int]: ...  # noqa: D102
+    def train(self, base: bytes, round: int, memory: Arrays, left_out: bool) -> Trained: ...  # noqa: A002, D102, FBT001
     def check(self, payload: bytes, codec: int) -> None: ...  # noqa: D102
-    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes: ...  # noqa: D102
+    def check_result(self, payload: bytes, codec: int) -> None: ...  # noqa: D102
+    def merge(  # noqa: D102
+        self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None
+    ) -> bytes: ...
     def evaluate(self, model: bytes) -> tuple[MetricValue, ...]: ...  # noqa: D102
     def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]: ...  # noqa: D102
 

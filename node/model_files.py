@@ -213,7 +213,7 @@ def newest_model(book: RoundBook, own: int | None = None) -> Agreed:
         return Agreed(merge[0], merge[1], (own,))
     for round_ in reversed(book.agreed_rounds()):
         agreed = book.agreed(round_)
-        if agreed is not None and agreed.proposal.rule == Rule.MEAN:
+        if agreed is not None and agreed.proposal.rule != Rule.MOMENTS:
             return agreed
     raise ConfigError("no round is agreed yet: see `swarm-node status`")
 

@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ledger.errors import ConfigError, StoreError
-from ledger.record import Aggregation, Codec, Contribution, Kind, Record, Rule, decode_record
+from ledger.record import Aggregation, Codec, Contribution, Kind, Record, decode_record
+from ledger.rules import result_codec
 from ledger.store import Store
 
-_CODEC_OF_RULE = {Rule.MEAN: Codec.FLOAT32, Rule.MOMENTS: Codec.MOMENTS}
+_NO_BASE: Final = bytes(32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,5 +62,7 @@ def _names(store: Store, kind: Kind) -> Iterator[str]:
         body = Record.from_value(decode_record(signed.record_bytes)).body
         if isinstance(body, Contribution):
             yield f"{body.update_digest.hex()}.{body.codec}"
+            if body.base_digest != _NO_BASE:  # what merges start from: above all the first model
+                yield f"{body.base_digest.hex()}.{int(Codec.FLOAT32)}"
         elif isinstance(body, Aggregation):
-            yield f"{body.result_digest.hex()}.{int(_CODEC_OF_RULE[Rule(body.rule)])}"
+            yield f"{body.result_digest.hex()}.{int(result_codec(body.rule))}"

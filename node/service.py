@@ -31,6 +31,7 @@ from node.network import (
     TASK_STATUS_IGNORED,
     TaskStatus,
 )
+from node.own_memory import OwnMemory
 from node.roster_watch import RosterWatch
 from node.transfer import Transfer
 from node.witness import Signers, Witness
@@ -45,6 +46,8 @@ __all__ = ["Hospital", "Learner", "Service"]
 
 STALL_LOG_S: Final = 15.0
 """How long a node waits in silence before its log says what for, and again every so often."""
+MEMORY: Final = "memory"
+"""Folder, beside the payloads, of what this site remembers from one training to the next."""
 LOOKS_PER_GRACE: Final = 4
 LOOK_MIN_S: Final = 0.25
 """How often downloads are looked at, to notice those that do not move."""
@@ -61,8 +64,7 @@ class Service:
         self._log = world.log
         self._policy = hospital.charter.rounds
         roster = load_roster(store, hospital.charter)
-        starting_model = hospital.learner.initial()
-        initial = blobs.put(Codec.FLOAT32, starting_model)
+        initial = blobs.put(Codec.FLOAT32, hospital.learner.initial())
         contribution_first = self._policy.newcomers == "contribution_first"
         topology = hospital.charter.topology
         self.book = RoundBook(
@@ -138,7 +140,7 @@ class Service:
             exchange=self.exchange,
             janitor=self.janitor,
             witness=self.witness,
-            model_bytes=len(starting_model),
+            memory=OwnMemory(blobs.directory / MEMORY, charter_digest=hospital.charter.net),
             learn=self._learn,
             changed=self.look_again,
             failed=self.failed,

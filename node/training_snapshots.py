@@ -19,7 +19,7 @@ from ledger.errors import StoreError
 from ledger.store_files import sync_directory
 from node.network import EventLog
 from node.payload_io import faults
-from swarm.learning.training_state import Keeper, TrainingState
+from swarm.learning.training_state import NO_MEMORY, Arrays, Keeper, TrainingState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,13 +140,22 @@ class ResumingLearner:
         self.set_moments = task.set_moments
         self.merge_moments = task.merge_moments
         self.check = task.check
+        self.check_result = task.check_result
+        self.update_bytes = task.update_bytes
         self.merge = task.merge
         self.evaluate = task.evaluate
         self.evaluate_groups = task.evaluate_groups
 
-    def train(self, base: bytes, round: int) -> "Trained":  # noqa: A002 - the protocol's word
+    def train(
+        self,
+        base: bytes,
+        round: int,  # noqa: A002 - the protocol's word
+        memory: Arrays = NO_MEMORY,
+        left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
+    ) -> "Trained":
         """Take the charter's local steps, or those that are left."""
-        return self._task.train(base, round, self._snapshots.keeper(round, base))
+        keeper = self._snapshots.keeper(round, base)
+        return self._task.train(base, round, memory, left_out, keeper)
 
 
 def write_snapshot(path: Path, facts: Facts, state: TrainingState) -> None:

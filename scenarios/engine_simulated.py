@@ -42,6 +42,7 @@ from swarm.learning.seeding import derive_seed
 from swarm.learning.stopping import RoundLoss, mean_loss, released_round
 from swarm.learning.task import LearningTask
 from swarm.learning.trained import Trained
+from swarm.learning.training_state import NO_MEMORY, Arrays
 from swarm.protocol.payload import payload_digest
 
 DEADLINE_MIN_S: Final = 120.0
@@ -107,6 +108,8 @@ class NotedLearner:
         self.local_moments = task.local_moments
         self.merge_moments = task.merge_moments
         self.check = task.check
+        self.check_result = task.check_result
+        self.update_bytes = task.update_bytes
         self.samples = task.samples
 
     def set_moments(self, merged: bytes) -> None:
@@ -114,13 +117,21 @@ class NotedLearner:
         self._noted.moments = merged
         self._task.set_moments(merged)
 
-    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
+    def train(
+        self,
+        base: bytes,
+        round: int,  # noqa: A002 - the protocol's word
+        memory: Arrays = NO_MEMORY,
+        left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
+    ) -> Trained:
         """Train."""
-        return self._task.train(base, round)
+        return self._task.train(base, round, memory, left_out)
 
-    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+    def merge(
+        self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None = None
+    ) -> bytes:
         """Note the result."""
-        model = self._task.merge(inputs)
+        model = self._task.merge(inputs, origin)
         self._noted.models[payload_digest(Codec.FLOAT32, model)] = model
         return model
 

@@ -1,24 +1,20 @@
 """Merges again, for an auditor who has the payloads: the entry point ``swarm_audit.recompute``.
 
-Room: swarm. Law: the same functions as the node's, pure, no torch. What a payload must look like is
-taken from its own header: whether it fits the charter's model, its digest has settled already.
+Room: swarm. Law: the same functions as the node's. What a model looks like is taken from the payloads'
+own headers: whether it fits the charter's model, its digest has settled already.
 """
 
 from collections.abc import Sequence
 from typing import final
 
-from ledger.errors import PeerError
+from ledger.charter import Charter
+from ledger.errors import ConfigError, PeerError
 from ledger.recompute import MergeInput
-from ledger.record import Codec, Rule
-from swarm.learning.aggregation import weighted_mean
+from ledger.record import Rule
+from swarm.learning.merging import Merger
 from swarm.learning.moments import merge_moments
-from swarm.learning.payload import (
-    HEADER,
-    decode_moments,
-    decode_vector,
-    encode_moments,
-    encode_vector,
-)
+from swarm.learning.payload import HEADER, decode_moments, encode_moments
+from swarm.learning.strategy import strategy_of
 from swarm.protocol.payload import payload_digest
 
 
@@ -30,23 +26,29 @@ class LearningRecomputation:
         """Return the digest by which the ledger names ``payload``."""
         return payload_digest(codec, payload)
 
-    def merge(self, rule: int, inputs: Sequence[MergeInput]) -> bytes:
-        """Return the digest of the merged payload. Raises PeerError if the inputs do not fit."""
-        layout, count = _header(inputs[0].payload)
+    def merge(
+        self, charter: Charter, rule: int, inputs: Sequence[MergeInput], origin: bytes | None
+    ) -> bytes:
+        """Return the merged payload. Raises PeerError if the inputs do not fit."""
         try:
-            if rule == Rule.MEAN:
-                mean = weighted_mean(
-                    [decode_vector(one.payload, layout, count) for one in inputs],
-                    [one.weight_micro for one in inputs],
-                    [one.digest for one in inputs],
-                )
-                return payload_digest(Codec.FLOAT32, encode_vector(mean, layout))
-            ordered = sorted(inputs, key=lambda one: (one.digest, one.payload))
-            parts = [decode_moments(one.payload, layout, count // 3) for one in ordered]
-            merged = encode_moments(merge_moments(parts), layout)
-            return payload_digest(Codec.MOMENTS, merged)
-        except ValueError as error:
+            if rule == Rule.MOMENTS:
+                return _merge_moments(inputs)
+            layout, values = _header(inputs[0].payload if origin is None else origin)
+            # A state holds so many vectors of the model's length; where no base is needed, one.
+            vectors = strategy_of(charter).state_vectors
+            merger = Merger.of(charter, layout_digest=layout, count=values // vectors)
+            return merger.merge(
+                [(one.digest, one.payload, one.weight_micro) for one in inputs], origin
+            )
+        except (ValueError, ConfigError) as error:
             raise PeerError(f"the inputs do not merge: {error}") from error
+
+
+def _merge_moments(inputs: Sequence[MergeInput]) -> bytes:
+    layout, values = _header(inputs[0].payload)
+    ordered = sorted(inputs, key=lambda one: (one.digest, one.payload))
+    parts = [decode_moments(one.payload, layout, values // 3) for one in ordered]
+    return encode_moments(merge_moments(parts), layout)
 
 
 def _header(payload: bytes) -> tuple[bytes, int]:

@@ -16,11 +16,13 @@ from node.exchange import Exchange
 from node.hospital import Hospital
 from node.janitor import Janitor
 from node.journal import Journal
+from node.own_memory import OwnMemory
 from node.payload_io import NoRoomError
 from node.transfer import Transfer
 from node.witness import Witness
 from node.world import World
-from swarm.protocol.book import RoundBook
+from swarm.learning.training_state import NO_MEMORY, Arrays
+from swarm.protocol.book import Offer, RoundBook
 from swarm.protocol.round import RoundMachine
 
 ANCHORED_AT_ONCE: Final = (Kind.FORK_PROOF, Kind.CLOSE)
@@ -41,8 +43,7 @@ class Desk:
     exchange: Exchange
     janitor: Janitor
     witness: Witness
-    model_bytes: int
-    """Length of every model and update."""
+    memory: OwnMemory
     learn: Callable[[Verified[Record]], None]
     """Take in an own record that is stored."""
     changed: Callable[[], None]
@@ -96,6 +97,19 @@ class Desk:
         if payload is None:
             raise StoreError(f"payload {digest.hex()[:16]} was stored and is gone or damaged")
         return payload
+
+    @property
+    def last_offer(self) -> Offer | None:
+        """The own newest contribution on the ledger."""
+        round_ = self.book.last_offer_round(self.own)
+        return self.book.offers(round_).get(self.own)
+
+    async def remembered(self) -> Arrays:
+        """Return what the last own training left for the next. Raises StoreError."""
+        last = self.last_offer
+        if last is None:
+            return NO_MEMORY
+        return await self.world.disk.run(self.memory.load, last.round, last.digest)
 
     async def standardise(self, moments: bytes | None) -> None:
         """Let the learner use the agreed means and spreads."""

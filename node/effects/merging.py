@@ -1,6 +1,7 @@
 """Merge the chosen contributions and publish what came out: AGGREGATION."""
 
-from ledger.record import Aggregation, Codec, Input, Kind, LeftOut, Rule
+from ledger.record import Aggregation, Input, Kind, LeftOut
+from ledger.rules import result_codec, rule_of_round, rule_parameters
 from ledger.weights import weights_micro
 from node.effects.desk import Desk
 from swarm.protocol.effects import Merge
@@ -11,26 +12,31 @@ __all__ = ["aggregate", "weights_micro"]
 
 async def aggregate(desk: Desk, effect: Merge) -> None:
     """Merge the chosen contributions in their fixed order and publish what came out."""
+    policy, learner = desk.hospital.charter.aggregation, desk.hospital.learner
     offers = sorted(effect.offers, key=lambda offer: (offer.author, offer.epoch, offer.seq))
     payloads = [(offer.digest, await desk.payload(offer.digest)) for offer in offers]
+    rule = rule_of_round(policy, effect.round)
+    parameters: tuple[int, ...]
     if effect.round == MOMENTS_ROUND:
-        rule, codec, weights = Rule.MOMENTS, Codec.MOMENTS, [0] * len(offers)
-        merged = await desk.world.compute.run(desk.hospital.learner.merge_moments, payloads)
+        weights = [0] * len(offers)
+        parameters = (effect.attempt,) if effect.attempt else ()
+        merged = await desk.world.compute.run(learner.merge_moments, payloads)
     else:
-        rule, codec = Rule.MEAN, Codec.FLOAT32
         near = desk.machine.mixing_micro(effect.round)
         weights = weights_micro(
             [offer.samples for offer in offers],
-            desk.hospital.charter.aggregation,
+            policy,
             staleness_rounds=[effect.round - offer.round for offer in offers],
             mixing_micro=[near[offer.author] for offer in offers] if near else (),
         )
+        parameters = rule_parameters(policy, len(offers))
         inputs = [(*pair, weight) for pair, weight in zip(payloads, weights, strict=True)]
-        merged = await desk.world.compute.run(desk.hospital.learner.merge, inputs)
-    result = await desk.keep(codec, merged)
+        origin = await desk.payload(effect.origin) if effect.origin else None
+        merged = await desk.world.compute.run(learner.merge, inputs, origin)
+    result = await desk.keep(result_codec(rule), merged)
     body = Aggregation(
         rule=rule,
-        parameters=(effect.attempt,) if effect.attempt else (),
+        parameters=parameters,
         inputs=tuple(
             Input(author=o.author, epoch=o.epoch, seq=o.seq, id=o.id, weight_micro=weight)
             for o, weight in zip(offers, weights, strict=True)

@@ -6,13 +6,13 @@ import trio
 
 from ledger.errors import PeerError
 from ledger.record import Codec, Kind, Reason, Rejection
+from ledger.rules import codec_of_round
 from node.effects.desk import Desk
 from node.privacy import published_count
 from node.transfer import Received
 from swarm.protocol.book import Offer
 from swarm.protocol.effects import Fetch
 from swarm.protocol.payload import OversizedError
-from swarm.protocol.round import MOMENTS_ROUND
 
 REFUSED_MODEL_WAIT_S: Final = 15.0
 """Pause before an agreed model that cannot be one is fetched again."""
@@ -69,20 +69,22 @@ async def _accept(desk: Desk, received: Received, offer: Offer | None) -> None:
 
 def _check_offer(desk: Desk, offer: Offer) -> None:
     """Raise _Refused where the record alone says that its payload cannot be an input."""
-    expected = Codec.MOMENTS if offer.round == MOMENTS_ROUND else Codec.FLOAT32
-    privacy = desk.hospital.charter.privacy
-    if offer.codec != expected or offer.samples != published_count(offer.samples, privacy):
+    charter = desk.hospital.charter
+    expected = codec_of_round(charter.aggregation, offer.round)
+    if offer.codec != expected or offer.samples != published_count(offer.samples, charter.privacy):
         raise _Refused(Reason.BAD_SHAPE)
-    if expected == Codec.FLOAT32 and offer.bytes_count != desk.model_bytes:
-        larger = offer.bytes_count > desk.model_bytes
-        raise _Refused(Reason.TOO_LARGE if larger else Reason.BAD_SHAPE)
+    least, most = desk.hospital.learner.update_bytes
+    if expected != Codec.MOMENTS and not least <= offer.bytes_count <= most:
+        raise _Refused(Reason.TOO_LARGE if offer.bytes_count > most else Reason.BAD_SHAPE)
 
 
 async def check(desk: Desk, codec: int, payload: bytes, offer: Offer | None) -> None:
-    """Raise _Refused unless this payload may be an input."""
+    """Raise _Refused unless this payload may be an input, or without an offer a round's base."""
     if offer and (codec, len(payload)) != (offer.codec, offer.bytes_count):
         raise _Refused(Reason.BAD_SHAPE)
+    learner = desk.hospital.learner
+    examine = learner.check if offer else learner.check_result
     try:
-        await desk.world.compute.run(desk.hospital.learner.check, payload, codec)
+        await desk.world.compute.run(examine, payload, codec)
     except PeerError as error:
         raise _Refused(Reason(getattr(error, "reason", Reason.BAD_SHAPE))) from error

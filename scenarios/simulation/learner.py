@@ -29,8 +29,10 @@ from swarm.learning.payload import (
     decode_vector,
     encode_moments,
     encode_vector,
+    payload_bytes,
 )
 from swarm.learning.trained import Trained
+from swarm.learning.training_state import NO_MEMORY, Arrays
 
 FEATURES: Final = 6
 STEPS: Final = 2
@@ -77,9 +79,21 @@ class TinyLearner:
         parts = [self._moments(payload) for _, payload in sorted(payloads)]
         return encode_moments(merge_moments(parts), COLUMNS_DIGEST)
 
-    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
+    @property
+    def update_bytes(self) -> tuple[int, int]:
+        """Fewest and most bytes of an update."""
+        exact = payload_bytes(Codec.FLOAT32, FEATURES + 1)
+        return exact, exact
+
+    def train(
+        self,
+        base: bytes,
+        round: int,  # noqa: A002 - the protocol's word
+        memory: Arrays = NO_MEMORY,
+        left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
+    ) -> Trained:
         """Take STEPS full gradient steps."""
-        del round
+        del round, memory, left_out
         before = decode_vector(base, LAYOUT, FEATURES + 1)
         weights = before.astype(np.float64)
         rows = np.hstack([self._features, np.ones((self.samples, 1))])
@@ -106,8 +120,15 @@ class TinyLearner:
         else:
             raise PayloadError(Reason.BAD_SHAPE, f"codec {codec} is unknown")
 
-    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+    def check_result(self, payload: bytes, codec: int) -> None:
+        """Refuse what is no model. Raises PayloadError."""
+        self.check(payload, codec)
+
+    def merge(
+        self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None = None
+    ) -> bytes:
         """Average (digest, payload, weight)."""
+        del origin
         merged = weighted_mean(
             [decode_vector(payload, LAYOUT, FEATURES + 1) for _, payload, _ in inputs],
             [weight for _, _, weight in inputs],
@@ -170,12 +191,20 @@ class LyingLearner:
         self.set_moments = honest.set_moments
         self.merge_moments = honest.merge_moments
         self.check = honest.check
+        self.check_result = honest.check_result
+        self.update_bytes = honest.update_bytes
         self.evaluate = honest.evaluate
         self.evaluate_groups = honest.evaluate_groups
 
-    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002 - the protocol's word
+    def train(
+        self,
+        base: bytes,
+        round: int,  # noqa: A002 - the protocol's word
+        memory: Arrays = NO_MEMORY,
+        left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
+    ) -> Trained:
         """Train, then spoil the payload."""
-        trained = self._honest.train(base, round)
+        trained = self._honest.train(base, round, memory, left_out)
         payload = trained.payload
         if self._bad_update == "nan":
             payload = payload[:-4] + np.array([np.nan], dtype="<f4").tobytes()
@@ -191,10 +220,12 @@ class LyingLearner:
             loss_micro=trained.loss_micro,
         )
 
-    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+    def merge(
+        self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None = None
+    ) -> bytes:
         """Merge, then move the result."""
         try:
-            merged = self._honest.merge(inputs)
+            merged = self._honest.merge(inputs, origin)
         except PeerError:
             return self._honest.initial()
         if not self._bad_merge:

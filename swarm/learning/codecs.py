@@ -44,6 +44,10 @@ RAW: Final = b"\x00"
 ZSTD: Final = b"\x01"
 
 
+class NotFiniteError(ValueError):
+    """An update holds a value that is no number."""
+
+
 class UpdateCodec(Protocol):
     """Writes an update in fewer bytes and reads what somebody else wrote."""
 
@@ -267,7 +271,7 @@ def _need(kept: bool) -> None:  # noqa: FBT001 - reads as a sentence
 
 def _finite(update: NDArray[np.float32]) -> Vector:
     if not np.isfinite(update).all():
-        raise ValueError("the update holds a value that is not finite")
+        raise NotFiniteError("the update holds a value that is not finite")
     return update
 
 

@@ -53,6 +53,24 @@ def decode_vector(payload: bytes, layout_digest: bytes, count: int) -> Vector:
     return vector
 
 
+def encode_packed(codec: Codec, body: bytes, count: int, layout_digest: bytes) -> bytes:
+    """Put the header before an update of ``count`` values that a codec has written."""
+    return HEADER.pack(MAGIC, codec, count, layout_digest) + body
+
+
+def open_packed(
+    payload: bytes, codec: Codec, layout_digest: bytes, count: int, *, bytes_max: int
+) -> bytes:
+    """Undo ``encode_packed``. Raises PayloadError unless size, codec, count and layout are right."""
+    if not HEADER.size < len(payload) <= bytes_max:
+        raise PayloadError(
+            Reason.TOO_LARGE if len(payload) > bytes_max else Reason.BAD_SHAPE,
+            f"payload has {len(payload)} bytes, expected {HEADER.size + 1} to {bytes_max}",
+        )
+    _check_header(codec, payload, layout_digest, count)
+    return bytes(memoryview(payload)[HEADER.size :])
+
+
 def encode_moments(moments: Moments, columns: bytes) -> bytes:
     """Encode moments of d columns as 3 d float64 values; columns: ``columns_digest``."""
     return _encode(Codec.MOMENTS, moments.to_vector(), columns)
@@ -91,6 +109,10 @@ def _check(codec: Codec, payload: bytes, layout_digest: bytes, count: int) -> No
             Reason.TOO_LARGE if len(payload) > expected else Reason.BAD_SHAPE,
             f"payload has {len(payload)} bytes, expected {expected}",
         )
+    _check_header(codec, payload, layout_digest, count)
+
+
+def _check_header(codec: Codec, payload: bytes, layout_digest: bytes, count: int) -> None:
     magic, sent_codec, sent_count, sent_layout = HEADER.unpack_from(payload)
     if (magic, sent_codec, sent_count) != (MAGIC, codec, count):
         raise PayloadError(Reason.BAD_SHAPE, "payload header names another format, codec or count")

@@ -18,9 +18,11 @@ from ledger.charter import Charter, Schema
 from ledger.errors import ConfigError
 from ledger.record import Codec, GroupValue, MetricValue, Reason
 from swarm.learning import metrics, snapshot
-from swarm.learning.aggregation import Vector, weighted_mean
+from swarm.learning.aggregation import Vector
 from swarm.learning.batches import Batches, MatrixBatches, SetBatches
 from swarm.learning.dataset import SiteData, Split, Table, count_rows
+from swarm.learning.local import LocalResult, LocalSite
+from swarm.learning.merging import Merger
 from swarm.learning.models import build_model
 from swarm.learning.moments import (
     Matrix,
@@ -35,18 +37,18 @@ from swarm.learning.parameters import Layout, distance, flatten, load
 from swarm.learning.payload import (
     PayloadError,
     decode_moments,
-    decode_vector,
     encode_moments,
-    encode_vector,
 )
 from swarm.learning.preprocessing import Preprocessor, feature_names, observed_matrix
 from swarm.learning.seeding import derive_seed, torch_seed, torch_threads
 from swarm.learning.subgroups import evaluate_groups
 from swarm.learning.trained import Trained
-from swarm.learning.training import TrainResult, predict, train
-from swarm.learning.training_state import Keeper, StateError
+from swarm.learning.training import predict
+from swarm.learning.training_state import NO_MEMORY, Arrays, Keeper, StateError, part_of, together
 
 PROBE_ROWS = 2  # enough to see whether a model keeps its rows apart
+STRATEGY, CODEC = "strategy", "codec"
+"""Who remembers what, in a site's memory."""
 
 
 @final
@@ -71,6 +73,10 @@ class LearningTask:
         self._allow = allow
         self._module = self._build()
         self._layout = Layout.of(self._module)
+        self._merger = Merger.of(
+            charter, layout_digest=self._layout.digest, count=self._layout.count
+        )
+        self._strategy = self._merger.strategy
         self._is_initial = True
         """Whether the module still holds the starting parameters: no second copy of them is kept."""
         self._moments: Moments | None = None
@@ -97,7 +103,12 @@ class LearningTask:
     def initial(self) -> bytes:
         """Payload of the starting model, the same at every member."""
         module = self._module if self._is_initial else self._build()
-        return encode_vector(flatten(module), self._layout.digest)
+        return self._payload_of(flatten(module, self._layout))
+
+    @property
+    def update_bytes(self) -> tuple[int, int]:
+        """Fewest and most bytes that a contribution's payload has."""
+        return self._merger.update_bytes
 
     def _build(self) -> nn.Module:
         return build_model(
@@ -123,69 +134,99 @@ class LearningTask:
         self._prepared = self._prepare()
         self._probe(self._prepared[0])
 
-    def train(self, base: bytes, round: int, keeper: Keeper | None = None) -> Trained:  # noqa: A002 - the protocol's word
+    def train(
+        self,
+        base: bytes,
+        round: int,  # noqa: A002 - the protocol's word
+        memory: Arrays = NO_MEMORY,
+        left_out: bool = False,  # noqa: FBT001, FBT002 - nodes pass arguments by place
+        keeper: Keeper | None = None,
+    ) -> Trained:
         """Take the charter's local steps from ``base``; the same bytes for the same arguments.
 
-        keeper: lets training go on where a crash ended it, to the same bytes; a state of another
-        training is discarded.
+        base: payload of a result. memory: what this site's last training returned as its own. left_out:
+        the last contribution was never merged and never will be. keeper: lets training go on where a
+        crash ended it, to the same bytes; a state of another training is discarded.
         """
         batches, _ = self._ready()
-        before = self._decode_vector(base)
+        state = self._merger.decode_state(base)
         seed = self._round_seed("train", round, base)
+        own = part_of(memory, STRATEGY)
         with torch_threads(self._threads):
             try:
-                result = self._train(before, batches, seed, keeper)
+                result = self._train(state, own, batches, seed, keeper)
             except StateError:
                 if keeper is None:
                     raise
                 keeper.discard()
-                result = self._train(before, batches, seed, keeper)
-        norm = distance(result.parameters, before)
+                result = self._train(state, own, batches, seed, keeper)
+        norm = distance(result.update, self._strategy.reference(state))
+        payload, codec_memory = self._merger.write(
+            result.update, state, part_of(memory, CODEC), left_out=left_out
+        )
         return Trained(
-            payload=encode_vector(result.parameters, self._layout.digest),
+            payload=payload,
             samples=result.samples,
             steps=result.steps,
             norm_micro=metrics.to_micro(norm),
             loss_micro=metrics.to_micro(result.loss_after),
+            memory=together({STRATEGY: result.memory, CODEC: codec_memory}),
         )
 
     def _train(
-        self, before: Vector, batches: Batches, seed: int, keeper: Keeper | None
-    ) -> TrainResult:
+        self, state: Vector, memory: Arrays, batches: Batches, seed: int, keeper: Keeper | None
+    ) -> LocalResult:
         module = self._module
         if self._is_own_model:
             # A copy, so that nothing a model keeps beside its shared tensors outlives the round.
             module = copy.deepcopy(module)
         else:
             self._is_initial = False
-        load(module, before)
-        return train(
-            module,
-            batches,
-            self._charter.training,
+        site = LocalSite(
+            module=module,
+            layout=self._layout,
+            batches=batches,
+            training=self._charter.training,
             head=self._schema.head,
             seed=seed,
             keeper=keeper,
         )
+        return self._strategy.train(site, state, memory)
 
     def check(self, payload: bytes, codec: int) -> None:
-        """Refuse a peer's payload unless it could be averaged: PayloadError with a Reason."""
+        """Refuse a peer's contribution unless it could be merged: PayloadError with a Reason."""
         if codec == Codec.MOMENTS:
             if not self._decode_moments(payload).is_of_one_site():
                 raise PayloadError(Reason.NORM_BOUND, "moments that no hospital's values have")
-        elif codec == Codec.FLOAT32:
-            self._decode_vector(payload)
+        elif codec == self._merger.codec:
+            self._merger.check(payload)
         else:
-            raise PayloadError(Reason.BAD_SHAPE, f"codec {codec} is unknown")
+            raise PayloadError(Reason.BAD_SHAPE, f"codec {codec} is not the charter's")
 
-    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
-        """Average (digest, payload, weight in millionths) to the same bytes at every member."""
-        merged = weighted_mean(
-            [self._decode_vector(payload) for _, payload, _ in inputs],
-            [weight for _, _, weight in inputs],
-            [digest for digest, _, _ in inputs],
-        )
-        return encode_vector(merged, self._layout.digest)
+    def check_result(self, payload: bytes, codec: int) -> None:
+        """Refuse what is no model and no moments of all: PayloadError with a Reason."""
+        if codec == Codec.MOMENTS:
+            self._decode_moments(payload)
+        elif codec == Codec.FLOAT32:
+            self._merger.decode_state(payload)
+        else:
+            raise PayloadError(Reason.BAD_SHAPE, f"codec {codec} is no result's")
+
+    def merge(
+        self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None = None
+    ) -> bytes:
+        """Merge (digest, payload, weight in millionths) to the same bytes at every member.
+
+        origin: payload of the base that the merge starts from, where the charter's merges do.
+        """
+        try:
+            return self._merger.merge(inputs, origin)
+        except ValueError as error:
+            raise ConfigError(f"aggregation: round cannot be merged: {error}") from error
+
+    def difference(self, payload: bytes, origin: bytes) -> Vector:
+        """Return how far a contribution (u,) is from a base. Raises PayloadError."""
+        return self._merger.difference(payload, self._merger.decode_state(origin))
 
     def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
         """Every metric on this site's validation rows; the training rows play no part."""
@@ -199,7 +240,7 @@ class LearningTask:
         return evaluate_groups(
             self._schema,
             rows,
-            self._scores(self._decode_vector(model), self._ready()[1]),
+            self._scores(self._parameters(model), self._ready()[1]),
             group_count_min=self._charter.privacy.group_count_min,
             seed=derive_seed("bootstrap", self._seed),
         )
@@ -218,20 +259,26 @@ class LearningTask:
         """Raw outputs (n, k) of a model on rows that no site trained on, and their labels (n,)."""
         self._ready()
         batches = self._batches(split)
-        return self._scores(self._decode_vector(model), batches), batches.labels.numpy()
+        return self._scores(self._parameters(model), batches), batches.labels.numpy()
 
     def tensors(self, model: bytes) -> dict[str, NDArray[Any]]:
         """Named tensors of a model with the moments it needs, for a safetensors snapshot."""
-        return snapshot.to_tensors(self._decode_vector(model), self._layout, self._moments)
+        return snapshot.to_tensors(self._parameters(model), self._layout, self._moments)
 
     def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> bytes:
         """Undo ``tensors``: take over the moments, return the model's payload."""
         vector, moments = snapshot.from_tensors(tensors, self._layout)
         if moments is not None:
             self.set_moments(encode_moments(moments, self._columns_digest))
-        payload = encode_vector(vector, self._layout.digest)
-        self._decode_vector(payload)
+        payload = self._payload_of(vector)
+        self._merger.decode_state(payload)
         return payload
+
+    def _payload_of(self, parameters: Vector) -> bytes:
+        return self._merger.encode_state(self._strategy.begin(parameters))
+
+    def _parameters(self, model: bytes) -> Vector:
+        return self._strategy.parameters(self._merger.decode_state(model))
 
     def _own_moments(self) -> Moments:
         if not isinstance(self._data.train, Table):
@@ -292,7 +339,7 @@ class LearningTask:
             )
 
     def _evaluate(self, model: bytes, batches: Batches) -> tuple[MetricValue, ...]:
-        vector = self._decode_vector(model)
+        vector = self._parameters(model)
         if not len(batches):
             return ()
         scores = self._scores(vector, batches)
@@ -303,15 +350,12 @@ class LearningTask:
     def _scores(self, vector: Vector, batches: Batches) -> NDArray[np.float32]:
         with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
             self._is_initial = False
-            load(self._module, vector)
+            load(self._module, vector, self._layout)
             return predict(self._module, batches)
 
     def _round_seed(self, purpose: str, round_number: int, base: bytes) -> int:
         base_number = int.from_bytes(hashlib.sha256(base).digest()[:8], "big")
         return derive_seed(purpose, self._seed, round_number, base_number)
-
-    def _decode_vector(self, payload: bytes) -> Vector:
-        return decode_vector(payload, self._layout.digest, self._layout.count)
 
     def _decode_moments(self, payload: bytes) -> Moments:
         return decode_moments(payload, self._columns_digest, len(self._columns))

@@ -6,12 +6,14 @@ Room: learning. Law: whoever takes part in training and remembers something betw
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+NO_MEMORY: Final[Arrays] = MappingProxyType({})
 
 
 class StateError(ValueError):
@@ -49,13 +51,20 @@ class Keeper(Protocol):
         """Forget what was kept: it did not fit, or it is not needed any more."""
 
 
+def together(parts: Mapping[str, Arrays]) -> Arrays:
+    """Join the arrays of several, each called ``part.array``."""
+    return {f"{name}.{key}": array for name, part in parts.items() for key, array in part.items()}
+
+
+def part_of(arrays: Arrays, name: str) -> Arrays:
+    """Return one part of what ``together`` joined."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
+
+
 def capture(parts: Mapping[str, Stateful], numbers: Mapping[str, int]) -> TrainingState:
     """Gather what every part remembers, as ``part.array``."""
-    tensors = {
-        f"{name}.{key}": array
-        for name, part in parts.items()
-        for key, array in part.state().items()
-    }
+    tensors = together({name: part.state() for name, part in parts.items()})
     return TrainingState(tensors=tensors, numbers=dict(numbers))
 
 
@@ -67,9 +76,7 @@ def restore(parts: Mapping[str, Stateful], state: TrainingState) -> None:
             f"saved state has parts that training has not: {', '.join(sorted(unknown))}"
         )
     for name, part in parts.items():
-        prefix = f"{name}."
-        own = {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
-        part.restore(own)
+        part.restore(part_of(state.tensors, name))
 
 
 def take(

@@ -101,6 +101,7 @@ class RoundBook:
         self._named: dict[bytes, int] = {}
         """payload → newest round of a record that names it"""
         self._agreed: dict[int, Agreed] = {}
+        self._agreed_models: set[bytes] = set()
         self._last_offer: dict[int, int] = {}
         self._reached: dict[int, int] = {}
         self._frozen: dict[tuple[int, int], int] = {}
@@ -211,6 +212,8 @@ class RoundBook:
         before = self._agreed.get(round_)
         if len(under) >= quorum(len(members)) and (before is None or before.attempt <= attempt):
             self._agreed[round_] = Agreed(round_, proposal, voters, attempt)
+            if proposal.rule != Rule.MOMENTS:
+                self._agreed_models.add(proposal.result)
 
     def offers(self, round_: int) -> Mapping[int, Offer]:
         """CONTRIBUTIONs of a round by author (an author's first one counts).
@@ -321,6 +324,15 @@ class RoundBook:
     def newest_round_of(self, digest: bytes) -> int | None:
         """The newest round in which anybody offered ``digest`` or published it as a result."""
         return self._named.get(digest)
+
+    def is_agreed_result(self, digest: bytes) -> bool:
+        """Tell whether a quorum ever agreed on ``digest`` as a model."""
+        return digest in self._agreed_models
+
+    def is_merged(self, offer: Offer) -> bool:
+        """Tell whether an agreed result has a contribution among its inputs."""
+        later = (agreed for round_, agreed in self._agreed.items() if round_ >= offer.round)
+        return any(one.id == offer.id for agreed in later for one in agreed.proposal.inputs)
 
     def is_result(self, digest: bytes) -> bool:
         """Tell whether anybody published ``digest`` as the result of a round."""

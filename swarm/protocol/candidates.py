@@ -9,23 +9,14 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from ledger.charter import AggregationPolicy, RoundPolicy
-from ledger.record import Codec, Reason, Rule
+from ledger.record import Reason
+from ledger.rules import origin_of
 from ledger.weights import discount_micro
 from swarm.protocol.book import Offer, Proposal, RoundBook
 from swarm.protocol.ranking import ranked
 
 MOMENTS_ROUND: Final = 0
 """Round zero sums up the hospitals' counts, means and squares; training starts with round one."""
-
-
-def rule_of(round_: int) -> int:
-    """How a round's inputs become one."""
-    return Rule.MOMENTS if round_ == MOMENTS_ROUND else Rule.MEAN
-
-
-def codec_of(round_: int) -> int:
-    """How a round's contributions are written."""
-    return Codec.MOMENTS if round_ == MOMENTS_ROUND else Codec.FLOAT32
 
 
 def is_unchanged(offer: Offer) -> bool:
@@ -74,6 +65,7 @@ class Candidates:
         self._own = own
         self._policy = rounds
         self._halves = aggregation.staleness_halves
+        self._needs_base = aggregation.needs_base
         self._initial = initial
         self._has = has
         self._version = -1
@@ -112,7 +104,7 @@ class Candidates:
             if (near is None or offer.author != self._own or by == round_)
             and offer.id not in refused
             and offer.bytes_count <= self._policy.payload_bytes_max
-            and self.base_is_known(offer)
+            and self.base_is_known(offer, round_)
             and not spent.has(offer)
         )
 
@@ -226,20 +218,36 @@ class Candidates:
             return refused[offer.id]
         if offer.bytes_count > self._policy.payload_bytes_max:
             return Reason.TOO_LARGE
-        if not self.base_is_known(offer):
+        if not self.base_is_known(offer, round_):
             return Reason.WRONG_BASE
         is_copy = offer.digest in digests and not is_unchanged(offer)
         spent = self._neighbours(round_) is None and self._spent(round_).has(offer)
         is_copy = is_copy or spent
         return Reason.COPIED if is_copy else Reason.NOT_RECEIVED
 
-    def base_is_known(self, offer: Offer) -> bool:
-        """Whether an offer started from a model that the ledger knows (round zero has none)."""
-        return (
-            offer.round == MOMENTS_ROUND
-            or offer.base == self._initial
-            or self._book.is_result(offer.base)
-        )
+    def base_is_known(self, offer: Offer, round_: int) -> bool:
+        """Whether an offer started from a model that the ledger knows (round zero has none).
+
+        Where merges start from the round's base, an offer of the round itself names what may become
+        that: so only an agreed model, or the first one. A later round only adds what is new in it.
+        """
+        if offer.round == MOMENTS_ROUND or offer.base == self._initial:
+            return True
+        if self._needs_base and self._near is None and offer.round == round_:
+            return self._book.is_agreed_result(offer.base)
+        return self._book.is_result(offer.base)
+
+    def origin(self, inputs: Iterable[Offer], round_: int) -> bytes | None:
+        """The base that a merge starts from; None if it starts from none, or no input is of the round.
+
+        What most of the round's own inputs were trained from; with neighbours the own base.
+        """
+        if round_ == MOMENTS_ROUND or not self._needs_base:
+            return None
+        of_round = [offer for offer in inputs if offer.round == round_]
+        if self._near is not None:
+            of_round = [offer for offer in of_round if offer.author == self._own]
+        return origin_of([offer.base for offer in of_round]) if of_round else None
 
     def _spent(self, round_: int) -> _Spent:
         return self._spent_in(range(self.window(round_).start, round_))

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, TypeAlias, final
 
-from ledger.charter import RoundPolicy
+from ledger.charter import AggregationPolicy, RoundPolicy
+from ledger.rules import rule_of_round
 from swarm.protocol.attempts import next_vote
 from swarm.protocol.book import Offer, RoundBook
-from swarm.protocol.candidates import MOMENTS_ROUND, Candidates, rule_of
+from swarm.protocol.candidates import MOMENTS_ROUND, Candidates
 from swarm.protocol.ranking import ranked
 
 Inputs: TypeAlias = tuple[Offer, ...]
@@ -23,11 +24,18 @@ class Choice:
     """One node's view of the votes."""
 
     def __init__(
-        self, book: RoundBook, candidates: Candidates, policy: RoundPolicy, *, own: int
+        self,
+        book: RoundBook,
+        candidates: Candidates,
+        policy: RoundPolicy,
+        aggregation: AggregationPolicy,
+        *,
+        own: int,
     ) -> None:
         self._book = book
         self._candidates = candidates
         self._policy = policy
+        self._aggregation = aggregation
         self._own = own
 
     def members_min(self, round_: int) -> int:
@@ -80,7 +88,8 @@ class Choice:
         """Every published set that could close the round here, in order of rank, with its votes."""
         votes = self._book.attempt_votes(round_, attempt)
         order = ranked(self._book.roster.net, round_ + attempt, votes)
-        ranked_votes = [votes[a] for a in order if votes[a].rule == rule_of(round_)]
+        rule = rule_of_round(self._aggregation, round_)
+        ranked_votes = [votes[a] for a in order if votes[a].rule == rule]
         named = self._candidates.named(ranked_votes, round_)
         return Counter(inputs for inputs in named if inputs and self.closes(inputs, round_))
 

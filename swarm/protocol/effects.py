@@ -39,13 +39,15 @@ class Fetch:
 class Merge:
     """Aggregate ``offers`` and record the AGGREGATION, naming who is left out and why.
 
-    ``attempt``: in round zero, how often it has been voted on before.
+    ``attempt``: in round zero, how often it has been voted on before. ``origin``: the base that the merge
+    starts from, where the charter's merges do.
     """
 
     round: int
     offers: tuple[Offer, ...]
     left_out: tuple[tuple[int, int], ...]
     attempt: int = 0
+    origin: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

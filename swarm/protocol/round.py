@@ -12,10 +12,11 @@ from typing import final
 
 from ledger.charter import AggregationPolicy, RoundPolicy
 from ledger.record import Contribution, Record, Verified
+from ledger.rules import codec_of_round
 from ledger.topology import Topology
 from swarm.protocol.attendance import Attendance
 from swarm.protocol.book import Agreed, Offer, RoundBook
-from swarm.protocol.candidates import MOMENTS_ROUND, Candidates, codec_of
+from swarm.protocol.candidates import MOMENTS_ROUND, Candidates
 from swarm.protocol.choice import Choice, Inputs
 from swarm.protocol.effects import (
     Effect,
@@ -90,7 +91,9 @@ class RoundMachine:
             has=self.has,
             near=self._near.of if self._near else None,
         )
-        self._choice = Choice(book, self._candidates, place.policy, own=place.own)
+        self._choice = Choice(
+            book, self._candidates, place.policy, place.aggregation, own=place.own
+        )
         self._attendance = Attendance(book, place.policy, first_round=self.round)
         self._patience = Patience(book, place.policy)
         self._synced: set[int] = set()
@@ -240,7 +243,8 @@ class RoundMachine:
         check as what it is offered as.
         """
         held = self._held.get(offer.digest)
-        return held == (offer.codec, offer.bytes_count) and offer.codec == codec_of(offer.round)
+        codec = codec_of_round(self._place.aggregation, offer.round)
+        return held == (offer.codec, offer.bytes_count) and offer.codec == codec
 
     def active(self) -> frozenset[int]:
         """Members that take part in this round."""
@@ -267,6 +271,8 @@ class RoundMachine:
             return None
         if self._near is not None:
             return self._base_near(self._near)
+        if self._place.aggregation.needs_base:
+            return self._base_agreed(round_)
         agreed = self.book.latest_agreed(before=round_)
         own = self.book.latest_model(self._place.own, before=round_)
         if own and self._base_is_own:
@@ -274,6 +280,19 @@ class RoundMachine:
         if agreed and agreed.round != MOMENTS_ROUND and (own is None or agreed.round >= own[0]):
             return agreed.proposal.result
         return own[1] if own else None
+
+    def _base_agreed(self, round_: int) -> bytes | None:
+        """The newest agreed model: what others merge on, so that nothing else would be of use.
+
+        Where the line is too slow for that one, the newest that is here.
+        """
+        for before in reversed(
+            [r for r in self.book.agreed_rounds() if MOMENTS_ROUND < r < round_]
+        ):
+            agreed = self.book.agreed(before)
+            if agreed and (not self._base_is_own or agreed.proposal.result in self._held):
+                return agreed.proposal.result
+        return None
 
     def _is_new(self) -> bool:
         """Whether the charter gives this node no model yet: it has not contributed to any."""
@@ -351,8 +370,7 @@ class RoundMachine:
             return Event.VOTED, ()
         if not (self._merging and all(map(self.has, self._merging))):
             self._merging = self._candidates.held(self.round)
-        left_out = self._candidates.left_out(self.round, self._merging, self.active())
-        return None, (Merge(self.round, self._merging, left_out),)
+        return None, self._merge(self._merging)
 
     def _settle_near(self, now_s: float) -> Step:
         """The own result stands: there is no vote."""
@@ -491,8 +509,17 @@ class RoundMachine:
             return None, self._fetches(self._candidates.wanted(self.round))
         if not all(map(self.has, chosen)):
             return None, self._fetches(chosen)
+        return None, self._merge(chosen, self._attempt)
+
+    def _merge(self, chosen: Inputs, attempt: int = 0) -> tuple[Effect, ...]:
+        """Merge what was chosen, once the base that it starts from is here."""
+        origin = self._candidates.origin(chosen, self.round)
+        if origin is None and self.round != MOMENTS_ROUND and self._place.aggregation.needs_base:
+            return ()  # nothing of the round itself: others will agree, or more will come
+        if origin is not None and origin not in self._held:
+            return (Fetch(origin, self._voters(origin)),)
         left_out = self._candidates.left_out(self.round, chosen, self.active())
-        return None, (Merge(self.round, chosen, left_out, self._attempt),)
+        return (Merge(self.round, chosen, left_out, attempt, origin),)
 
     def _settle(self, now_s: float) -> Step:
         own_vote = self.book.votes(self.round)[self._place.own]

@@ -114,3 +114,4 @@ def attempt_that_is_no_number() -> Case:
 
 
 import gossip_cases  # noqa: E402, F401 - registers those of averaging with neighbours
+import rule_cases  # noqa: E402, F401 - registers those of rules and codecs

@@ -166,9 +166,10 @@ def test_inputs_that_do_not_fit_together_give_no_result_at_all(tmp_path: Path) -
     ],
 )
 def test_what_cannot_be_merged_is_its_authors_fault(inputs: Sequence[MergeInput]) -> None:
-    for rule in Rule:
+    charter = Federation(3).charter
+    for rule in (Rule.MEAN, Rule.MOMENTS):
         with pytest.raises(PeerError):
-            LearningRecomputation().merge(rule, inputs)
+            LearningRecomputation().merge(charter, rule, inputs, None)
 
 
 @pytest.mark.parametrize("entries", [[], [EntryPoint("x", "no_such_module:y", recompute.GROUP)]])

@@ -169,9 +169,15 @@ TABLE: dict[str, tuple[str, str | Attack]] = {
     "aggregation input absent": ("E_AGG_INPUT", "input_that_is_in_no_bundle"),
     "weight not as the charter's rule says": ("E_AGG_WEIGHT", "weight_above_the_charters_rule"),
     "equal weights where samples weigh": ("E_AGG_WEIGHT", "equal_weights_where_samples_weigh"),
+    "another rule than the charter's": ("E_AGG_RULE", "another_robust_rule_than_the_charters"),
+    "a rule that withstands fewer liars": ("E_AGG_RULE", "a_rule_that_withstands_fewer_liars"),
+    "another codec than the charter's": (
+        "E_AGG_INPUT",
+        "an_input_in_another_codec_than_the_charters",
+    ),
     "edited reputation": ("E_REPUTATION", edited_reputation),
 }
-LINES = 99
+LINES = 102
 
 
 def test_no_line_of_the_table_has_disappeared() -> None:

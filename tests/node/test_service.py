@@ -30,6 +30,7 @@ from scenarios.simulator import Outcome, SimulatedSite, Swarm, simulate
 from swarm.learning.moments import Moments
 from swarm.learning.payload import HEADER, encode_moments
 from swarm.learning.task import LearningTask, Trained
+from swarm.learning.training_state import Arrays
 from swarm.protocol.messages import Head, Hello, SyncReply, encode_gossip, encode_sync_reply
 from tests.federation import Author, digest_of, input_of
 from tests.simulated import swarm_of
@@ -83,6 +84,8 @@ class LyingLearner:
         self.initial = honest.initial
         self.set_moments = honest.set_moments
         self.check = honest.check
+        self.check_result = honest.check_result
+        self.update_bytes = honest.update_bytes
 
     def local_moments(self) -> bytes:
         return self._moments(self._honest.local_moments())
@@ -91,8 +94,8 @@ class LyingLearner:
         with np.errstate(all="ignore"):
             return self._honest.merge_moments(payloads)
 
-    def train(self, base: bytes, round: int) -> Trained:  # noqa: A002
-        trained = self._honest.train(base, round)
+    def train(self, base: bytes, round: int, memory: Arrays, left_out: bool) -> Trained:  # noqa: A002, FBT001
+        trained = self._honest.train(base, round, memory, left_out)
         return Trained(
             payload=self._update(trained.payload),
             samples=trained.samples,
@@ -101,9 +104,9 @@ class LyingLearner:
             loss_micro=trained.loss_micro,
         )
 
-    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]]) -> bytes:
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None) -> bytes:
         try:
-            return self._honest.merge(inputs)
+            return self._honest.merge(inputs, origin)
         except PeerError:
             return self._honest.initial()
 

@@ -138,11 +138,11 @@ def test_a_task_with_a_state_of_another_model_trains_anew_and_says_the_same() ->
     task = LearningTask(charter, make_site(1), allow=(), seed=5, threads=1)
     task.set_moments(task.local_moments())
     whole, notes = task.train(task.initial(), 1), Notes()
-    assert task.train(task.initial(), 1, notes) == whole
+    assert task.train(task.initial(), 1, keeper=notes) == whole
     middle = notes.states[4]
-    assert task.train(task.initial(), 1, Notes(middle)) == whole
+    assert task.train(task.initial(), 1, keeper=Notes(middle)) == whole
     tensors = dict(middle.tensors)
     tensors.popitem()
     stale = Notes(replace(middle, tensors=tensors))
-    assert task.train(task.initial(), 1, stale) == whole
+    assert task.train(task.initial(), 1, keeper=stale) == whole
     assert stale.discarded
