@@ -17,7 +17,9 @@ from ledger.record import (
     Input,
     Kind,
     LeftOut,
+    MetricId,
     Metrics,
+    MetricValue,
     Open,
     Reason,
     Record,
@@ -140,10 +142,23 @@ class Author:
         )
         return self.write(Kind.AGGREGATION, round_, body)
 
-    def evaluate(self, round_: int, model: bytes) -> Verified[Record]:
-        return self.write(
-            Kind.METRICS, round_, Metrics(round=round_, model_digest=model, values=())
-        )
+    def evaluate(
+        self, round_: int, model: bytes, *, loss_micro: int | None = None
+    ) -> Verified[Record]:
+        values: tuple[MetricValue, ...] = ()
+        if loss_micro is not None:
+            low, high = loss_micro, loss_micro
+            values = (
+                MetricValue(
+                    metric=MetricId.LOG_LOSS,
+                    micro=loss_micro,
+                    low_micro=low,
+                    high_micro=high,
+                    count=10,
+                ),
+            )
+        body = Metrics(round=round_, model_digest=model, values=values)
+        return self.write(Kind.METRICS, round_, body)
 
     def reject(
         self, round_: int, target: bytes, reason: int = Reason.NOT_FINITE

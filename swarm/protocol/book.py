@@ -7,13 +7,14 @@ Knows no clock, no socket, no tensor. Spec: docs/wire.md §5.
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
 from ledger.record import (
     Aggregation,
     Close,
     Contribution,
     Input,
+    MetricId,
     Metrics,
     Open,
     Record,
@@ -22,6 +23,9 @@ from ledger.record import (
     Verified,
 )
 from ledger.roster import Roster, quorum
+
+LOSSES: Final = frozenset({MetricId.LOG_LOSS, MetricId.MSE})
+"""What training makes smaller: one of them for each kind of head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,7 @@ class RoundBook:
         self._attempts: dict[int, dict[int, int]] = defaultdict(dict)
         """round → author → newest attempt that it voted in"""
         self._models: dict[int, dict[int, bytes]] = defaultdict(dict)
+        self._losses: dict[int, dict[int, tuple[bytes, int]]] = defaultdict(dict)
         self._results: dict[bytes, set[int]] = defaultdict(set)
         """result of an AGGREGATION → who published it"""
         self._offered: dict[bytes, set[tuple[int, int]]] = defaultdict(set)
@@ -164,6 +169,10 @@ class RoundBook:
                 self._count(ballot, proposal, record.roster)
             case Metrics() as body:
                 self._models[round_].setdefault(author, body.model_digest)
+                for one in body.values:
+                    if one.metric in LOSSES:
+                        loss = body.model_digest, one.micro
+                        self._losses[round_].setdefault(author, loss)
             case Rejection() as body:
                 self.refused[author][body.target_id] = body.reason
             case _:
@@ -271,6 +280,10 @@ class RoundBook:
     def models(self, round_: int) -> Mapping[int, bytes]:
         """Digest of the model that each author evaluated at the end of a round."""
         return self._models.get(round_, {})
+
+    def losses(self, round_: int) -> Mapping[int, tuple[bytes, int]]:
+        """By author: the model that it evaluated at the end of a round, and its loss in millionths."""
+        return self._losses.get(round_, {})
 
     def agreed(self, round_: int) -> Agreed | None:
         """What q members agree on for a round, or None while it is open or provisional."""
