@@ -49,6 +49,7 @@ def make_charter(
     training: str = "learning_rate = 0.1\nbatch_size = 16\nlocal_steps = 10",
     rounds: int = 5,
     label: str = "ill",
+    aggregation: str = "",
 ) -> Charter:
     """A charter without members; the arguments are TOML."""
     labels = "" if head == "regression" else f"classes = {classes}"
@@ -68,6 +69,8 @@ head = "{head}"
 {training}
 [rounds]
 rounds = {rounds}
+[aggregation]
+{aggregation}
 """
     return load_charter(text.encode(), complete=False)
 

@@ -7,60 +7,24 @@ bits on every machine and torch version: their numbers come from PCG64, not from
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ledger.charter import ModelSpec
 from ledger.errors import ConfigError
+from swarm.learning.networks import Cnn, Logistic, Mlp, start
 from swarm.learning.own_code import PYTHON, load_own
 from swarm.learning.seeding import torch_seed
 
-HIDDEN_LAYERS_MAX = 16
-HIDDEN_UNITS_MAX = 65_536
-BLOCK_ELEMENTS = 1 << 18  # numbers drawn at a time, to spare memory
+__all__ = ["Logistic", "build_model"]
 
-
-class Logistic(nn.Module):
-    """Linear scores; starts at zero, so every site's first step is the same convex problem."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(n, inputs) → (n, outputs) logits."""
-        scores: Tensor = self.linear(features)
-        return scores
-
-
-class Mlp(nn.Module):
-    """Fully connected layers with ReLU, optional batch norm before and dropout after it."""
-
-    def __init__(
-        self, inputs: int, outputs: int, hidden: Sequence[int], *, dropout: float, batch_norm: bool
-    ) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for width in hidden:
-            layers.append(nn.Linear(inputs, width))
-            if batch_norm:
-                layers.append(nn.BatchNorm1d(width))
-            layers.append(nn.ReLU())
-            if dropout:
-                layers.append(nn.Dropout(dropout))
-            inputs = width
-        layers.append(nn.Linear(inputs, outputs))
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(n, inputs) → (n, outputs) logits."""
-        scores: Tensor = self.layers(features)
-        return scores
+LAYERS_MAX: Final = 16
+UNITS_MAX: Final = 65_536
+KERNEL_MAX: Final = 63
+VALUES_MAX: Final = 1 << 24
+"""Of one example of a `cnn`."""
 
 
 def build_model(
@@ -75,16 +39,25 @@ def build_model(
     if spec.name.startswith(PYTHON):
         with torch_seed(seed):
             return _own_model(spec, inputs=inputs, outputs=outputs, allow=allow)
-    if inputs < 1:
+    if inputs < 1 and spec.name in ("logistic", "mlp"):
         raise ConfigError(f'model.name: "{spec.name}" needs [[data.features]] in the charter')
-    if spec.name == "logistic":
-        _known_arguments(spec, ())
-        return Logistic(inputs, outputs)
-    if spec.name == "mlp":
-        return _mlp(spec, inputs=inputs, outputs=outputs, seed=seed)
-    raise ConfigError(
-        f'model.name: "{spec.name}" is unknown; use "logistic", "mlp" or "python:package.module:Class"'
-    )
+    match spec.name:
+        case "logistic":
+            _known_arguments(spec, ())
+            return Logistic(inputs, outputs)
+        case "mlp":
+            make = _mlp(spec, inputs)
+        case "cnn":
+            make = _cnn(spec, inputs)
+        case _:
+            raise ConfigError(
+                f'model.name: "{spec.name}" is unknown; use "logistic", "mlp", "cnn" or '
+                '"python:package.module:Class"'
+            )
+    with torch_seed(seed):  # layers draw numbers as they are made; they are replaced below
+        model = make(outputs)
+    start(model, seed)
+    return model
 
 
 def _own_model(spec: ModelSpec, *, inputs: int, outputs: int, allow: Sequence[str]) -> nn.Module:
@@ -106,45 +79,58 @@ def _own_model(spec: ModelSpec, *, inputs: int, outputs: int, allow: Sequence[st
     return model
 
 
-def _mlp(spec: ModelSpec, *, inputs: int, outputs: int, seed: int) -> Mlp:
+def _mlp(spec: ModelSpec, inputs: int) -> Callable[[int], nn.Module]:
     _known_arguments(spec, ("hidden", "dropout", "batch_norm"))
-    hidden = spec.arguments.get("hidden", (16,))
+    hidden = _widths(spec, "hidden", (16,))
+    batch_norm = _batch_norm(spec)
     dropout = spec.arguments.get("dropout", 0.0)
-    batch_norm = spec.arguments.get("batch_norm", False)
-    if (
-        not isinstance(hidden, tuple)
-        or len(hidden) > HIDDEN_LAYERS_MAX
-        or any(type(width) is not int or not 0 < width <= HIDDEN_UNITS_MAX for width in hidden)
-    ):
-        raise ConfigError(
-            f"model.arguments.hidden: need a list of at most {HIDDEN_LAYERS_MAX} layer widths "
-            f"from 1 to {HIDDEN_UNITS_MAX}, like [32, 16]"
-        )
-    widths = tuple(width for width in hidden if isinstance(width, int))
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise ConfigError("model.arguments.dropout: need a number from 0 to below 1")
+    return lambda outputs: Mlp(
+        inputs, outputs, hidden, dropout=float(dropout), batch_norm=batch_norm
+    )
+
+
+def _cnn(spec: ModelSpec, inputs: int) -> Callable[[int], nn.Module]:
+    _known_arguments(spec, ("shape", "channels", "kernel", "batch_norm"))
+    shape = _widths(spec, "shape", ())
+    if len(shape) not in (2, 3) or math.prod(shape) > VALUES_MAX:
+        raise ConfigError(
+            "model.arguments.shape: need [channels, length] or [channels, height, width], "
+            "like [1, 64] or [1, 8, 8]"
+        )
+    if inputs and inputs != math.prod(shape):
+        raise ConfigError(
+            f"model.arguments.shape: {list(shape)} are {math.prod(shape)} values, "
+            f"and the charter's columns are {inputs}"
+        )
+    channels = _widths(spec, "channels", (8, 16))
+    kernel = spec.arguments.get("kernel", 3)
+    if type(kernel) is not int or not 1 <= kernel <= KERNEL_MAX or kernel % 2 == 0:
+        raise ConfigError(f"model.arguments.kernel: need an odd number from 1 to {KERNEL_MAX}")
+    batch_norm = _batch_norm(spec)
+    return lambda outputs: Cnn(shape, outputs, channels, kernel=kernel, batch_norm=batch_norm)
+
+
+def _widths(spec: ModelSpec, key: str, usual: tuple[int, ...]) -> tuple[int, ...]:
+    widths = spec.arguments.get(key, usual)
+    if (
+        not isinstance(widths, tuple)
+        or len(widths) > LAYERS_MAX
+        or any(type(width) is not int or not 0 < width <= UNITS_MAX for width in widths)
+    ):
+        raise ConfigError(
+            f"model.arguments.{key}: need a list of at most {LAYERS_MAX} whole numbers "
+            f"from 1 to {UNITS_MAX}, like [32, 16]"
+        )
+    return tuple(width for width in widths if isinstance(width, int))
+
+
+def _batch_norm(spec: ModelSpec) -> bool:
+    batch_norm = spec.arguments.get("batch_norm", False)
     if not isinstance(batch_norm, bool):
         raise ConfigError("model.arguments.batch_norm: need true or false")
-    with torch_seed(seed):  # nn.Linear draws numbers as it is made; they are replaced below
-        model = Mlp(inputs, outputs, widths, dropout=float(dropout), batch_norm=batch_norm)
-    _start_linear_layers(model, seed)
-    return model
-
-
-def _start_linear_layers(module: nn.Module, seed: int) -> None:
-    """Draw every linear layer uniformly from ±1/√inputs: PCG64's raw bits and exact arithmetic."""
-    bits = np.random.PCG64(seed)
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            bound = 1 / math.sqrt(layer.in_features)
-            for tensor in (layer.weight, layer.bias):
-                values = np.empty(tensor.numel(), dtype=np.float32)
-                for start in range(0, values.size, BLOCK_ELEMENTS):
-                    block = values[start : start + BLOCK_ELEMENTS]
-                    unit = (bits.random_raw(block.size) >> np.uint64(11)) * 2.0**-53
-                    block[:] = (2 * unit - 1) * bound
-                with torch.no_grad():
-                    tensor.copy_(torch.from_numpy(values).reshape(tensor.shape))
+    return batch_norm
 
 
 def _known_arguments(spec: ModelSpec, known: Sequence[str]) -> None:

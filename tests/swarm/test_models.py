@@ -1,3 +1,4 @@
+import hashlib
 import sys
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +38,7 @@ def not_a_model():
 
 
 GOLDEN_START = "7daf413c2da3e63eb630b6be"
+GOLDEN_CNN = "a8df410f7ac8c45d"
 
 
 def spec(name: str, **arguments: TomlValue) -> ModelSpec:
@@ -63,11 +65,37 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         spec("mlp"),
         spec("mlp", hidden=()),
         spec("mlp", hidden=(8, 4), dropout=0.5, batch_norm=True),
+        spec("cnn", shape=(1, 5)),
+        spec("cnn", shape=(1, 5, 1), channels=(2, 3, 4), kernel=1, batch_norm=True),
     ],
 )
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_every_built_in_model_passes_its_exam(model: ModelSpec, outputs: int) -> None:
     check_model(lambda: build(model, outputs=outputs), features=torch.randn(6, 5), outputs=outputs)
+
+
+@pytest.mark.parametrize(("shape", "inputs"), [((1, 8, 8), 64), ((3, 7, 5), 0), ((2, 33), 0)])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_cnn_takes_columns_and_pictures_as_they_come(
+    shape: tuple[int, ...], inputs: int, *, batch_norm: bool
+) -> None:
+    model = spec("cnn", shape=shape, channels=(4, 5), kernel=5, batch_norm=batch_norm)
+    module = build(model, inputs=inputs, outputs=3)
+    pictures = torch.randn(6, *shape)
+    check_model(lambda: build(model, inputs=inputs, outputs=3), features=pictures, outputs=3)
+    module.eval()
+    assert torch.equal(module(pictures), module(pictures.reshape(6, -1)))
+
+
+def test_convolutions_are_torchs_own() -> None:
+    module = build(spec("cnn", shape=(2, 6, 6), channels=(3,)), inputs=72, outputs=4)
+    pictures = torch.randn(5, 2, 6, 6)
+    weight, bias, last, last_bias = module.parameters()
+    hidden = torch.relu(torch.nn.functional.conv2d(pictures, weight, bias, padding=1))
+    pooled = hidden.reshape(5, 3, 3, 2, 3, 2).amax(dim=(3, 5)).reshape(5, -1)
+    torch.testing.assert_close(module(pictures), pooled @ last.T + last_bias)
+    assert bool((weight.detach().abs() <= 1 / (2 * 9) ** 0.5).all())
+    assert float(weight.detach().abs().max()) > 0.9 / (2 * 9) ** 0.5
 
 
 def test_logistic_regression_starts_at_zero() -> None:
@@ -86,6 +114,8 @@ def test_the_starting_model_follows_from_the_seed_alone() -> None:
 def test_the_starting_bits_are_the_same_in_every_release() -> None:
     vector = flatten(build(spec("mlp", hidden=(2,)), inputs=4, seed=1))
     assert vector[:3].tobytes().hex() == GOLDEN_START
+    vector = flatten(build(spec("cnn", shape=(1, 5), channels=(2,)), seed=1))
+    assert hashlib.sha256(vector.tobytes()).hexdigest()[:16] == GOLDEN_CNN
 
 
 @pytest.mark.parametrize(
@@ -100,6 +130,12 @@ def test_the_starting_bits_are_the_same_in_every_release() -> None:
         (spec("mlp", hidden=(8,) * 17), "hidden"),
         (spec("mlp", dropout=1.0), "dropout"),
         (spec("mlp", batch_norm=1), "batch_norm"),
+        (spec("cnn"), "shape: need"),
+        (spec("cnn", shape=(5,)), "shape: need"),
+        (spec("cnn", shape=(1, 6)), "are 6 values, and the charter's columns are 5"),
+        (spec("cnn", shape=(1, 60_000, 60_000)), "shape: need"),
+        (spec("cnn", shape=(1, 5), kernel=2), "kernel: need an odd"),
+        (spec("cnn", shape=(1, 5), channels="8"), "channels"),
         (spec("python:other.net:Net"), 'add "other" to allow'),
         (spec("python:own_net"), "must look like"),
         (spec("python:own_net:a b"), "must look like"),
