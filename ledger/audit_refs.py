@@ -178,7 +178,7 @@ class _Merged:
     def after(self, body: list[Any], *, again: bool) -> _Merged:
         """Return what it is after one more aggregation. E_AGG_INPUT.
 
-        again: a model may be averaged again (gossip).
+        again: a model may be averaged again (gossip that is not buffered).
         """
         rule, parameters, inputs, _, _ = body
         result = _Merged()
@@ -234,6 +234,7 @@ class AggregationAudit:
         }  # fmt: skip
         topology = charter.topology
         self._gossip = GossipAudit(topology, roster) if topology is not None else None
+        self._again = self._policy.is_gossip and not self._policy.is_buffered
         self._staleness_max = charter.rounds.staleness_max
         self._merged: dict[Log, _Merged] = {}  # what each log's aggregations have named so far
         self._step: tuple[_Merged, list[Any], _Merged] | None = None
@@ -259,7 +260,7 @@ class AggregationAudit:
         before = self._merged.get(log, _NOTHING)
         step = self._step
         if step is None or step[0] is not before or step[1] is not body:
-            after = before.after(body, again=self._gossip is not None)
+            after = before.after(body, again=self._again)
             step = self._step = (before, body, after)
         self._merged[log] = step[2]
 
@@ -331,7 +332,10 @@ class AggregationAudit:
         mixing: Sequence[int] = ()
         if self._gossip is not None and rule != Rule.MOMENTS:
             authors = [one[0] for one in inputs]
-            own = any(a == value[2] and t == 0 for a, t in zip(authors, staleness, strict=True))
+            late = self._policy.is_buffered  # then the own one may be as late as any
+            own = any(
+                a == value[2] and (late or t == 0) for a, t in zip(authors, staleness, strict=True)
+            )
             mixing = self._gossip.mixing(value[2], round_, value[6], authors, has_own=own)
         self._check_weights(rule, inputs, samples, staleness, mixing)
         self._good = (round_, body)

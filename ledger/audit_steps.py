@@ -87,7 +87,12 @@ STEPS: Final = (
         ),
         "audit_refs.AckAudit",
     ),
-    Step(12, "aggregations", ("E_AGG_INPUT", "E_AGG_RULE", "E_AGG_WEIGHT"), "audit_refs.AggregationAudit"),
+    Step(
+        12,
+        "aggregations",
+        ("E_AGG_INPUT", "E_AGG_RULE", "E_AGG_WEIGHT"),
+        "audit_refs.AggregationAudit",
+    ),
     Step(
         13,
         "evaluations",

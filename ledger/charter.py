@@ -261,15 +261,16 @@ def _aggregation(table: Table) -> AggregationPolicy:
         topology=table.choice("topology", TOPOLOGIES, TOPOLOGY),
         degree=table.integer("degree", DEGREE_MIN, MEMBERS_MAX, DEGREE),
         edges=table.pairs("edges", count_max=EDGES_MAX),
+        buffer=table.integer("buffer", 0, MEMBERS_MAX, 0),
         weighting=table.choice("weighting", ("samples", "uniform"), "samples"),
         share_cap=table.number("share_cap", 0.000_001, 1, 1.0),
         staleness_exponent=exponent,
     )
     table.done()
-    graph = (policy.topology, policy.degree, policy.edges)
-    if not policy.is_gossip and graph != (TOPOLOGY, DEGREE, ()):
+    graph = (policy.topology, policy.degree, policy.edges, policy.buffer)
+    if not policy.is_gossip and graph != (TOPOLOGY, DEGREE, (), 0):
         raise table.fail(
-            "topology", 'degree and edges are for averaging = "gossip"; leave them out'
+            "topology", 'degree, edges and buffer are for averaging = "gossip"; leave them out'
         )
     return policy
 
@@ -324,6 +325,10 @@ def _check_gossip(
     if rounds.required:
         raise table.fail(
             "averaging", 'is "gossip", where nobody waits for all: rounds.required must be empty'
+        )
+    if policy.is_buffered and policy.needs_base:
+        raise table.fail(
+            "buffer", "needs the mean of whole models: no other rule, strategy or codec"
         )
     if policy.degree % 2:
         raise table.fail("degree", f"must be even, got {policy.degree}")

@@ -132,6 +132,9 @@ class AggregationPolicy:
     topology: str  # of gossip: one of ledger.topology.TOPOLOGIES
     degree: int  # neighbours in "random_regular" and "epidemic"; raise it to mix faster
     edges: tuple[tuple[str, str], ...]  # of "edges": pairs of names
+    buffer: (
+        int  # of gossip: merge as soon as so many new updates are here; 0 = wait a grace for all
+    )
     weighting: str  # "samples" | "uniform"
     share_cap: float  # largest share of one member; 1 = off
     staleness_exponent: float  # a late update weighs (1 + rounds late)^-a; 0, 0.5, 1, 1.5 or 2
@@ -156,6 +159,11 @@ class AggregationPolicy:
     def is_gossip(self) -> bool:
         """Whether everybody averages with neighbours, and rounds above 0 are agreed by nobody."""
         return self.averaging == "gossip"
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether nobody waits for any one neighbour, and each update is merged once at most."""
+        return self.buffer > 0
 
     @property
     def staleness_halves(self) -> int:

@@ -93,6 +93,8 @@ WHEN: Final[Mapping[str, str]] = {
     + ".",
     "aggregation.degree": 'Neighbours in "random_regular" and "epidemic", even. Raise it to mix faster.',
     "aggregation.edges": 'Of "edges": pairs of names that must join all members.',
+    "aggregation.buffer": "Of gossip: merge as soon as so many neighbours have sent something new, "
+    "waiting for none in particular; 0 = wait a grace for all of them. Raise it if models drift apart.",
     "aggregation.weighting": '"samples": by number of patients; "uniform": every site alike.',
     "aggregation.share_cap": "Largest share of one site; 1 = no cap. Lower it if one site dominates.",
     "aggregation.staleness_exponent": "An update that is k rounds late weighs (1 + k)^-a. "

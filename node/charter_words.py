@@ -202,10 +202,13 @@ def _neighbours(policy: AggregationPolicy) -> list[str]:
         return []
     drawn = policy.topology in ("random_regular", "epidemic")
     degree = f", {policy.degree} each" if drawn else ""
+    pace = "waits for nobody else"
+    if policy.is_buffered:
+        pace = f"goes on as soon as {policy.buffer} of them have sent something new"
     return [
         (
-            f"each site averages with its neighbours only ({policy.topology}{degree}) and waits for nobody "
-            "else: models differ a little, and no result is agreed"
+            f"each site averages with its neighbours only ({policy.topology}{degree}) and {pace}: "
+            "models differ a little, and no result is agreed"
         ),
     ]
 

@@ -169,15 +169,17 @@ class RoundBook:
                 self._count(ballot, proposal, record.roster)
             case Metrics() as body:
                 self._models[round_].setdefault(author, body.model_digest)
-                for one in body.values:
-                    if one.metric in LOSSES:
-                        loss = body.model_digest, one.micro
-                        self._losses[round_].setdefault(author, loss)
+                self._learn_loss(author, round_, body)
             case Rejection() as body:
                 self.refused[author][body.target_id] = body.reason
             case _:
                 pass
         self._settle_moments()
+
+    def _learn_loss(self, author: int, round_: int, body: Metrics) -> None:
+        for one in body.values:
+            if one.metric in LOSSES:
+                self._losses[round_].setdefault(author, (body.model_digest, one.micro))
 
     def _settle_moments(self) -> None:
         """Take round zero as agreed where members who have gone on show it, and a fork hides a vote.

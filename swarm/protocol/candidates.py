@@ -66,6 +66,7 @@ class Candidates:
         self._policy = rounds
         self._halves = aggregation.staleness_halves
         self._needs_base = aggregation.needs_base
+        self._is_buffered = aggregation.is_buffered
         self._initial = initial
         self._has = has
         self._version = -1
@@ -96,12 +97,13 @@ class Candidates:
         refused = self._book.refused[self._own]
         near = self._neighbours(round_)
         # Who averages with neighbours averages models, not what is new in them: twice does no harm.
-        spent = self._spent(round_) if near is None else _Spent({}, {})
+        again = near is not None and not self._is_buffered
+        spent = _Spent({}, {}) if again else self._spent(round_)
         return tuple(
             offer
             for by in self.window(round_)
             for offer in self._offers(by, near)
-            if (near is None or offer.author != self._own or by == round_)
+            if (not again or offer.author != self._own or by == round_)
             and offer.id not in refused
             and offer.bytes_count <= self._policy.payload_bytes_max
             and self.base_is_known(offer, round_)
