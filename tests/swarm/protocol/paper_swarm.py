@@ -123,7 +123,7 @@ class PaperSwarm:
         for record in self.written:
             if self._has(old, record):
                 self._learn(new, record)
-        for digest, (codec, bytes_count) in old.machine._held.items():
+        for digest, (codec, bytes_count) in old.machine.position.held.items():
             new.machine.hold(digest, codec=codec, bytes_count=bytes_count)
         self.sites[index] = new
         self.after(self._sync_s * self.random.random(), lambda: self._sync(new))
@@ -221,7 +221,7 @@ class PaperSwarm:
                 and other.serves
                 and (other.serves_only is None or site.index in other.serves_only)
                 and self.connected(site.index, other.index)
-                and digest in other.machine._held
+                and digest in other.machine.position.held
                 and other.machine.book.may_fetch(site.index, digest)
             ):
                 return other.index

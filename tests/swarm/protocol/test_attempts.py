@@ -173,9 +173,9 @@ def test_what_a_forked_log_voted_for_is_known_to_nobody() -> None:
     federation, desk, offers = split()
     desk.learn(federation[3].vote(0, offers[2:]), federation[2].vote(0, offers[1:]))  # type: ignore[arg-type]
     assert desk.wait(100) != (), "all four votes are here, and nothing can have won"
-    before = desk.machine._choice.again(1, lambda _offer: False)
+    before = desk.machine.position.choice.again(1, lambda _offer: False)
     desk.book.freeze(3, 0, 2)
-    bound = desk.machine._choice.again(1, lambda _offer: False)
+    bound = desk.machine.position.choice.again(1, lambda _offer: False)
     assert {offer.author for offer in before} == {offer.author for offer in bound} == {1, 2, 3}
     votes = desk.book.attempt_votes(0, 0)
     assert 3 not in votes

@@ -242,7 +242,7 @@ def test_a_crash_is_a_restart(phase: Phase) -> None:
             desk.advance()
     assert desk.phase is phase
     again = Desk(desk.federation)
-    for digest, (codec, bytes_count) in desk.machine._held.items():
+    for digest, (codec, bytes_count) in desk.machine.position.held.items():
         again.hold(digest, codec=codec, bytes_count=bytes_count)
     again.start()
     waits_again = phase is Phase.AGREE  # for member 4: what it had seen of it is forgotten

@@ -1,5 +1,10 @@
 """The round machine: every move it can make, and what a peer cannot make it do."""
 
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +13,7 @@ from ledger.record import Codec, Input, Reason, Record, Verified
 from swarm.protocol.effects import Evaluate, Fetch, Merge, SignClose, SignOpen, Train
 from swarm.protocol.ranking import ranked
 from swarm.protocol.round import TRANSITIONS, Event, Phase
+from swarm.protocol.steps import AGREEING, MIXING, StepFunction, mixing
 from tests.federation import INITIAL, Desk, Federation, digest_of, input_of, result_of
 
 FAR = 2**31
@@ -49,6 +55,20 @@ def test_every_move_that_is_not_in_the_table_cannot_happen() -> None:
         assert target is None or isinstance(target, Phase)
     assert not [pair for pair in TRANSITIONS if pair[0] is Phase.DONE]
     assert {event for _, event in TRANSITIONS} == set(Event), "an event that moves nobody"
+
+
+@pytest.mark.parametrize("steps", [AGREEING, MIXING])
+def test_every_phase_has_its_step_and_the_steps_name_exactly_the_moves_of_the_table(
+    steps: Mapping[Phase, StepFunction],
+) -> None:
+    assert set(steps) == set(Phase)
+    for module in {step.__module__ for step in steps.values()}:
+        named = re.findall(r"\bEvent\.([A-Z_]+)", inspect.getsource(sys.modules[module]))
+        phases = {phase for phase, step in steps.items() if step.__module__ == module}
+        moves = {event.name for phase, event in TRANSITIONS if phase in phases}
+        # Where nobody is asked, nobody is overtaken and no vote is split.
+        unused = {"OVERTAKEN", "SPLIT"} if module == mixing.__name__ else set()
+        assert set(named) == moves - unused, module
 
 
 def test_every_phase_is_reached_and_every_phase_leads_to_the_end() -> None:
@@ -287,7 +307,7 @@ def test_a_restart_is_a_replay_and_stands_in_the_same_round_and_phase(phase: Pha
 
 def restarted(federation: Federation, before: Desk) -> Desk:
     after = Desk(federation)
-    for digest, (codec, bytes_count) in before.machine._held.items():
+    for digest, (codec, bytes_count) in before.machine.position.held.items():
         after.hold(digest, codec=codec, bytes_count=bytes_count)
     after.start()
     return after

@@ -1,0 +1,52 @@
+"""CATCH_UP and EVALUATE: take over what others agreed, and go where they are. Spec: docs/wire.md §5.2."""
+
+from swarm.protocol.candidates import MOMENTS_ROUND
+from swarm.protocol.effects import Evaluate, Fetch
+from swarm.protocol.phases import Event
+from swarm.protocol.position import Position, Step
+
+
+def catch_up(at: Position, _now_s: float) -> Step:
+    """Take over an agreed result: one download at a time, so that a slow line gets there.
+
+    A newer one takes its place only if it is here already, or nobody serves the older any more.
+    """
+    target, latest = at.book.agreed(at.round), at.book.latest_agreed()
+    if target is None or latest is None:
+        raise AssertionError("caught up with a round that nobody agreed on")
+    if latest.round > at.round:
+        gone = target.proposal.result in at.stalled
+        if gone or latest.proposal.result in at.held:
+            at.round = latest.round
+            return Event.OVERTAKEN, ()
+    needed = [target, at.book.agreed(MOMENTS_ROUND) if at.place.has_moments else None]
+    missing = [one for one in needed if one and one.proposal.result not in at.held]
+    if missing:
+        return None, tuple(Fetch(one.proposal.result, at.others(one)) for one in missing)
+    if at.round != MOMENTS_ROUND:
+        at.model = target.proposal.result
+    at.is_outpaced = latest.round > at.round
+    return Event.HELD, ()
+
+
+def evaluate(at: Position, _now_s: float) -> Step:
+    """Evaluate the round's model, and say which round comes next."""
+    if at.round != MOMENTS_ROUND and at.own not in at.book.models(at.round):
+        return None, (Evaluate(at.round, at.model, at.moments()),)
+    if at.round >= at.policy.rounds:
+        return Event.FINISHED, ()
+    latest = at.book.latest_agreed()
+    if at.is_outpaced and latest and latest.proposal.result not in at.held:
+        behind = latest.round - at.round
+        if behind > at.policy.staleness_max and not at.has_chased:
+            at.has_chased = True
+            at.round = latest.round
+            return Event.OVERTAKEN, ()
+        # The line is too slow for every round's model. Train from the one that is here, and say
+        # how old it is: contribute to a round as far back as still counts.
+        back = max(at.policy.staleness_max - 1, 0)
+        at.round = max(at.round + 1, at.next_after(at.round) - back)
+        at.base_is_own = True
+        return Event.EVALUATED, ()
+    at.round = at.next_after(at.round)
+    return Event.EVALUATED, ()

@@ -1,0 +1,57 @@
+"""COLLECT: who is waited for, and when a round closes. Spec: docs/wire.md §5.2, §5.4."""
+
+from swarm.protocol.candidates import MOMENTS_ROUND
+from swarm.protocol.effects import GiveUp
+from swarm.protocol.phases import Event
+from swarm.protocol.position import Position, Step
+
+
+def collect(at: Position, now_s: float) -> Step:
+    """Fetch what is offered, until nobody is waited for any more and there is enough."""
+    if at.is_overtaken():
+        return Event.OVERTAKEN, ()
+    if at.own in at.book.votes(at.round) or at.book.agreed(at.round):
+        return Event.CLOSED, ()
+    awaited_now = awaited(at, now_s)
+    wanted = at.candidates.wanted(at.round)
+    if not awaited_now and at.choice.closes(at.candidates.held(at.round), at.round):
+        for offer in wanted:  # not waited for again until it comes
+            at.attendance.give_up(offer.author)
+        return Event.CLOSED, ()
+    missing = at.missing_required()
+    started_s = at.attendance.started_s(at.round)
+    if missing and at.passed(started_s + at.policy.deadline_max_s, now_s):
+        return None, (GiveUp(at.round, missing),)
+    ahead = at.book.round_ahead(at.own)
+    if not awaited_now and ahead > at.round and at.round != MOMENTS_ROUND:
+        at.round = min(ahead, at.policy.rounds)
+        return Event.OUTRUN, ()
+    return None, at.fetches(wanted)
+
+
+def awaited(at: Position, now_s: float) -> frozenset[int]:
+    """Whose contribution to this round is still waited for.
+
+    An offer that can be no input is an answer too: nothing else will come from its author.
+    """
+    usable = {offer.id for offer in at.candidates.usable(at.round)}
+    settled = frozenset(
+        author
+        for author, offer in at.book.offers(at.round).items()
+        if at.has(offer) or offer.id not in usable or offer.digest in at.stalled
+    )
+    near = at.mixes()
+    if near is not None:
+        return near.awaited(
+            at.round,
+            settled,
+            since_s=at.entered_s,
+            passed=lambda due_s: at.passed(due_s, now_s),
+            due_s=lambda author: at.attendance.due_s(author, at.began),
+        )
+    return at.attendance.awaited(
+        at.round,
+        settled,
+        lambda due_s: at.passed(due_s, now_s),
+        download_stretch=at.patience.download_stretch(at.round),
+    )

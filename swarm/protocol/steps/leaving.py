@@ -1,0 +1,37 @@
+"""LINGER: say goodbye, and serve the others until nobody needs this node. Spec: docs/wire.md §5.2."""
+
+from swarm.protocol.effects import Effect, Fetch, SignClose
+from swarm.protocol.phases import Event
+from swarm.protocol.position import Position, Step
+
+
+def linger(at: Position, now_s: float) -> Step:
+    """Take over a last result that is agreed late, close, and stay for whoever is behind."""
+    over = at.passed(at.entered_s + at.place.linger_s, now_s)
+    latest = at.book.latest_agreed()
+    wanted: tuple[Effect, ...] = ()
+    if latest and latest.round >= at.round and latest.proposal.result != at.model:
+        if latest.proposal.result in at.held:
+            at.model = latest.proposal.result
+        elif not over:
+            wanted = (Fetch(latest.proposal.result, at.others(latest)),)
+    models = at.book.models(at.round)
+    if at.own not in at.book.closed:
+        patient = not at.passed(at.entered_s + at.patience.goodbye_s, now_s)
+        if patient and not at.active() <= set(models):
+            return None, wanted
+        return None, (*wanted, SignClose(at.policy.rounds + 1))
+    # Who evaluated another model went on without a quorum: he may still come for this one.
+    served = all(
+        m.index in at.book.closed and (models.get(m.index) == at.model or at.near is not None)
+        for m in at.book.roster.active
+        if not at.book.is_frozen(m.index)
+    )
+    if over or (served and not wanted):
+        return Event.LEFT, ()
+    return None, wanted
+
+
+def done(_at: Position, _now_s: float) -> Step:
+    """Nothing is left to do."""
+    return None, ()

@@ -1,0 +1,43 @@
+"""COLLECT, AGREE and SETTLE where members average with neighbours: nobody is asked. Spec: docs/wire.md §5.8."""
+
+from swarm.protocol.phases import Event
+from swarm.protocol.position import Position, Step
+from swarm.protocol.steps import voting
+from swarm.protocol.steps.collecting import awaited
+
+
+def collect(at: Position, now_s: float) -> Step:
+    """Collect from neighbours: nobody is waited for long."""
+    near = at.mixes()
+    if near is None:
+        raise AssertionError("neighbours in a round that a quorum agrees")
+    if at.own in at.book.votes(at.round):
+        return Event.CLOSED, ()
+    held = at.candidates.held(at.round)
+    awaited_now = awaited(at, now_s)
+    enough = len(held) >= near.inputs_min(at.round)
+    over_s = at.attendance.started_s(at.began) + at.policy.deadline_max_s
+    if not awaited_now and (enough or at.passed(over_s, now_s)):
+        near.merged(at.round, [one.author for one in held if one.round == at.round])
+        at.merging = held
+        return Event.CLOSED, ()
+    ahead = at.next_after(at.round)
+    if not awaited_now and ahead > at.round + 1:
+        at.round = ahead
+        return Event.OUTRUN, ()
+    return None, at.fetches(at.candidates.wanted(at.round))
+
+
+def merge(at: Position, _now_s: float) -> Step:
+    """Merge what was collected."""
+    if at.own in at.book.votes(at.round):
+        return Event.VOTED, ()
+    if not (at.merging and all(map(at.has, at.merging))):
+        at.merging = at.candidates.held(at.round)
+    return None, voting.merge(at, at.merging)
+
+
+def settle(at: Position, _now_s: float) -> Step:
+    """The own result stands."""
+    at.model = at.book.votes(at.round)[at.own].result
+    return Event.SETTLED, ()

@@ -1,0 +1,83 @@
+"""TRAIN: from which model, and in which round the result is offered. Spec: docs/wire.md §5.2."""
+
+from swarm.protocol.candidates import MOMENTS_ROUND
+from swarm.protocol.effects import Fetch, Train
+from swarm.protocol.neighbours import Neighbours
+from swarm.protocol.phases import Event, Phase
+from swarm.protocol.position import Position, Step
+
+
+def begin(at: Position, now_s: float) -> None:
+    """A round begins: the base of its training is fixed."""
+    at.attendance.begin(at.round, now_s=now_s)
+    at.base = base_of(at, at.round)
+    at.base_is_own = at.is_outpaced = at.has_chased = False
+    at.began, at.merging = at.round, ()
+
+
+def train(at: Position, _now_s: float) -> Step:
+    """Fetch the base, and train from it."""
+    if at.own in at.book.offers(at.round):
+        return Event.CONTRIBUTED, ()
+    if at.base in at.stalled and at.near is not None:
+        at.base = base_of(at, at.round)
+    missing = [digest for digest in (at.base, at.moments()) if digest and digest not in at.held]
+    if missing:
+        return None, tuple(Fetch(digest, at.voters(digest)) for digest in missing)
+    return None, (Train(at.began, at.base, at.moments()),)
+
+
+def base_of(at: Position, round_: int) -> bytes | None:
+    """The model that training in ``round_`` starts from: the newest agreed, else my own newest."""
+    if round_ == MOMENTS_ROUND or at.is_new():
+        return None
+    if at.near is not None:
+        return _base_near(at, at.near)
+    if at.place.aggregation.needs_base:
+        return _base_agreed(at, round_)
+    agreed = at.book.latest_agreed(before=round_)
+    own = at.book.latest_model(at.own, before=round_)
+    if own and at.base_is_own:
+        return own[1]
+    if agreed and agreed.round != MOMENTS_ROUND and (own is None or agreed.round >= own[0]):
+        return agreed.proposal.result
+    return own[1] if own else None
+
+
+def _base_agreed(at: Position, round_: int) -> bytes | None:
+    """The newest agreed model: what others merge on, so that nothing else would be of use.
+
+    Where the line is too slow for that one, the newest that is here.
+    """
+    for before in reversed([r for r in at.book.agreed_rounds() if MOMENTS_ROUND < r < round_]):
+        agreed = at.book.agreed(before)
+        if agreed and (not at.base_is_own or agreed.proposal.result in at.held):
+            return agreed.proposal.result
+    return None
+
+
+def _base_near(at: Position, near: Neighbours) -> bytes | None:
+    """The own newest model; for a newcomer the newest of a neighbour that can be had."""
+    own = at.book.latest_model(at.own)
+    if own:
+        return own[1]
+    return next(
+        (
+            digest
+            for _, digest in near.sources()
+            if digest in at.held or (digest not in at.stalled and at.book.may_fetch(at.own, digest))
+        ),
+        None,
+    )
+
+
+def offer_round(at: Position, round_: int) -> int:
+    """Say in which round to offer what was trained in ``round_``: where the others are by now.
+
+    Only who averages with neighbours and was left further behind than late updates count skips
+    rounds like that; otherwise nothing that a slow site trains would ever be used.
+    """
+    if at.mixes() is not None and at.phase is Phase.TRAIN and round_ == at.began:
+        at.round = at.next_after(at.round - 1)
+        return at.round
+    return round_
