@@ -135,38 +135,9 @@ class RoundBook:
                     here = self.opened if isinstance(record.body, Open) else self.closed
                     here.add(author)
             case Contribution() as body:
-                offer = Offer(
-                    round=round_,
-                    author=author,
-                    epoch=record.epoch,
-                    seq=record.seq,
-                    id=checked.id,
-                    digest=body.update_digest,
-                    bytes_count=body.bytes_count,
-                    codec=body.codec,
-                    base=body.base_digest,
-                    samples=body.samples,
-                )
-                self._name(body.update_digest, round_)
-                self._offers[round_].setdefault(author, offer)
-                self._by_id[checked.id] = offer
-                self._offered[body.update_digest].add((round_, author))
-                self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
+                self._learn_offer(checked, body)
             case Aggregation() as body:
-                proposal = Proposal(body.rule, body.inputs, body.result_digest)
-                again = round_ == 0 and body.rule == Rule.MOMENTS and body.parameters
-                attempt = body.parameters[0] if again else 0
-                ballot = round_, attempt
-                if author not in self._votes[ballot]:
-                    self._votes[ballot][author] = proposal
-                    self._vote_rosters[ballot][author] = record.roster
-                newest = self._attempts[round_]
-                newest[author] = max(attempt, newest.get(author, 0))
-                self._name(body.result_digest, round_)
-                self._results[body.result_digest].add(author)
-                if body.rule != Rule.MOMENTS:
-                    self._are_models.add(body.result_digest)
-                self._count(ballot, proposal, record.roster)
+                self._learn_vote(record, body)
             case Metrics() as body:
                 self._models[round_].setdefault(author, body.model_digest)
                 self._learn_loss(author, round_, body)
@@ -175,6 +146,43 @@ class RoundBook:
             case _:
                 pass
         self._settle_moments()
+
+    def _learn_offer(self, checked: Verified[Record], body: Contribution) -> None:
+        author, round_ = checked.value.author, checked.value.round
+        offer = Offer(
+            round=round_,
+            author=author,
+            epoch=checked.value.epoch,
+            seq=checked.value.seq,
+            id=checked.id,
+            digest=body.update_digest,
+            bytes_count=body.bytes_count,
+            codec=body.codec,
+            base=body.base_digest,
+            samples=body.samples,
+        )
+        self._name(body.update_digest, round_)
+        self._offers[round_].setdefault(author, offer)
+        self._by_id[checked.id] = offer
+        self._offered[body.update_digest].add((round_, author))
+        self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
+
+    def _learn_vote(self, record: Record, body: Aggregation) -> None:
+        author, round_ = record.author, record.round
+        proposal = Proposal(body.rule, body.inputs, body.result_digest)
+        again = round_ == 0 and body.rule == Rule.MOMENTS and body.parameters
+        attempt = body.parameters[0] if again else 0
+        ballot = round_, attempt
+        if author not in self._votes[ballot]:
+            self._votes[ballot][author] = proposal
+            self._vote_rosters[ballot][author] = record.roster
+        newest = self._attempts[round_]
+        newest[author] = max(attempt, newest.get(author, 0))
+        self._name(body.result_digest, round_)
+        self._results[body.result_digest].add(author)
+        if body.rule != Rule.MOMENTS:
+            self._are_models.add(body.result_digest)
+        self._count(ballot, proposal, record.roster)
 
     def _learn_loss(self, author: int, round_: int, body: Metrics) -> None:
         for one in body.values:
