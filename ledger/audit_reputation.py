@@ -23,7 +23,8 @@ CLAIM_BYTES_MAX: Final = 1 << 28
 
 def replay_accepted(audit: Audit, roster: Roster) -> Reputation:
     """Return the reputation that the accepted records give. Raises VerificationError."""
-    return replay(list(read_all(audit.readable(), roster, audit.counts())), roster)
+    records = list(read_all(audit.readable(), roster, audit.counts()))
+    return replay(records, roster, evaluators_max=audit.charter.reputation.evaluators_max)
 
 
 def step_19_reputation(audit: Audit, roster: Roster, claimed: Mapping[int, int]) -> list[Finding]:

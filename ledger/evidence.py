@@ -15,9 +15,11 @@ from itertools import accumulate, pairwise
 from typing import Final, TypeAlias
 
 from .bodies import Codec, Contribution, EvaluationCommit, EvaluationReveal, ForkProof
+from .charter import MEMBERS_MAX
 from .errors import VerificationError
 from .evaluation import EvaluationAudit
 from .fork import check_fork_proof
+from .panel import agreed_inputs, evaluators, seed_of_round
 from .record import Record, RecordId, Verified
 from .roster import Roster, quorum
 
@@ -84,7 +86,11 @@ class _Round:
 
 
 def gather(
-    records: Collection[Verified[Record]], roster: Roster, *, strict: bool = True
+    records: Collection[Verified[Record]],
+    roster: Roster,
+    *,
+    strict: bool = True,
+    evaluators_max: int | None = None,
 ) -> tuple[RoundEvidence, ...]:
     """Return the evidence of every round that has any, in the order of rounds.
 
@@ -92,16 +98,18 @@ def gather(
     with the codes of steps 13 and 14, and E_FORK if the set holds both branches of a fork.
     strict: False for a node, which may hold what an auditor refuses, or not yet all that is
     referred to: such a REVEAL opens nothing, or says nothing; such a FORK_PROOF proves nothing.
+    evaluators_max: the charter's; None: everybody evaluates.
     """
     ordered = _in_order(records)
     forked = _forked(ordered, roster, strict=strict)
     audit, closed, blank = _judge(ordered, strict=strict, complete=strict and not forked)
     rounds: defaultdict[int, _Round] = defaultdict(_Round)
-    _collect(ordered, audit, closed | blank, rounds)
+    versions = _versions(ordered)
+    panels = _Panels(ordered, roster, versions, evaluators_max)
+    _collect(ordered, audit, closed | blank, rounds, panels)
     for (member, _), (number, id_) in forked.items():
         rounds[number].proofs.append(Proof(member, Offence.FORK, (id_,)))
     _find_unrevealed(ordered, closed, rounds)
-    versions = _versions(ordered)
     members = {r: roster.active_at(versions[r]) for r in rounds}
     _find_equal_updates(ordered, members, rounds, forked)
     return tuple(
@@ -137,7 +145,7 @@ def _judge(
                 if strict:
                     raise
                 (closed if error.code in _CODES_OF_OPENING else blank).add(one.id)
-    by_slot = {_slot(one): one.id for one in ordered}
+    by_slot = {slot_of(one): one.id for one in ordered}
     for reveal, refusal in audit.settle(complete=complete):
         if strict:
             raise refusal
@@ -148,11 +156,11 @@ def _judge(
 def _in_order(records: Collection[Checked]) -> list[Checked]:
     ordered = sorted(
         {one.id: one for one in records}.values(),
-        key=_slot,
+        key=slot_of,
     )
     for one, after in pairwise(ordered):
-        slot = _slot(one)
-        if slot == _slot(after):
+        slot = slot_of(one)
+        if slot == slot_of(after):
             raise VerificationError(
                 "E_FORK", "the set holds two records for one slot; one branch stands at most",
                 author=slot[0], epoch=slot[1], seq=slot[2],
@@ -174,9 +182,10 @@ def _collect(
     audit: EvaluationAudit,
     void: Collection[RecordId],
     rounds: defaultdict[int, _Round],
+    panels: _Panels,
 ) -> None:
     """Contributions and ballots; of several by one member the earliest counts."""
-    by_slot = {_slot(one): one for one in ordered}
+    by_slot = {slot_of(one): one for one in ordered}
     for one in ordered:
         body = one.value.body
         if isinstance(body, Contribution) and body.codec != Codec.MOMENTS:
@@ -188,6 +197,8 @@ def _collect(
             # Others are of a branch that does not stand, or not here yet.
             scores = [score for score in body.scores if score.target_id in audit.targets]
             of_round = next((audit.targets[one.target_id].round for one in scores), record.round)
+            if record.author not in panels.of(of_round):
+                continue
             ballot = Ballot(
                 record.author,
                 commit.id,
@@ -203,6 +214,36 @@ def _collect(
                 None if of_round == record.round else tuple(sorted(rounds[of_round].offers)),
             )
             rounds[record.round].ballots.setdefault(record.author, ballot)
+
+
+class _Panels:
+    """Who evaluates which round."""
+
+    def __init__(
+        self,
+        ordered: list[Checked],
+        roster: Roster,
+        versions: Mapping[int, int],
+        evaluators_max: int | None,
+    ) -> None:
+        self._roster = roster
+        self._versions = versions
+        self._most = evaluators_max
+        is_drawn = evaluators_max is not None and any(
+            len(roster.active_at(version)) > evaluators_max for version in set(versions.values())
+        )
+        self._agreed = agreed_inputs(ordered, roster) if is_drawn else {}
+        self._known: dict[int, Collection[int]] = {}
+
+    def of(self, round_: int) -> Collection[int]:
+        """Return the members whose ballots about ``round_`` count."""
+        if self._most is None:
+            return range(MEMBERS_MAX)
+        if round_ not in self._known:
+            seed = seed_of_round(self._roster.net, round_, self._agreed.get(round_))
+            members = self._roster.active_at(self._versions.get(round_, 0))
+            self._known[round_] = evaluators(seed, members, self._most)
+        return self._known[round_]
 
 
 def _forked(
@@ -268,7 +309,7 @@ def _find_equal_updates(
     for group in groups:
         # Whoever held a later one of a log held its first: one original an author is enough.
         firsts: dict[int, Checked] = {}
-        for one in sorted(group, key=_slot):
+        for one in sorted(group, key=slot_of):
             firsts.setdefault(one.value.author, one)
         originals = sorted(firsts.values(), key=lambda one: (one.value.round, one.id))
         for copy in group:
@@ -288,7 +329,7 @@ def _copied(
     """Return what proves that ``copy`` came after another member's equal update."""
     record = copy.value
     held = covers.held_by(record.author, original)
-    if held is not None and _slot(held) <= _slot(copy):
+    if held is not None and slot_of(held) <= slot_of(copy):
         return Proof(record.author, Offence.COPY, (copy.id, original.id, held.id))
     before = covers.held_before(original, record.round, members)
     needed = quorum(len(members))
@@ -298,7 +339,8 @@ def _copied(
     return Proof(record.author, Offence.COPY, (copy.id, original.id, *witnesses))
 
 
-def _slot(one: Checked) -> tuple[int, int, int]:
+def slot_of(one: Checked) -> tuple[int, int, int]:
+    """Return where a record stands: author, epoch, seq."""
     return one.value.author, one.value.epoch, one.value.seq
 
 
@@ -307,7 +349,7 @@ class _Covers:
 
     def __init__(self, ordered: list[Checked], forked: Collection[Log]) -> None:
         # Who has acked another branch of a forked log held no record of this one.
-        ids = {_slot(one): one.id for one in ordered if _slot(one)[:2] in forked}
+        ids = {slot_of(one): one.id for one in ordered if slot_of(one)[:2] in forked}
         # (log, member) → the member's records that ack more of the log than any before, and how far
         self._records: defaultdict[tuple[Log, int], list[Checked]] = defaultdict(list)
         self._reached: defaultdict[tuple[Log, int], list[int]] = defaultdict(list)
@@ -324,7 +366,7 @@ class _Covers:
 
     def held_by(self, member: int, held: Checked) -> Checked | None:
         """Return the first record of ``member`` that acks ``held`` or a later one of its log."""
-        author, epoch, seq = _slot(held)
+        author, epoch, seq = slot_of(held)
         key = (author, epoch), member
         at = bisect_left(self._reached[key], seq)
         return self._records[key][at] if at < len(self._records[key]) else None

@@ -35,27 +35,35 @@ def replay(
     rules: ReputationRules = RULES,
     *,
     strict: bool = True,
+    evaluators_max: int | None = None,
 ) -> Reputation:
     """Return the reputation that a set of verified records gives, in any order of them.
 
     roster: at the newest version that a record names, or any later one.
     strict: as of :func:`gather`: raise VerificationError (steps 13 and 14) if the set is not one
     to rely on, or pass over what an auditor would refuse. E_FORK is raised in any case.
+    evaluators_max: the charter's; None: everybody evaluates.
     """
-    outcomes = tuple(replay_rounds(gather(records, roster, strict=strict), roster, rules))
+    rounds = gather(records, roster, strict=strict, evaluators_max=evaluators_max)
+    outcomes = tuple(replay_rounds(rounds, roster, rules, evaluators_max=evaluators_max))
     state = outcomes[-1].state if outcomes else initial_state(roster.active_at(0), rules)
     return Reputation(state, outcomes)
 
 
 def replay_rounds(
-    rounds: Sequence[RoundEvidence], roster: Roster, rules: ReputationRules = RULES
+    rounds: Sequence[RoundEvidence],
+    roster: Roster,
+    rules: ReputationRules = RULES,
+    *,
+    evaluators_max: int | None = None,
 ) -> Iterator[RoundOutcome]:
     """Yield one round after the other, for whoever does not want to keep them all."""
     state = initial_state(roster.active_at(0), rules)
     for evidence in rounds:
         members = roster.active_at(evidence.roster)
+        voters = min(len(members), evaluators_max or len(members))
         outcome = advance(
-            state, evidence, members=members, tolerated=tolerated_of(len(members)), rules=rules
+            state, evidence, members=members, tolerated=tolerated_of(voters), rules=rules
         )
         state = outcome.state
         yield outcome

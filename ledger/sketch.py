@@ -26,8 +26,8 @@ from .record import RecordId
 SEED_DOMAIN: Final = b"swarm-ledger/sketch-seed/v1\n"
 EXPONENT_BIAS: Final = 2_048
 """A record has no negative numbers: it holds exponent + this."""
-ROWS_MAX: Final = 5
-"""The update of the round itself and, newest first, those of up to four rounds before."""
+ROWS_MAX: Final = 3
+"""The update of the round itself and, newest first, those of up to two rounds before."""
 MICRO: Final = 1_000_000
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ledger.charter import Charter
 from ledger.keys import Signer
@@ -11,6 +11,10 @@ from ledger.record import GroupValue, MetricValue
 from swarm.learning.trained import Trained
 from swarm.learning.training_state import Arrays
 from swarm.protocol.retention import KEEP_ROUNDS, Keep
+
+if TYPE_CHECKING:
+    from swarm.scoring.evaluation import Losses
+    from swarm.scoring.projection import Projection
 
 
 class Learner(Protocol):
@@ -34,6 +38,19 @@ class Learner(Protocol):
     def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]: ...  # noqa: D102
 
 
+class Judge(Protocol):
+    """What a node asks of whoever measures contributions (swarm/scoring/judge.py)."""
+
+    @property
+    def is_apart(self) -> bool: ...  # noqa: D102
+    def score(  # noqa: D102
+        self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes
+    ) -> "Losses": ...
+    def sketch(  # noqa: D102
+        self, updates: Sequence[tuple[bytes, bytes]], seed: bytes
+    ) -> "tuple[Projection, ...]": ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hospital:
     """Who this node is and what it works on."""
@@ -51,6 +68,8 @@ class Hospital:
     """Which payloads stay."""
     inbox: Path | None = None
     """Where `roster submit` leaves updates for a node that runs; None: nowhere."""
+    judge: Judge | None = None
+    """Who measures contributions; None: nobody does, whatever the charter says."""
 
     @property
     def has_moments(self) -> bool:

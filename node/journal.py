@@ -40,6 +40,8 @@ from node.intake import Batch, Intake
 from swarm.protocol.messages import Counts, Head, Heads
 from swarm.protocol.sync import Gap, fit, gaps
 
+_AT_ANY_TIME: Final = (Kind.FORK_PROOF, Kind.REJECTION, Kind.SKETCH)
+"""About no round, or about the one that they name: what is newest in the log is right for them."""
 LAMPORT_FOLLOWED_MAX: Final = 1 << 52
 """Beyond this nobody's clock is followed, so that a liar cannot use the numbers up for everybody."""
 
@@ -167,21 +169,37 @@ class Journal:
         return self._heads
 
     async def append(
-        self, kind: Kind, round_: int, body: Body, *, with_acks: bool = False
+        self,
+        kind: Kind,
+        round_: int,
+        body: Body,
+        *,
+        with_acks: bool = False,
+        state: Mapping[str, bytes] | None = None,
     ) -> Verified[Record]:
-        """Write, sign and store one record of our own. Cancellation waits until it is stored."""
+        """Write, sign and store one record of our own. Cancellation waits until it is stored.
+
+        state: goes into the store with it, in one transaction.
+        """
         with trio.CancelScope(shield=True):
             async with self._pen:
                 if self._is_over:
                     raise RosterChangedError(self._next_version)
-                return await self._append(kind, round_, body, with_acks=with_acks)
+                acks = with_acks
+                return await self._append(kind, round_, body, with_acks=acks, state=state or {})
 
     async def _append(
-        self, kind: Kind, round_: int, body: Body, *, with_acks: bool
+        self,
+        kind: Kind,
+        round_: int,
+        body: Body,
+        *,
+        with_acks: bool,
+        state: Mapping[str, bytes],
     ) -> Verified[Record]:
         head = self._heads.get((self._own, self._epoch))
-        if kind is Kind.FORK_PROOF and head is not None:
-            round_ = max(round_, head.round)  # it is about no round, and may come at any time
+        if kind in _AT_ANY_TIME and head is not None:
+            round_ = max(round_, head.round)
         # A record comes after everything that is stored here, acknowledged or not. A clock that is
         # further ahead than one step may go is followed step by step, and acknowledged once reached.
         reach = min((head.lamport if head else 0) + LAMPORT_STEP_MAX, LAMPORT_FOLLOWED_MAX) - 1
@@ -201,15 +219,17 @@ class Journal:
         )
         signed = sign_record(record, self._signer)
         after = check_next(head, signed)
-        await self._disk.run(self._store_own, signed, after)
+        await self._disk.run(self._store_own, signed, after, state)
         self._heads[self._own, self._epoch] = after
         self._note_acks(record)
         self.forks.stored(signed)
         return signed
 
-    def _store_own(self, signed: Verified[Record], after: LogHead) -> None:
+    def _store_own(
+        self, signed: Verified[Record], after: LogHead, state: Mapping[str, bytes]
+    ) -> None:
         """Store, then mark: in one piece of the disk's work, so that no reader comes in between."""
-        self._store.append([signed])
+        self._store.append([signed], state=state)
         self._mark.raise_to(after)
 
     def _due_acks(self, reach: int) -> tuple[Ack, ...]:

@@ -31,6 +31,7 @@ from swarm.protocol.retention import Keep
 if TYPE_CHECKING:
     from swarm.learning.dataset import SiteData
     from swarm.learning.task import LearningTask
+    from swarm.scoring.judge import Judge
 
 STOPPED: Final = 130
 """Exit status after a second Ctrl-C."""
@@ -70,6 +71,7 @@ def _run_under_one_roster(config: SiteConfig) -> None:
         world = World(
             network=build_network(config, roster, identity, own, store=store, disk=disk, log=log),
             compute=ThreadCompute(),
+            beside=ThreadCompute(),
             disk=disk,
             time_ms=lambda: time.time_ns() // 1_000_000,
             random=Random(),  # noqa: S311 - spreads load, guards nothing
@@ -92,13 +94,15 @@ def _hospital(
     data = load_site_data(
         config.data, charter.schema, directory=config.directory, allow=config.allow
     )
+    task = _learner(config, charter, place.author, data)
     return Hospital(
         charter=charter,
         own=place.author,
+        judge=_judge(charter, task),
         signer=place.signer,
         witness=identity.witness(),
         learner=ResumingLearner(
-            _learner(config, charter, place.author, data),
+            task,
             TrainingSnapshots(
                 config.paths.training,
                 charter_digest=charter.net,
@@ -130,6 +134,15 @@ def _learner(config: SiteConfig, charter: Charter, own: int, data: "SiteData") -
     torch.set_num_threads(config.run.threads)
     seed = derive_seed("site", charter.seed, own)
     return LearningTask(charter, data, allow=config.allow, seed=seed, threads=config.run.threads)
+
+
+def _judge(charter: Charter, task: "LearningTask") -> "Judge | None":
+    """Whoever measures the others' contributions, if the charter wants that."""
+    if charter.reputation.mode == "off":
+        return None
+    from swarm.scoring.judge import Judge
+
+    return Judge(task, dimensions=charter.reputation.sketch_dimensions)
 
 
 async def _live(config: SiteConfig, hospital: Hospital, world: World, store: Store) -> None:

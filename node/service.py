@@ -5,14 +5,14 @@ open and fetch → check → merge → AGGREGATION → agreed → evaluate → M
 is on the disk first (law 5), so a node that is killed at any instant starts again from its store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, final
 
 import trio
 
 from ledger.fork import Fork
-from ledger.record import Codec, Kind, Metrics, MetricValue, Record, Verified
+from ledger.record import Body, Codec, Kind, Metrics, MetricValue, Record, Verified
 from ledger.roster_store import load_roster
 from ledger.store import Store
 from node.blobs import BlobStore
@@ -24,6 +24,7 @@ from node.forks import ForkReporter
 from node.hospital import Hospital, Learner
 from node.janitor import Janitor
 from node.journal import Journal
+from node.judging import JudgingPen
 from node.network import (
     CHECKPOINT_PROTOCOL,
     FETCH_PROTOCOL,
@@ -37,8 +38,9 @@ from node.transfer import Transfer
 from node.witness import Signers, Witness
 from node.world import World
 from swarm.protocol.book import RoundBook
-from swarm.protocol.effects import Effect, Fetch
+from swarm.protocol.effects import Beside, Effect, Fetch
 from swarm.protocol.round import Phase, Place, RoundMachine
+from swarm.protocol.scoring import Scoring
 from swarm.protocol.stalls import Stalls, Standing
 from swarm.protocol.waiting import why_waiting
 
@@ -109,11 +111,32 @@ class Service:
             book=self.book,
             behind=self.fell_behind,
         )
+        own_log = self.journal.heads().get((hospital.own, roster.epoch(hospital.own)))
+        self.judging = JudgingPen(
+            store,
+            roster,
+            hospital.own,
+            closed=own_log.round if own_log else 0,
+            secret=world.secret,
+            write=self._write,
+        )
+        self.scoring = Scoring(
+            self.book,
+            hospital.charter.reputation,
+            own=hospital.own,
+            grace_s=self._policy.grace_s,
+            has=self.machine.has,
+            holds=lambda digest: digest in blobs.stored(),
+        )
         self.janitor = Janitor(
             world=world,
             blobs=blobs,
             machine=self.machine,
-            keep=replace(hospital.keep, staleness_max=self._policy.staleness_max),
+            keep=replace(
+                hospital.keep,
+                staleness_max=self._policy.staleness_max,
+                judged=self.scoring.rounds_kept,
+            ),
             own=hospital.own,
             pinned=frozenset({initial}),
             in_use=self.transfer.active,
@@ -141,6 +164,7 @@ class Service:
             janitor=self.janitor,
             witness=self.witness,
             memory=OwnMemory(blobs.directory / MEMORY, charter_digest=hospital.charter.net),
+            judging=self.judging,
             learn=self._learn,
             changed=self.look_again,
             failed=self.failed,
@@ -244,9 +268,16 @@ class Service:
 
     def _learn(self, record: Verified[Record]) -> None:
         self.machine.learn(record)
+        self.scoring.learn(record)
+        self.judging.learn(record)
         body = record.value.body
         if isinstance(body, Metrics) and record.value.author == self._hospital.own:
             self.metrics = body.values
+
+    async def _write(
+        self, kind: Kind, round_: int, body: Body, *, state: Mapping[str, bytes] | None = None
+    ) -> Verified[Record]:
+        return await self.desk.write(kind, round_, body, state=state)
 
     # The loop
 
@@ -263,8 +294,11 @@ class Service:
                     self._tell_phase()
                 if self.machine.phase is Phase.DONE:
                     break
-                self._reconcile(nursery, wanted.effects)
-                wake_s = wanted.wake_s if wanted.wake_s is not None else float("inf")
+                beside, look_s = self.scoring.advance(now_s=trio.current_time())
+                self._reconcile(nursery, (*wanted.effects, *beside))
+                wake_s = min(
+                    one for one in (wanted.wake_s, look_s, float("inf")) if one is not None
+                )
                 with trio.move_on_at(wake_s):
                     await self._changed.wait()
             nursery.cancel_scope.cancel()
@@ -275,7 +309,9 @@ class Service:
             if effect not in wanted:
                 scope.cancel()
         for effect in wanted:
-            if effect not in self._running and (isinstance(effect, Fetch) or self._pen_is_free()):
+            if effect not in self._running and (
+                isinstance(effect, Fetch | Beside) or self._pen_is_free()
+            ):
                 scope = self._running[effect] = trio.CancelScope()
                 nursery.start_soon(self._perform, effect, scope)
 
@@ -284,12 +320,14 @@ class Service:
 
         One that was cancelled while it writes its record ends first, or a round would get two votes.
         """
-        return all(isinstance(effect, Fetch) for effect in self._running)
+        return all(isinstance(effect, Fetch | Beside) for effect in self._running)
 
     async def _perform(self, effect: Effect, scope: trio.CancelScope) -> None:
         try:
             with scope:
                 await perform(self.desk, effect)
+                if isinstance(effect, Beside):
+                    self.scoring.done(effect)
         finally:
             del self._running[effect]
             self._changed.set()

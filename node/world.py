@@ -1,5 +1,6 @@
 """What a hospital and the simulator swap: network, clock, compute and randomness, nothing else (law 9)."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -22,3 +23,7 @@ class World:
     random: Random
     """Only for spreading load: which peer to ask, how long to back off."""
     log: EventLog
+    beside: Compute | None = None
+    """Judging others, beside training; None: where everything else is computed."""
+    secret: Callable[[int], bytes] = secrets.token_bytes
+    """So many fresh bytes that nobody can guess."""

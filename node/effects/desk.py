@@ -3,7 +3,7 @@
 Room: node. Law 5: whatever is published is on the disk first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -16,6 +16,7 @@ from node.exchange import Exchange
 from node.hospital import Hospital
 from node.janitor import Janitor
 from node.journal import Journal
+from node.judging import JudgingPen
 from node.own_memory import OwnMemory
 from node.payload_io import NoRoomError
 from node.transfer import Transfer
@@ -44,6 +45,7 @@ class Desk:
     janitor: Janitor
     witness: Witness
     memory: OwnMemory
+    judging: JudgingPen
     learn: Callable[[Verified[Record]], None]
     """Take in an own record that is stored."""
     changed: Callable[[], None]
@@ -66,7 +68,21 @@ class Desk:
         """Sign, append (on the disk), learn, publish: all of it, or nothing of what is not wanted any more."""
         await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True):
-            record = await self.journal.append(kind, round_, body, with_acks=with_acks)
+            await self.judging.before(round_)
+            await self.write(kind, round_, body, with_acks=with_acks)
+
+    async def write(
+        self,
+        kind: Kind,
+        round_: int,
+        body: Body,
+        *,
+        with_acks: bool = False,
+        state: Mapping[str, bytes] | None = None,
+    ) -> Verified[Record]:
+        """Do it, whatever is still to be opened (node/judging.py)."""
+        with trio.CancelScope(shield=True):
+            record = await self.journal.append(kind, round_, body, with_acks=with_acks, state=state)
             self.learn(record)
             self.changed()
             if kind in ANCHORED_AT_ONCE:
@@ -75,6 +91,7 @@ class Desk:
                 self.witness.round_ended(round_)
             with trio.move_on_after(self.hospital.charter.rounds.grace_s):
                 await self.exchange.publish(record)
+            return record
 
     async def keep(self, codec: Codec, payload: bytes) -> bytes:
         """Store an own payload and return its digest. Raises StoreError."""

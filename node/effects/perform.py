@@ -1,14 +1,18 @@
 """From what is wanted to who does it."""
 
 from ledger.errors import UnavailableError
-from node.effects import evaluating, merging, obtaining, signing, training
+from node.effects import evaluating, judging, merging, obtaining, signing, training
 from node.effects.desk import Desk
 from swarm.protocol.effects import (
+    CheckSketch,
     Effect,
     Evaluate,
     Fetch,
     GiveUp,
     Merge,
+    OpenScores,
+    Score,
+    ShowSketch,
     SignClose,
     SignOpen,
     Train,
@@ -30,6 +34,8 @@ async def perform(desk: Desk, effect: Effect) -> None:
             await evaluating.evaluate(desk, effect)
         case SignClose():
             await signing.close_log(desk, effect)
+        case Score() | OpenScores() | ShowSketch() | CheckSketch():
+            await judging.judge_others(desk, effect)
         case GiveUp():
             _give_up(desk, effect)
 

@@ -4,7 +4,7 @@ Room: scenarios. Test-only (`swarm-scenario simulate --plant NAME`): nothing her
 and every change is undone when the run ends, before anything is judged. docs/simulator.md §7.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -43,6 +43,7 @@ from swarm.protocol.deadline import AdaptiveDeadline
 from swarm.protocol.effects import Merge
 
 Patch = tuple[Any, str, Any]
+State = Mapping[str, bytes]
 """(module or class, name, what stands there instead)"""
 
 
@@ -128,17 +129,17 @@ def _ack_before_persist() -> Sequence[Patch]:
 
 def _publish_before_persist() -> Sequence[Patch]:
     store_own, record = Journal._store_own, Desk.record  # noqa: SLF001
-    unsaved: dict[int, list[tuple[Verified[Record], LogHead]]] = {}
+    unsaved: dict[int, list[tuple[Verified[Record], LogHead, State]]] = {}
 
-    def later(self: Journal, signed: Verified[Record], after: LogHead) -> None:
-        unsaved.setdefault(id(self), []).append((signed, after))
+    def later(self: Journal, signed: Verified[Record], after: LogHead, state: State) -> None:
+        unsaved.setdefault(id(self), []).append((signed, after, state))
 
     async def publish_first(self: Desk, *what: Any, **more: Any) -> None:
         await record(self, *what, **more)
         with trio.CancelScope(shield=True):
             await trio.sleep(0.2)
-            for signed, after in unsaved.pop(id(self.journal), []):
-                await self.world.disk.run(store_own, self.journal, signed, after)
+            for late in unsaved.pop(id(self.journal), []):
+                await self.world.disk.run(store_own, self.journal, *late)
 
     return [(Journal, "_store_own", later), (Desk, "record", publish_first)]
 
@@ -154,9 +155,9 @@ def _slot_signed_twice() -> Sequence[Patch]:
             value = decode_record(stored[-2].record_bytes)
             self._heads[log] = head_of_signed(stored[-2], value)
 
-    def careless(self: Journal, signed: Verified[Record], after: LogHead) -> None:
+    def careless(self: Journal, signed: Verified[Record], after: LogHead, state: State) -> None:
         try:
-            store_own(self, signed, after)
+            store_own(self, signed, after, state)
         except VerificationError:
             return
 

@@ -24,11 +24,12 @@ from ledger.roster_store import load_roster
 from ledger.store import Store
 from node.blobs import BlobStore
 from node.compute import Compute, InlineCompute
+from node.hospital import Hospital, Judge, Learner
 from node.identity import Identity, own_place
 from node.journal import RosterChangedError
 from node.network import EventLog, Network
 from node.network_memory import Conditions, MemoryHub
-from node.service import Hospital, Learner, Service
+from node.service import Service
 from node.world import World
 
 EPOCH_MS: Final = 1_760_000_000_000
@@ -44,10 +45,14 @@ Faults = Callable[["Swarm"], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedSite:
-    """One hospital of a simulation: its keys, and how to build its learner afresh at every start."""
+    """One hospital of a simulation: its keys, and how to build its learner afresh at every start.
+
+    judge: how to build what measures contributions, on that learner; None: nothing does.
+    """
 
     identity: Identity
     learner: Callable[[], Learner]
+    judge: Callable[[Learner], Judge] | None = None
 
 
 def identity_of(seed: int, index: int) -> Identity:
@@ -193,14 +198,17 @@ class Swarm:
                     time_ms=lambda: around.time_ms(index),
                     random=starts,
                     log=around.log(index),
+                    secret=starts.randbytes,
                 )
+                learner = site.learner()
                 place = own_place(load_roster(store, self.charter), site.identity)
                 hospital = Hospital(
                     charter=self.charter,
                     own=place.author,
                     signer=place.signer,
                     witness=site.identity.witness(),
-                    learner=site.learner(),
+                    learner=learner,
+                    judge=site.judge(learner) if site.judge else None,
                     software_digest=bytes(32),
                     data_commitment=bytes(32),
                     sync_interval_s=self.sync_interval_s,

@@ -91,6 +91,31 @@ class LearningTask:
         return self._charter.model.name.startswith(PYTHON)
 
     @property
+    def has_own_code(self) -> bool:
+        """Whether model or data are a hospital's own code."""
+        return self._is_own_model or not isinstance(self._data.train, Table)
+
+    @property
+    def merger(self) -> Merger:
+        """The charter's merges for this model."""
+        return self._merger
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that trains here: to be copied, never to be changed."""
+        return self._module
+
+    @property
+    def head(self) -> str:
+        """What the model's outputs mean."""
+        return self._schema.head
+
+    @property
+    def patients(self) -> Batches:
+        """The own validation rows, prepared. Raises ValueError before round 0 is over."""
+        return self._ready()[1]
+
+    @property
     def needs_moments(self) -> bool:
         """Whether round 0 exchanges moments before anyone can train."""
         return self._schema.standardise == "federated" and bool(self._columns)

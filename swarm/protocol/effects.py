@@ -6,6 +6,7 @@ no longer wanted. What was done comes back as a record on the ledger or a payloa
 
 from dataclasses import dataclass
 
+from ledger.record import Sketch
 from swarm.protocol.book import Offer
 
 
@@ -74,4 +75,46 @@ class GiveUp:
     missing: tuple[str, ...]
 
 
-Effect = SignOpen | Train | Fetch | Merge | Evaluate | SignClose | GiveUp
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Measure what each of ``targets`` does to the loss of a merge, and record an EVALUATION_COMMIT.
+
+    round: the record's, one after what is scored. inputs: what was merged, each with its weight in
+    millionths. origin: the base that the merge starts from.
+    """
+
+    round: int
+    inputs: tuple[tuple[Offer, int], ...]
+    targets: tuple[bytes, ...]
+    origin: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenScores:
+    """Record the EVALUATION_REVEAL that opens the own commit at this place of the log."""
+
+    round: int
+    commit_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShowSketch:
+    """Project the own updates ``rows`` with an agreed round's seed and record a SKETCH."""
+
+    round: int
+    seed: bytes
+    rows: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSketch:
+    """Project again what somebody's SKETCH shows, as far as payloads are held; refuse a false one."""
+
+    id: bytes
+    author: int
+    sketch: Sketch
+
+
+Beside = Score | OpenScores | ShowSketch | CheckSketch
+"""Work that runs beside a round's own, and that no round waits for."""
+Effect = SignOpen | Train | Fetch | Merge | Evaluate | SignClose | GiveUp | Beside

@@ -22,16 +22,18 @@ class Keep:
 
     rounds: finished rounds before the open one; None: all, for auditors that recompute. Raise it if
     hospitals restart slowly. staleness_max: rounds for which a late update may still be merged.
+    judged: rounds for which updates are still compared with newer ones.
     """
 
     rounds: int | None
     staleness_max: int = 0
+    judged: int = 0
 
     def first_round(self, standing: int) -> int:
         """The oldest round of which everything is kept by a node that stands in round ``standing``."""
         if self.rounds is None:
             return 0
-        return standing - max(self.rounds, self.staleness_max)
+        return standing - max(self.rounds, self.staleness_max, self.judged)
 
 
 def needless(

@@ -1,0 +1,54 @@
+"""Who evaluates a round where not everybody can, and what a round's seed is. Room: ledger.
+
+Spec: docs/reputation.md §2.5 and §12.1. Pure functions of a set of records, so that nodes and
+auditors name the same members.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
+from .bodies import Aggregation, Rule
+from .record import Record, RecordId, Verified
+from .roster import Roster, quorum
+from .sketch import seed_of
+
+
+def agreed_inputs(
+    ordered: Iterable[Verified[Record]], roster: Roster
+) -> dict[int, tuple[RecordId, ...]]:
+    """Return the input ids of every agreed round above 0: what q members voted for, bit for bit equal.
+
+    ordered: by (author, epoch, seq); a member's first AGGREGATION of a round is its vote, and votes
+    count together that name one roster version, of which their authors are members.
+    """
+    votes: defaultdict[int, dict[int, tuple[int, Aggregation]]] = defaultdict(dict)
+    for one in ordered:
+        body = one.value.body
+        if isinstance(body, Aggregation) and body.rule != Rule.MOMENTS:
+            votes[one.value.round].setdefault(one.value.author, (one.value.roster, body))
+    agreed = {}
+    for round_, by_author in votes.items():
+        counts: defaultdict[tuple[object, ...], int] = defaultdict(int)
+        for author, (version, body) in sorted(by_author.items()):
+            members = roster.active_at(version)
+            vote = (version, body.rule, body.inputs, body.result_digest)
+            counts[vote] += author in members
+            if counts[vote] >= quorum(len(members)):
+                agreed[round_] = tuple(sorted(one.id for one in body.inputs))
+    return agreed
+
+
+def seed_of_round(net: bytes, round_: int, inputs: Collection[RecordId] | None) -> bytes:
+    """Return the seed that a round's evaluators are drawn with; ``inputs`` None: it is not agreed."""
+    return seed_of(net, round_, inputs or ())
+
+
+def evaluators(seed: bytes, members: Collection[int], most: int) -> frozenset[int]:
+    """Return who evaluates: everybody, or ``most`` members by ascending SHA-256(seed ‖ u16be(member))."""
+    if len(members) <= most:
+        return frozenset(members)
+    drawn = sorted(members, key=lambda one: hashlib.sha256(seed + one.to_bytes(2, "big")).digest())
+    return frozenset(drawn[:most])
