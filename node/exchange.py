@@ -35,6 +35,10 @@ from swarm.protocol.sync import gaps
 
 SYNC_FANOUT: Final = 3
 """Peers compared with per sync interval: every record reaches everybody in O(log n) intervals."""
+GATHER_S: Final = 0.02
+"""Records that are announced so soon after each other are stored together: one flush of the disk for all."""
+GATHERED_MAX: Final = 256
+"""Announcements that may wait for that."""
 REQUEST_TIMEOUT_S: Final = 20.0
 RETRY_MIN_S: Final = 0.1
 
@@ -96,6 +100,9 @@ class Exchange:
         self._comparing: set[int] = set()
         self._ask_first: set[int] = set()
         self._sync_soon = trio.Event()
+        self._gathered: list[tuple[int, Sequence[bytes]]] = []
+        self._gathering: trio.Event | None = None
+        """Set when something is gathered; None: nobody takes it, so each message is stored by itself."""
 
     # Records
 
@@ -104,18 +111,37 @@ class Exchange:
         await self._network.broadcast(encode_gossip([record.signed.envelope()]))
 
     async def on_gossip(self, peer: int, message: bytes) -> None:
-        """Take records that somebody announced."""
-        await self._take(peer, decode_gossip(message))
+        """Take records that somebody announced, together with others of the same moment."""
+        envelopes = decode_gossip(message)
+        if self._gathering is None or len(self._gathered) >= GATHERED_MAX:
+            await self._take([peer], envelopes)
+            return
+        self._gathered.append((peer, envelopes))
+        self._gathering.set()
 
-    async def _take(self, peer: int, envelopes: Sequence[bytes]) -> int:
-        """Store what a peer sent and return how many records were new."""
+    async def _gather_forever(self) -> None:
+        """Store what was announced, in groups."""
+        self._gathering = trio.Event()
+        while True:
+            await self._gathering.wait()
+            self._gathering = trio.Event()
+            gathered, self._gathered = self._gathered, []
+            peers = sorted({peer for peer, _ in gathered})
+            try:
+                await self._take(peers, [one for _, several in gathered for one in several])
+            except Exception as error:  # noqa: BLE001 - no message stops the node, but by `failed`
+                self._log.warning("handler_failed", where="gossip", peers=peers, error=repr(error))
+            await trio.sleep(GATHER_S)
+
+    async def _take(self, peers: Sequence[int], envelopes: Sequence[bytes]) -> int:
+        """Store what peers sent and return how many records were new."""
         try:
             result = await self._journal.ingest(envelopes)
         except (StoreError, ConfigError) as error:
             self._listener.failed(error)
             raise
         for refusal in result.refused:
-            self._log.warning("record_refused", peer=peer, code=refusal.code, why=str(refusal))
+            self._log.warning("record_refused", peers=peers, code=refusal.code, why=str(refusal))
         if result.forks:
             self._listener.forks_found(result.forks)
         if result.stored:
@@ -138,6 +164,7 @@ class Exchange:
         known: frozenset[int] = frozenset()
         due_s = trio.current_time()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._gather_forever)
             while True:
                 peers, now_s = self._network.connected(), trio.current_time()
                 chosen, known = peers - known, peers
@@ -179,7 +206,7 @@ class Exchange:
             )
             reply = decode_sync_reply(body)
             self._hear(peer, reply.hello)
-            new = await self._take(peer, reply.envelopes)
+            new = await self._take([peer], reply.envelopes)
             # Where its head is another record than ours in that slot, ours is said to end there: so
             # it shows what it has. Once for each log, or a liar's head would keep us here.
             differing = await self._journal.differing(reply.hello.heads)

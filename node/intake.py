@@ -29,6 +29,8 @@ from ledger.store import Store
 from node.forks import Forks, Log
 from node.highwater import REMEDY, LostHistoryError
 
+SLOTS_REMEMBERED: Final = 8_192
+"""Slots whose record's id is known without a look at the disk: what is acknowledged is mostly new."""
 RECENT_IDS: Final = 8_192
 """Ids remembered so that a record heard twice is not verified twice."""
 PENDING_MAX: Final = 2_048
@@ -86,6 +88,7 @@ class Intake:
         self._forks = forks
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._pending: OrderedDict[bytes, Verified[Record]] = OrderedDict()
+        self._id_at: OrderedDict[tuple[Log, int], bytes] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -128,6 +131,8 @@ class Intake:
         self._forks.refuse_own()
         for record, _ in batch.fresh:
             self._forks.stored(record)
+            value = record.value
+            self._remember(((value.author, value.epoch), value.seq), record.id)
         gap = not batch.heard.isdisjoint(self._pending)
         self._drop_surplus()
         return batch, gap
@@ -150,6 +155,7 @@ class Intake:
         if not joins or first >= head.next_seq or not is_stored:
             return False
         self._store.cut({log: first})
+        self._id_at.clear()
         after = self._store.heads().get(log)
         batch.heads = {key: one for key, one in batch.heads.items() if key != log}
         if after is not None:
@@ -246,7 +252,17 @@ class Intake:
         head = batch.heads.get(log)
         if head is None or seq >= head.next_seq:
             return None
-        return head.prev_id if seq == head.next_seq - 1 else self._at(log, seq, batch).id
+        if seq == head.next_seq - 1:
+            return head.prev_id
+        placed = batch.placed.get((log, seq))
+        known = placed.id if placed is not None else self._id_at.get((log, seq))
+        return known or self._remember((log, seq), self._at(log, seq, batch).id)
+
+    def _remember(self, slot: tuple[Log, int], record_id: bytes) -> bytes:
+        self._id_at[slot] = record_id
+        if len(self._id_at) > SLOTS_REMEMBERED:
+            self._id_at.popitem(last=False)
+        return record_id
 
     def _at(self, log: Log, seq: int, batch: Batch) -> SignedRecord:
         """Return the record in a slot that is taken."""
@@ -267,6 +283,9 @@ class Intake:
         causes: list[Ack | Input] = [*record.acks, *inputs]
         for cause in causes:
             log = (cause.author, cause.epoch)
+            head = batch.heads.get(log)
+            if head and (head.next_seq - 1, head.prev_id) == (cause.seq, cause.id):
+                continue  # the last one: so it is mostly
             if log in self._forks.slots:
                 continue
             stored = self.id_at(log, cause.seq, batch)

@@ -8,7 +8,7 @@ sending. Unlike gossip over libp2p nobody forwards for others: a cut link is a l
 
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, final
 
 import numpy as np
@@ -114,6 +114,10 @@ class MemoryHub:
         self._seed = seed
         self._links: dict[tuple[int, int], _Link] = {}
         self._networks: dict[int, MemoryNetwork] = {}
+        self._once_cut: set[tuple[int, int]] = set()
+        """Directions that were ever cut; all others are open."""
+        self._up: tuple[int, ...] | None = None
+        """Members that run, in order; None: to be counted again."""
 
     def network(self, index: int, *, log: EventLog | None = None) -> "MemoryNetwork":
         """Return a new network for a member: its first, or after crash() its restart."""
@@ -132,6 +136,7 @@ class MemoryHub:
         """
         peers = self.peers(index)
         self._networks[index]._die()  # noqa: SLF001 - hub and network are one thing in two halves
+        self._up = None
         for peer in peers:
             self._networks[peer]._peer_lost(index)  # noqa: SLF001
 
@@ -142,6 +147,7 @@ class MemoryHub:
             if self.looks_connected(source, target):
                 self._networks[target]._saw(source)  # noqa: SLF001
             link.cut_s = _now_s()
+            self._once_cut.add((source, target))
 
     def unblock(self, source: int, target: int) -> None:
         """Undo block()."""
@@ -179,13 +185,19 @@ class MemoryHub:
 
     def looks_connected(self, a: int, b: int) -> bool:
         """Return whether a and b both believe that they are connected."""
-        if not (self._runs(a) and self._runs(b)):
-            return False
-        return all(self._looks_open(source, target) for source, target in ((a, b), (b, a)))
+        return self._runs(a) and self._runs(b) and self._look_open(a, b)
 
     def peers(self, index: int) -> list[int]:
         """Return whom a member is connected to, in order of index."""
-        return [p for p in sorted(self._networks) if p != index and self.looks_connected(index, p)]
+        if not self._runs(index):
+            return []
+        if self._up is None:
+            self._up = tuple(one for one in sorted(self._networks) if self._runs(one))
+        return [p for p in self._up if p != index and self._look_open(index, p)]
+
+    def changed(self) -> None:
+        """A network has begun to run."""
+        self._up = None
 
     def send(self, source: int, target: int, message: _Message, bytes_count: int) -> None:
         """Put a message on its way; it arrives later, twice or never."""
@@ -213,7 +225,14 @@ class MemoryHub:
         network = self._networks.get(index)
         return network is not None and network.running
 
+    def _look_open(self, a: int, b: int) -> bool:
+        if not self._once_cut:
+            return True
+        return self._looks_open(a, b) and self._looks_open(b, a)
+
     def _looks_open(self, source: int, target: int) -> bool:
+        if (source, target) not in self._once_cut:
+            return True
         link = self.link(source, target)
         conditions = link.conditions or self.conditions
         if link.cut_s is not None:
@@ -235,7 +254,7 @@ class MemoryNetwork:
         self._arrival = trio.Event()
         self._waiting: list[_Answer] = []
         self._last_seen_s: dict[int, float] = {}
-        self._traffic = Traffic()
+        self._bytes_sent = self._bytes_received = 0
         self._desk = RequestDesk(log or _NoLog())
         self._gossip = GossipInbox(log or _NoLog())
 
@@ -251,6 +270,7 @@ class MemoryNetwork:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._hub.changed()
                 nursery.start_soon(self._gossip.run, handlers)
                 task_status.started()
                 await self._deliver(nursery, handlers)
@@ -316,13 +336,12 @@ class MemoryNetwork:
 
     def traffic(self) -> Traffic:
         """Bytes so far."""
-        return self._traffic
+        return Traffic(bytes_sent=self._bytes_sent, bytes_received=self._bytes_received)
 
     def _send(self, peer: int, message: _Message, bytes_count: int) -> None:
         if not self.running:
             return
-        sent = self._traffic.bytes_sent + bytes_count
-        self._traffic = replace(self._traffic, bytes_sent=sent)
+        self._bytes_sent += bytes_count
         self._hub.send(self._index, peer, message, bytes_count)
 
     def _post(self, due_s: float, message: _Message, bytes_count: int) -> None:
@@ -341,8 +360,7 @@ class MemoryNetwork:
             _, _, bytes_count, message = heapq.heappop(self._inbox)
             if self._dead or self._hub.is_cut(message.author, self._index):
                 continue
-            received = self._traffic.bytes_received + bytes_count
-            self._traffic = replace(self._traffic, bytes_received=received)
+            self._bytes_received += bytes_count
             self._saw(message.author)
             self._take(message, nursery, handlers)
 

@@ -41,17 +41,17 @@ class _Flushed:
 
     contents: dict[int, bytes] = field(default_factory=dict)
     """inode → the bytes that were flushed last"""
-    names: dict[Path, dict[str, int]] = field(default_factory=dict)
-    """directory, relative → the names in it that were flushed last, with their inodes"""
+    names: dict[str, dict[str, int]] = field(default_factory=dict)
+    """directory → the names in it that were flushed last, with their inodes"""
 
-    def note(self, root: Path, path: Path) -> None:
+    def note(self, path: str) -> None:
         """Take a file or a directory as it is now: it was flushed."""
-        if path.is_dir():
+        try:
             with os.scandir(path) as entries:
-                found = {one.name: one.inode() for one in entries if not one.is_dir()}
-            self.names[path.relative_to(root)] = found
-        else:
-            self.contents[path.stat().st_ino] = path.read_bytes()
+                self.names[path] = {one.name: one.inode() for one in entries if not one.is_dir()}
+        except NotADirectoryError:
+            with open(path, "rb") as file:  # noqa: PTH123 - a few hundred times a second
+                self.contents[os.fstat(file.fileno()).st_ino] = file.read()
 
 
 @final
@@ -75,14 +75,16 @@ class MemberDisk:
         self._archive = archive
         self._life = 0
         self._flushed = _Flushed()
+        self._archived: set[str] = set()
         self._wal_flushed = 0
         self._syncs_commits = True
+        self._begin_life()
         self.path.mkdir(parents=True)
 
-    @property
-    def path(self) -> Path:
+    def _begin_life(self) -> None:
+        self.path = self._root / str(self._life)
         """The directory of this life."""
-        return self._root / str(self._life)
+        self._wal = f"{self.path}/{WAL}"
 
     @contextmanager
     def open(self) -> Iterator[tuple[Store, BlobStore]]:
@@ -90,10 +92,10 @@ class MemberDisk:
         self.is_dead = False
         self._flushed = _Flushed()
         for directory, _, files in os.walk(self.path):
-            self._flushed.note(self.path, Path(directory))
+            self._flushed.note(directory)
             for name in files:
                 if not name.startswith(DATABASE):
-                    self._flushed.note(self.path, Path(directory, name))
+                    self._flushed.note(f"{directory}/{name}")
         with Store.open(self.path / DATABASE) as store:
             store._connection = _Connection(store._connection, self)  # type: ignore[assignment]  # noqa: SLF001
             yield store, BlobStore(self.path / BLOBS)
@@ -106,7 +108,7 @@ class MemberDisk:
     def wal_bytes(self) -> int:
         """Length of the write-ahead log."""
         with suppress(FileNotFoundError):
-            return (self.path / WAL).stat().st_size
+            return os.stat(self._wal).st_size  # noqa: PTH116 - a few hundred times a second
         return 0
 
     def commit(self, execute: Callable[[], None]) -> None:
@@ -128,15 +130,17 @@ class MemberDisk:
         if self.fault is not None:
             raise OSError(self.fault, os.strerror(self.fault))
 
-    def flush(self, path: Path) -> None:
+    def flush(self, path: str) -> None:
         """os.fsync of one of our files or directories."""
         self.write()
         self._on_sync()
-        self._flushed.note(self.path, path)
-        if self._archive is not None and path.name == BLOBS:
-            for name in self._flushed.names[path.relative_to(self.path)]:
-                if PAYLOAD.fullmatch(name) and not (self._archive / name).exists():
-                    os.link(path / name, self._archive / name)
+        self._flushed.note(path)
+        if self._archive is not None and path.endswith(f"/{BLOBS}"):
+            for name in self._flushed.names[path].keys() - self._archived:
+                self._archived.add(name)
+                if PAYLOAD.fullmatch(name):
+                    with suppress(FileExistsError):  # another member had it
+                        os.link(f"{path}/{name}", f"{self._archive}/{name}")
         self._on_sync()
 
     def crash(self, *, power: bool) -> None:
@@ -145,6 +149,7 @@ class MemberDisk:
         self.is_dead = True
         self.fault = None
         self._life += 1
+        self._begin_life()
         for walked, _, _ in os.walk(before):
             directory = Path(walked).relative_to(before)
             (self.path / directory).mkdir()
@@ -181,7 +186,7 @@ class MemberDisk:
             return
         flushed = {
             name: inode
-            for name, inode in self._flushed.names.get(directory, {}).items()
+            for name, inode in self._flushed.names.get(str(before / directory), {}).items()
             if not name.startswith(DATABASE)
         }
         for name in sorted({*now, *flushed}):
@@ -241,8 +246,8 @@ def seen_flushes(root: Path, disk_of: Callable[[str], MemberDisk]) -> Iterator[N
             real_sync(fd)
             return
         disk = disk_of(path[len(base) :].split("/", 1)[0])
-        if Path(path).is_relative_to(disk.path):
-            disk.flush(Path(path))
+        if path == str(disk.path) or path.startswith(f"{disk.path}/"):
+            disk.flush(path)
 
     os.fsync = os.fdatasync = sync  # type: ignore[assignment]
     try:

@@ -16,7 +16,6 @@ from typing import Final, final
 
 import trio
 
-import ledger.keys
 from ledger.errors import SwarmError
 from node.network_memory import Conditions, MemoryHub
 from node.service import Service
@@ -25,6 +24,7 @@ from scenarios.simulation.checkers import Evidence, check
 from scenarios.simulation.faults import CrashAtStep, Fault
 from scenarios.simulation.federation import charter_of, sites_of
 from scenarios.simulation.observations import Observations, Violation
+from scenarios.simulation.once import worked_out_once
 from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
 from scenarios.simulation.plants import planted
 from scenarios.simulation.swarm import Swarm, heads_digest
@@ -35,8 +35,6 @@ LOOK_S: Final = 1.0
 """Virtual seconds between two looks at the members."""
 REVIVE_S: Final = 3.0
 """After healing a member that stopped is started again so often."""
-ANSWERS_MAX: Final = 300_000
-"""Verified signatures that are remembered at a time."""
 RAM_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
@@ -90,30 +88,6 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@contextmanager
-def _verified_once() -> Iterator[None]:
-    """Let all members share the answer to one question about one signature, which is asked for real.
-
-    In one process they all ask the same. The auditor, who comes later, asks again.
-    """
-    real = ledger.keys.opens
-    known: dict[tuple[bytes, bytes], bool] = {}
-
-    def opens(signed_message: bytes, public_key: bytes) -> bool:
-        question = (public_key, signed_message)
-        if question not in known:
-            if len(known) >= ANSWERS_MAX:
-                known.clear()
-            known[question] = real(signed_message, public_key)
-        return known[question]
-
-    ledger.keys.opens = opens
-    try:
-        yield
-    finally:
-        ledger.keys.opens = real
-
-
 @final
 class Run:
     """A plan on its way."""
@@ -138,7 +112,7 @@ class Run:
     def run(self) -> float:
         """Run both phases; return the virtual seconds that they took."""
         limit_s = self.plan.heal_s + self.plan.liveness_s() + 900.0
-        with self.world.flushes(), _verified_once():
+        with self.world.flushes(), worked_out_once():
             try:
                 return self.swarm.run_to_end(self._conduct, virtual_s_max=limit_s)
             except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - a bug of the node's is a finding
