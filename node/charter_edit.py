@@ -163,11 +163,14 @@ def assemble(draft: CharterDraft) -> str:
 def check_model(text: str) -> None:
     """Raise ConfigError unless the charter's model can be built: its name, its arguments.
 
-    A hospital's own class is only looked at: it loads where a site allows it.
+    A hospital's own class is only looked at: it loads where a site allows it. Choices that do not go
+    together are refused too.
     """
+    from swarm.learning.fits import check_fits
     from swarm.learning.own_code import PYTHON, split_reference
 
     charter = load_charter(text.encode(), complete=False, file=DRAFT)
+    check_fits(charter, file=DRAFT)
     if charter.model.name.startswith(PYTHON):
         split_reference(charter.model.name, key="model.name")
         return

@@ -197,12 +197,16 @@ def load_site_charter(config: SiteConfig) -> "Charter":
 def load_charter_file(path: Path, *, complete: bool = True, advice: str = "") -> "Charter":
     """Read any charter file; with ``complete`` false, also one without members.
 
-    Raises ConfigError in one line that starts with the file's name.
+    Raises ConfigError in one line that starts with the file's name, also where its choices do not go
+    together.
     """
     from ledger.charter import CHARTER_BYTES_MAX, load_charter
+    from swarm.learning.fits import check_fits
 
     data = read_file(path, bytes_max=CHARTER_BYTES_MAX, what="charter", advice=advice)
-    return load_charter(data, complete=complete, file=path.name)
+    charter = load_charter(data, complete=complete, file=path.name)
+    check_fits(charter, file=path.name)
+    return charter
 
 
 def read_file(path: Path, *, bytes_max: int, what: str, advice: str = "") -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ledger.charter import Charter
 from ledger.keys import Signer
 from ledger.record import GroupValue, MetricValue
+from swarm.learning.fits import has_round_zero
 from swarm.learning.trained import Trained
 from swarm.learning.training_state import Arrays
 from swarm.protocol.retention import KEEP_ROUNDS, Keep
@@ -34,8 +35,8 @@ class Learner(Protocol):
     def merge(  # noqa: D102
         self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None
     ) -> bytes: ...
-    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]: ...  # noqa: D102
-    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]: ...  # noqa: D102
+    def evaluate(self, model: bytes, memory: Arrays) -> tuple[MetricValue, ...]: ...  # noqa: D102
+    def evaluate_groups(self, model: bytes, memory: Arrays) -> tuple[GroupValue, ...]: ...  # noqa: D102
 
 
 class Judge(Protocol):
@@ -73,6 +74,5 @@ class Hospital:
 
     @property
     def has_moments(self) -> bool:
-        """Whether round zero sums up means and spreads."""
-        schema = self.charter.schema
-        return schema.standardise == "federated" and bool(schema.features)
+        """Whether round zero sums something up."""
+        return has_round_zero(self.charter)

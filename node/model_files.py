@@ -109,45 +109,80 @@ class Evaluation:
 def export_model(config: SiteConfig, file: Path) -> ModelMetadata:
     """Write the newest agreed model to ``file`` (safetensors).
 
+    What stays at home (personalisation) is not in it. Of several models (ifca) it is the one that
+    suits this site's training rows best.
     Raises ConfigError (has not run, nothing agreed) and UnavailableError (the payload is not here).
     """
     from safetensors.numpy import save
-
-    from swarm.learning.models import build_model
-    from swarm.learning.moments import columns_digest
-    from swarm.learning.parameters import Layout
-    from swarm.learning.payload import decode_moments, decode_vector
-    from swarm.learning.preprocessing import feature_names
-    from swarm.learning.snapshot import to_tensors
-    from swarm.learning.task import outputs
 
     charter = load_site_charter(config)
     book = read_book(config, charter)
     own = own_place(book.roster, load_identity(config.paths)).author
     agreed = newest_model(book, own)
-    columns = feature_names(charter.schema)
-    layout = Layout.of(
-        build_model(
-            charter.model,
-            inputs=len(columns),
-            outputs=outputs(charter.schema),
-            seed=charter.seed,
-            allow=config.allow,
-        )
-    )
-    vector = decode_vector(
-        read_payload(config, agreed.proposal.result, agreed.round), layout.digest, layout.count
-    )
-    moments = None
-    summed = book.agreed(MOMENTS_ROUND)
-    if charter.schema.standardise == "federated" and columns:
-        if summed is None:
-            raise ConfigError("the federation's means and spreads are not agreed yet")
-        payload = read_payload(config, summed.proposal.result, MOMENTS_ROUND)
-        moments = decode_moments(payload, columns_digest(columns), len(columns))
+    state = read_payload(config, agreed.proposal.result, agreed.round)
+    moments = _summed(config, charter, book)
+    several = charter.aggregation.strategy == "ifca"
+    tensors = (_of_this_site if several else _of_all)(config, charter, state, moments)
     metadata = _metadata(charter, book, agreed)
-    _write(file, save(to_tensors(vector, layout, moments), metadata.to_strings()))
+    _write(file, save(tensors, metadata.to_strings()))
     return metadata
+
+
+def _summed(config: SiteConfig, charter: Charter, book: RoundBook) -> bytes | None:
+    """Payload of what round zero came to, where the charter has one."""
+    from swarm.learning.fits import has_round_zero
+
+    if not has_round_zero(charter):
+        return None
+    summed = book.agreed(MOMENTS_ROUND)
+    if summed is None:
+        raise ConfigError("the federation's sums of round zero are not agreed yet")
+    return read_payload(config, summed.proposal.result, MOMENTS_ROUND)
+
+
+def _of_all(
+    config: SiteConfig, charter: Charter, state: bytes, moments: bytes | None
+) -> dict[str, Any]:
+    """Tensors of the one model of all, without a look at any rows."""
+    from swarm.learning.layouts import layout_of
+    from swarm.learning.models import build_model
+    from swarm.learning.payload import decode_moments, decode_vector
+    from swarm.learning.preprocessing import feature_names
+    from swarm.learning.round_zero import RoundZero
+    from swarm.learning.snapshot import to_tensors
+    from swarm.learning.strategy import strategy_of
+    from swarm.learning.task import outputs
+
+    module = build_model(
+        charter.model,
+        inputs=len(feature_names(charter.schema)),
+        outputs=outputs(charter.schema),
+        seed=charter.seed,
+        allow=config.allow,
+    )
+    layout, strategy = layout_of(charter, module), strategy_of(charter)
+    vector = decode_vector(state, layout.digest, strategy.state_vectors * layout.count)
+    zero = RoundZero.of(charter)
+    sums = None if moments is None else decode_moments(moments, zero.digest, len(zero.columns))
+    return to_tensors(strategy.parameters(vector), layout, sums)
+
+
+def _of_this_site(
+    config: SiteConfig, charter: Charter, state: bytes, moments: bytes | None
+) -> dict[str, Any]:
+    """Tensors of the model that this site chooses by its training rows."""
+    from node.data import load_site_data
+    from swarm.learning.task import LearningTask
+
+    own = load_site_data(
+        config.data, charter.schema, directory=config.directory, allow=config.allow
+    )
+    task: LearningTask = LearningTask(
+        charter, own, allow=config.allow, seed=EVALUATION_SEED, threads=config.run.threads
+    )
+    if moments is not None:
+        task.set_moments(moments)
+    return task.own_tensors(state)
 
 
 def evaluate_model(config: SiteConfig, file: Path, sources: Sequence[str]) -> Evaluation:

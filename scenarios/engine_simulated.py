@@ -135,13 +135,13 @@ class NotedLearner:
         self._noted.models[payload_digest(Codec.FLOAT32, model)] = model
         return model
 
-    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
+    def evaluate(self, model: bytes, memory: Arrays) -> tuple[MetricValue, ...]:
         """Evaluate."""
-        return self._task.evaluate(model)
+        return self._task.evaluate(model, memory)
 
-    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]:
+    def evaluate_groups(self, model: bytes, memory: Arrays) -> tuple[GroupValue, ...]:
         """Evaluate subgroups."""
-        return self._task.evaluate_groups(model)
+        return self._task.evaluate_groups(model, memory)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -35,6 +35,7 @@ from scenarios.outcome import (
     Point,
 )
 from scenarios.view import NodeView
+from swarm.learning.fits import has_round_zero
 
 MICRO: Final = 1_000_000
 REASONS: Final[Mapping[int, str]] = {
@@ -180,7 +181,7 @@ def build_outcome(
         rounds=charter.rounds.rounds,
         members_quorum=roster.q,
         model=charter.model.name,
-        has_moments=charter.schema.standardise == "federated" and bool(charter.schema.features),
+        has_moments=has_round_zero(charter),
         hospitals=tuple(hospitals),
         merges=merges,
         ledger=ledger,

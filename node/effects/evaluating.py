@@ -5,6 +5,8 @@ from dataclasses import replace
 from ledger.record import GroupValue, Kind, MetricId, Metrics
 from node.effects.desk import Desk
 from node.privacy import published_count
+from swarm.learning.fits import KEEPING_MODES
+from swarm.learning.training_state import NO_MEMORY
 from swarm.protocol.effects import Evaluate
 
 
@@ -13,10 +15,13 @@ async def evaluate(desk: Desk, effect: Evaluate) -> None:
     await desk.standardise(effect.moments)
     learner, charter = desk.hospital.learner, desk.hospital.charter
     model = await desk.payload(effect.model)
-    values = await desk.world.compute.run(learner.evaluate, model)
+    memory = NO_MEMORY
+    if charter.personalisation.mode in KEEPING_MODES:
+        memory = await desk.remembered()
+    values = await desk.world.compute.run(learner.evaluate, model, memory)
     groups: tuple[GroupValue, ...] = ()
     if charter.schema.subgroups:
-        groups = await desk.world.compute.run(learner.evaluate_groups, model)
+        groups = await desk.world.compute.run(learner.evaluate_groups, model, memory)
     body = Metrics(
         round=effect.round,
         model_digest=effect.model,

@@ -136,8 +136,9 @@ class TinyLearner:
         )
         return encode_vector(merged, LAYOUT)
 
-    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
+    def evaluate(self, model: bytes, memory: Arrays) -> tuple[MetricValue, ...]:
         """Mean log loss over its own cases."""
+        del memory
         weights = decode_vector(model, LAYOUT, FEATURES + 1).astype(np.float64)
         micro = round_micro(self._loss(weights))
         return (
@@ -150,9 +151,9 @@ class TinyLearner:
             ),
         )
 
-    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]:
+    def evaluate_groups(self, model: bytes, memory: Arrays) -> tuple[GroupValue, ...]:
         """No charter of the simulations has subgroups."""
-        del model
+        del model, memory
         return ()
 
     def _moments(self, payload: bytes) -> Moments:

@@ -15,14 +15,16 @@ OUTER: Final = ("diloco", "fedadam", "fedyogi", "fedadagrad")
 """Strategies whose merged model goes through an outer optimiser."""
 GOSSIP: Final = ("fedavg", "fedprox", "per_fedavg")
 """Strategies without a state beside the parameters."""
+KEEPING_MODES: Final = ("fedbn", "ditto")
+"""Personalisations whose model at home is in the site's memory."""
 BY_COORDINATE: Final = ("mean", "trimmed_mean", "median")
 """Rules that look at one value at a time, so that units may differ between values."""
 
 
-def check_fits(charter: Charter) -> None:
+def check_fits(charter: Charter, *, file: str = "charter") -> None:
     """Raise ConfigError, one line that says what to change, for the first choice that does not fit."""
     for problem in misfits(charter):
-        raise ConfigError(f"charter: {problem}")
+        raise ConfigError(f"{file}: {problem}")
 
 
 def standardises(charter: Charter) -> bool:

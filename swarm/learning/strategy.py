@@ -40,6 +40,9 @@ class Strategy(Protocol):
     def begin(self, parameters: Vector) -> Vector:
         """Return the state before the first round: (d,) → (s·d,)."""
 
+    def around(self, parameters: Vector) -> Vector:
+        """Return a state whose model is exactly this one, for whoever has but a released model."""
+
     def parameters(self, state: Vector) -> Vector:
         """Return the model that is released: (s·d,) → (d,)."""
 

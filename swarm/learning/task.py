@@ -18,28 +18,20 @@ from ledger.charter import Charter, Schema
 from ledger.errors import ConfigError
 from ledger.record import Codec, GroupValue, MetricValue, Reason
 from swarm.learning import metrics, snapshot
-from swarm.learning.aggregation import Vector
-from swarm.learning.batches import Batches, MatrixBatches, SetBatches
+from swarm.learning.batches import Batches
 from swarm.learning.dataset import SiteData, Split, Table, count_rows
+from swarm.learning.fits import check_fits
+from swarm.learning.inputs import Inputs, matrix_of
+from swarm.learning.layouts import layout_of
 from swarm.learning.local import LocalResult, LocalSite
 from swarm.learning.merging import Merger
 from swarm.learning.models import build_model
-from swarm.learning.moments import (
-    Matrix,
-    Moments,
-    Standardiser,
-    columns_digest,
-    local_moments,
-    merge_moments,
-)
+from swarm.learning.moments import Matrix
 from swarm.learning.own_code import PYTHON
-from swarm.learning.parameters import Layout, distance, flatten, load
-from swarm.learning.payload import (
-    PayloadError,
-    decode_moments,
-    encode_moments,
-)
-from swarm.learning.preprocessing import Preprocessor, feature_names, observed_matrix
+from swarm.learning.parameters import distance, flatten, load
+from swarm.learning.payload import PayloadError
+from swarm.learning.personalisation import personalisation_of
+from swarm.learning.rows import Vector
 from swarm.learning.seeding import derive_seed, torch_seed, torch_threads
 from swarm.learning.subgroups import evaluate_groups
 from swarm.learning.trained import Trained
@@ -47,7 +39,7 @@ from swarm.learning.training import predict
 from swarm.learning.training_state import NO_MEMORY, Arrays, Keeper, StateError, part_of, together
 
 PROBE_ROWS = 2  # enough to see whether a model keeps its rows apart
-STRATEGY, CODEC = "strategy", "codec"
+STRATEGY, CODEC, PERSONAL = "strategy", "codec", "personal"
 """Who remembers what, in a site's memory."""
 
 
@@ -57,33 +49,32 @@ class LearningTask:
 
     seed: this site's own, for the order of its batches, dropout and bootstrap; the starting model
     follows from the charter's seed alone. threads: torch's, per call. allow: packages from which
-    the charter's `python:` model may load. Raises ConfigError when model and data do not fit.
+    the charter's `python:` model may load. Raises ConfigError when the charter's choices, its model and
+    the data do not fit.
     """
 
     def __init__(
         self, charter: Charter, data: SiteData, *, allow: Sequence[str], seed: int, threads: int
     ) -> None:
+        check_fits(charter)
         self._charter = charter
         self._schema = charter.schema
         self._data = data
         self._seed = seed
         self._threads = threads
-        self._columns = feature_names(charter.schema)
-        self._columns_digest = columns_digest(self._columns)
         self._allow = allow
+        self._inputs = Inputs(charter, data, seed=seed)
         self._module = self._build()
-        self._layout = Layout.of(self._module)
+        self._layout = layout_of(charter, self._module)
+        self._personalisation = personalisation_of(charter, self._module)
         self._merger = Merger.of(
             charter, layout_digest=self._layout.digest, count=self._layout.count
         )
         self._strategy = self._merger.strategy
         self._is_initial = True
         """Whether the module still holds the starting parameters: no second copy of them is kept."""
-        self._moments: Moments | None = None
-        self._prepared: tuple[Batches, Batches] | None = None
         if not self.needs_moments:
-            self._prepared = self._prepare()
-            self._probe(self._prepared[0])
+            self._probe(self._inputs.train)
 
     @property
     def _is_own_model(self) -> bool:
@@ -118,7 +109,7 @@ class LearningTask:
     @property
     def needs_moments(self) -> bool:
         """Whether round 0 exchanges moments before anyone can train."""
-        return self._schema.standardise == "federated" and bool(self._columns)
+        return self._inputs.needs_moments
 
     @property
     def samples(self) -> int:
@@ -138,26 +129,24 @@ class LearningTask:
     def _build(self) -> nn.Module:
         return build_model(
             self._charter.model,
-            inputs=len(self._columns),
+            inputs=len(self._inputs.columns),
             outputs=outputs(self._charter.schema),
             seed=self._charter.seed,
             allow=self._allow,
         )
 
     def local_moments(self) -> bytes:
-        """Payload of this site's count, mean and spread per column, over its training rows."""
-        return encode_moments(self._own_moments(), self._columns_digest)
+        """Payload of this site's sums for round 0 (round_zero.py), over its training rows."""
+        return self._inputs.local_moments()
 
     def merge_moments(self, payloads: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Merge (digest, payload) pairs in order of digest, whatever order they are given in."""
-        parts = [self._decode_moments(payload) for _, payload in sorted(payloads)]
-        return encode_moments(merge_moments(parts), self._columns_digest)
+        return self._inputs.merge_moments(payloads)
 
     def set_moments(self, merged: bytes) -> None:
-        """Standardise with the federation's moments from now on."""
-        self._moments = self._decode_moments(merged)
-        self._prepared = self._prepare()
-        self._probe(self._prepared[0])
+        """Standardise and weigh with the federation's sums from now on."""
+        self._inputs.set_moments(self._inputs.decode_moments(merged))
+        self._probe(self._inputs.train)
 
     def train(
         self,
@@ -173,18 +162,16 @@ class LearningTask:
         the last contribution was never merged and never will be. keeper: lets training go on where a
         crash ended it, to the same bytes; a state of another training is discarded.
         """
-        batches, _ = self._ready()
         state = self._merger.decode_state(base)
         seed = self._round_seed("train", round, base)
-        own = part_of(memory, STRATEGY)
         with torch_threads(self._threads):
             try:
-                result = self._train(state, own, batches, seed, keeper)
+                result, personal = self._train(state, memory, seed, keeper)
             except StateError:
                 if keeper is None:
                     raise
                 keeper.discard()
-                result = self._train(state, own, batches, seed, keeper)
+                result, personal = self._train(state, memory, seed, keeper)
         norm = distance(result.update, self._strategy.reference(state))
         payload, codec_memory = self._merger.write(
             result.update, state, part_of(memory, CODEC), left_out=left_out
@@ -195,33 +182,42 @@ class LearningTask:
             steps=result.steps,
             norm_micro=metrics.to_micro(norm),
             loss_micro=metrics.to_micro(result.loss_after),
-            memory=together({STRATEGY: result.memory, CODEC: codec_memory}),
+            memory=together({STRATEGY: result.memory, CODEC: codec_memory, PERSONAL: personal}),
         )
 
     def _train(
-        self, state: Vector, memory: Arrays, batches: Batches, seed: int, keeper: Keeper | None
-    ) -> LocalResult:
+        self, state: Vector, memory: Arrays, seed: int, keeper: Keeper | None
+    ) -> tuple[LocalResult, Arrays]:
+        """Return what is sent, and what stays at home."""
+        site = self._site(seed, keeper)
+        own = part_of(memory, PERSONAL)
+        self._personalisation.before(site, own)
+        result = self._strategy.train(site, state, part_of(memory, STRATEGY))
+        shared = self._strategy.parameters(state)
+        return result, self._personalisation.after(site, shared, own)
+
+    def _site(self, seed: int, keeper: Keeper | None = None) -> LocalSite:
         module = self._module
         if self._is_own_model:
             # A copy, so that nothing a model keeps beside its shared tensors outlives the round.
             module = copy.deepcopy(module)
         else:
             self._is_initial = False
-        site = LocalSite(
+        return LocalSite(
             module=module,
             layout=self._layout,
-            batches=batches,
+            batches=self._inputs.train,
             training=self._charter.training,
             head=self._schema.head,
             seed=seed,
             keeper=keeper,
+            class_weights=self._inputs.class_weights,
         )
-        return self._strategy.train(site, state, memory)
 
     def check(self, payload: bytes, codec: int) -> None:
         """Refuse a peer's contribution unless it could be merged: PayloadError with a Reason."""
         if codec == Codec.MOMENTS:
-            if not self._decode_moments(payload).is_of_one_site():
+            if not self._inputs.decode_moments(payload).is_of_one_site():
                 raise PayloadError(Reason.NORM_BOUND, "moments that no hospital's values have")
         elif codec == self._merger.codec:
             self._merger.check(payload)
@@ -231,7 +227,7 @@ class LearningTask:
     def check_result(self, payload: bytes, codec: int) -> None:
         """Refuse what is no model and no moments of all: PayloadError with a Reason."""
         if codec == Codec.MOMENTS:
-            self._decode_moments(payload)
+            self._inputs.decode_moments(payload)
         elif codec == Codec.FLOAT32:
             self._merger.decode_state(payload)
         else:
@@ -253,11 +249,18 @@ class LearningTask:
         """Return how far a contribution (u,) is from a base. Raises PayloadError."""
         return self._merger.difference(payload, self._merger.decode_state(origin))
 
-    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
-        """Every metric on this site's validation rows; the training rows play no part."""
-        return self._evaluate(model, self._ready()[1])
+    def evaluate(self, model: bytes, memory: Arrays = NO_MEMORY) -> tuple[MetricValue, ...]:
+        """Every metric of this site's own model on its validation rows.
 
-    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]:
+        model: payload of a result. memory: what this site's last training returned as its own.
+        """
+        rows = self._inputs.validation
+        if not len(rows):
+            self._merger.decode_state(model)
+            return ()
+        return self._measure(self._personal_scores(model, memory), rows)
+
+    def evaluate_groups(self, model: bytes, memory: Arrays = NO_MEMORY) -> tuple[GroupValue, ...]:
         """Every metric of the charter's subgroups among those rows, as far as it may be published."""
         rows = self._data.validation
         if not (self._schema.subgroups and isinstance(rows, Table) and rows.rows):
@@ -265,37 +268,64 @@ class LearningTask:
         return evaluate_groups(
             self._schema,
             rows,
-            self._scores(self._parameters(model), self._ready()[1]),
+            self._personal_scores(model, memory),
             group_count_min=self._charter.privacy.group_count_min,
             seed=derive_seed("bootstrap", self._seed),
         )
 
     def matrix(self, split: Split) -> tuple[Matrix, NDArray[Any]]:
         """Preprocessed features (n, d) and labels (n,) of any table, for comparisons elsewhere."""
-        features, labels = self._batches(split).batch(np.arange(count_rows(split)))
-        return features.numpy(), labels.numpy()
+        return matrix_of(self._inputs.batches(split))
 
     def evaluate_on(self, model: bytes, split: Split) -> tuple[MetricValue, ...]:
-        """Every metric on rows that no site trained on."""
-        self._ready()
-        return self._evaluate(model, self._batches(split))
+        """Every metric of the shared model, as nobody adapted it, on rows that no site trained on."""
+        scores, _ = self.scores(model, split)
+        rows = self._inputs.batches(split)
+        return self._measure(scores, rows) if len(rows) else ()
 
     def scores(self, model: bytes, split: Split) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Raw outputs (n, k) of a model on rows that no site trained on, and their labels (n,)."""
-        self._ready()
-        batches = self._batches(split)
-        return self._scores(self._parameters(model), batches), batches.labels.numpy()
+        """Raw outputs (n, k) of the shared model on rows that no site trained on, their labels (n,)."""
+        rows = self._inputs.batches(split)
+        parameters = self._parameters(model)
+        if not len(rows):
+            return np.empty((0, outputs(self._schema)), np.float32), rows.labels.numpy()
+        with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
+            site = self._site(self._seed)
+            self._personalisation.before(site, NO_MEMORY)
+            load(site.module, parameters, self._layout)
+            return predict(site.module, rows), rows.labels.numpy()
+
+    def _personal_scores(self, model: bytes, memory: Arrays) -> NDArray[np.floating]:
+        state, rows = self._merger.decode_state(model), self._inputs.validation
+        own = part_of(memory, PERSONAL)
+        with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
+            site = self._site(derive_seed("personal", self._seed))
+            self._personalisation.before(site, own)
+            shared = self._strategy.model_for(site, state)
+            adapted = self._personalisation.adapt(site, shared, own, rows)
+            return adapted.scores(site.module, self._layout, rows)
+
+    def _measure(self, scores: NDArray[np.floating], rows: Batches) -> tuple[MetricValue, ...]:
+        seed = derive_seed("bootstrap", self._seed)
+        return tuple(metrics.evaluate(scores, rows.labels.numpy(), self._schema.head, seed=seed))
 
     def tensors(self, model: bytes) -> dict[str, NDArray[Any]]:
         """Named tensors of a model with the moments it needs, for a safetensors snapshot."""
-        return snapshot.to_tensors(self._parameters(model), self._layout, self._moments)
+        return snapshot.to_tensors(self._parameters(model), self._layout, self._inputs.moments)
+
+    def own_tensors(self, model: bytes) -> dict[str, NDArray[Any]]:
+        """Return the same of the model that this site uses: its cluster's, or after its own inner step."""
+        state = self._merger.decode_state(model)
+        with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
+            vector = self._strategy.model_for(self._site(self._seed), state)
+        return snapshot.to_tensors(vector, self._layout, self._inputs.moments)
 
     def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> bytes:
         """Undo ``tensors``: take over the moments, return the model's payload."""
         vector, moments = snapshot.from_tensors(tensors, self._layout)
         if moments is not None:
-            self.set_moments(encode_moments(moments, self._columns_digest))
-        payload = self._payload_of(vector)
+            self.set_moments(self._inputs.encode_moments(moments))
+        payload = self._merger.encode_state(self._strategy.around(vector))
         self._merger.decode_state(payload)
         return payload
 
@@ -304,41 +334,6 @@ class LearningTask:
 
     def _parameters(self, model: bytes) -> Vector:
         return self._strategy.parameters(self._merger.decode_state(model))
-
-    def _own_moments(self) -> Moments:
-        if not isinstance(self._data.train, Table):
-            raise ConfigError("data.standardise: own data sets bring their own scaling; use none")
-        return local_moments(observed_matrix(self._schema, self._data.train))
-
-    def _standardiser(self) -> Standardiser:
-        match self._schema.standardise:
-            case "federated":
-                if self._moments is None:
-                    raise ValueError("set_moments must come before training and evaluation")
-                return Standardiser.of(self._moments)
-            case "local":
-                return Standardiser.of(self._own_moments())
-            case _:
-                return Standardiser.identity(len(self._columns))
-
-    def _prepare(self) -> tuple[Batches, Batches]:
-        return self._batches(self._data.train), self._batches(self._data.validation)
-
-    def _batches(self, split: Split) -> Batches:
-        if not isinstance(split, Table):
-            # An own data set may draw (augmentation) while its labels are read.
-            with torch_seed(derive_seed("labels", self._seed)):
-                return SetBatches(split, head=self._schema.head, classes=len(self._schema.classes))
-        if not isinstance(self._data.train, Table):
-            raise ConfigError("data: the training examples are a data set, these rows a table")
-        preprocessor = Preprocessor.fit(self._schema, self._data.train)
-        matrix = preprocessor.transform(split, self._standardiser())
-        return MatrixBatches.of(matrix, split.labels)
-
-    def _ready(self) -> tuple[Batches, Batches]:
-        if self._prepared is None:
-            raise ValueError("set_moments must come before training and evaluation")
-        return self._prepared
 
     def _probe(self, batches: Batches) -> None:
         """Send two rows through the starting model: a misfit should stop the node, not a round."""
@@ -363,27 +358,9 @@ class LearningTask:
                 f"a {self._schema.head} head needs ({len(rows)}, {width})"
             )
 
-    def _evaluate(self, model: bytes, batches: Batches) -> tuple[MetricValue, ...]:
-        vector = self._parameters(model)
-        if not len(batches):
-            return ()
-        scores = self._scores(vector, batches)
-        seed = derive_seed("bootstrap", self._seed)
-        labels = batches.labels.numpy()
-        return tuple(metrics.evaluate(scores, labels, self._schema.head, seed=seed))
-
-    def _scores(self, vector: Vector, batches: Batches) -> NDArray[np.float32]:
-        with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
-            self._is_initial = False
-            load(self._module, vector, self._layout)
-            return predict(self._module, batches)
-
     def _round_seed(self, purpose: str, round_number: int, base: bytes) -> int:
         base_number = int.from_bytes(hashlib.sha256(base).digest()[:8], "big")
         return derive_seed(purpose, self._seed, round_number, base_number)
-
-    def _decode_moments(self, payload: bytes) -> Moments:
-        return decode_moments(payload, self._columns_digest, len(self._columns))
 
 
 def outputs(schema: Schema) -> int:

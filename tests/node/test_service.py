@@ -110,11 +110,11 @@ class LyingLearner:
         except PeerError:
             return self._honest.initial()
 
-    def evaluate(self, model: bytes) -> tuple[MetricValue, ...]:
-        return self._honest.evaluate(model)
+    def evaluate(self, model: bytes, memory: Arrays) -> tuple[MetricValue, ...]:
+        return self._honest.evaluate(model, memory)
 
-    def evaluate_groups(self, model: bytes) -> tuple[GroupValue, ...]:
-        return self._honest.evaluate_groups(model)
+    def evaluate_groups(self, model: bytes, memory: Arrays) -> tuple[GroupValue, ...]:
+        return self._honest.evaluate_groups(model, memory)
 
 
 def with_liar(

@@ -27,8 +27,8 @@ def charter_with(
 ) -> Charter:
     """The tests' charter with tables of its own; the arguments are TOML."""
     steps = "learning_rate = 0.2\nbatch_size = 8\nlocal_steps = 7\n"
-    tables = f"{training}\n[aggregation]\n{aggregation}\n[personalisation]\n{personalisation}"
-    return make_charter(training=steps + tables, **options)
+    tables = f"{training}\n[personalisation]\n{personalisation}"
+    return make_charter(training=steps + tables, aggregation=aggregation, **options)
 
 
 def rows(

@@ -51,6 +51,10 @@ class FedAvg:
         rest = np.zeros((self.state_vectors - 1) * parameters.size, dtype=np.float32)
         return np.concatenate([parameters, rest])
 
+    def around(self, parameters: Vector) -> Vector:
+        """Return the state of a beginning."""
+        return self.begin(parameters)
+
     def parameters(self, state: Vector) -> Vector:
         """(s·d,) → (d,), a view."""
         return state[: state.size // self.state_vectors]

@@ -56,6 +56,10 @@ class Ifca:
             models.append((parameters + side * (2 * unit - 1)).astype(np.float32))
         return np.concatenate(models)
 
+    def around(self, parameters: Vector) -> Vector:
+        """Return k times the same model."""
+        return np.tile(parameters, self.clusters)
+
     def parameters(self, state: Vector) -> Vector:
         """Return the first model, (d,): a member takes its own by ``model_for``."""
         first: Vector = self._models(state)[0]

@@ -41,6 +41,10 @@ class PerFedAvg:
         """Return them."""
         return parameters
 
+    def around(self, parameters: Vector) -> Vector:
+        """Return the state of a beginning."""
+        return self.begin(parameters)
+
     def parameters(self, state: Vector) -> Vector:
         """Return them: the model before any hospital adapts it."""
         return state

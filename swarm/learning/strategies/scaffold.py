@@ -40,6 +40,10 @@ class Scaffold:
         """(d,) → (2 d,): no control yet."""
         return np.concatenate([parameters, np.zeros_like(parameters)])
 
+    def around(self, parameters: Vector) -> Vector:
+        """Return the state of a beginning."""
+        return self.begin(parameters)
+
     def parameters(self, state: Vector) -> Vector:
         """(2 d,) → (d,), a view."""
         return state[: state.size // 2]
