@@ -77,6 +77,6 @@ def simulate(  # noqa: PLR0913 - a command's options
             )  # fmt: skip
     except ConfigError as error:
         fail(str(error), USAGE)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        fail(str(stop) or "interrupted", INTERRUPTED)
     raise typer.Exit(OK if holds else FAILED)

@@ -61,6 +61,10 @@ def simulate_seeds(
             tally.add(result)
             if result.violations:
                 _tell_failure(result, settings, write, shrunk)
+    except KeyboardInterrupt:
+        kept = f"; {log_file} goes on from here" if log_file is not None else ""
+        told = f"{len(tally.heads)} of {count} seeds, {len(tally.failed)} failed"
+        raise KeyboardInterrupt(f"interrupted after {told}{kept}") from None
     finally:
         if log is not None:
             log.close()

@@ -116,6 +116,9 @@ class Run:
             try:
                 return self.swarm.run_to_end(self._conduct, virtual_s_max=limit_s)
             except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - a bug of the node's is a finding
+                asked_to_stop = _request_to_stop(error)
+                if asked_to_stop is not None:
+                    raise asked_to_stop from None
                 text = "".join(traceback.format_exception(error))
                 self.world_says(text)
                 self.observations.blame("no-bug", _last_line(error))
@@ -392,6 +395,14 @@ class Run:
         await trio.sleep(fault.for_s)
         for source, target in pairs:
             self._hub.unblock(source, target)
+
+
+def _request_to_stop(error: BaseException | None) -> BaseException | None:
+    """Find Ctrl-C or the end of the process, where a task, or trio itself, was what heard of it."""
+    if error is None or isinstance(error, KeyboardInterrupt | SystemExit):
+        return error
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next(filter(None, map(_request_to_stop, (*inner, error.__cause__))), None)
 
 
 def _last_line(error: BaseException) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import signal
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -54,8 +56,14 @@ def run_seeds(
         yield from _logged(map(one, todo), log)
         return
     # Fresh processes: a forked one would inherit trio's and SQLite's state.
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, _begin_worker) as pool:
         yield from _logged(pool.imap(one, todo, chunksize=CHUNK_SEEDS), log)
+
+
+def _begin_worker() -> None:
+    """Ctrl-C is the parent's, who ends this process: then what it had on the disk is removed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit())
 
 
 def _logged(results: Iterable[SeedResult], log: "SoakLog | None") -> Iterator[SeedResult]:
@@ -76,7 +84,7 @@ class SoakLog:
         """seed → whether all invariants held"""
         head = {"size": asdict(settings.size), "plant": settings.plant}
         try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            lines = _whole_lines(path) if path.exists() else []
             first, *rest = [json.loads(line) for line in lines] or [head]
             if first != head:
                 raise ConfigError(f"--log {path}: is the log of other settings: name another file")
@@ -106,3 +114,12 @@ class SoakLog:
     def _write(self, value: object) -> None:
         self._file.write(json.dumps(value, separators=(",", ":")) + "\n")
         self._file.flush()
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Return the lines of a log; one that was cut off while it was written goes, and its seed runs again."""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        path.write_bytes(whole)
+    return whole.decode("utf-8").splitlines()

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,36 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
     assert log.read_text().splitlines()[:3] == lines
     assert len(log.read_text().splitlines()) == 4
     assert call("--seeds", 3, "--members", 5, "--log", log).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("jobs", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)]
+)
+def test_ctrl_c_ends_it_in_one_line_and_the_log_goes_on(
+    tmp_path: Path, jobs: int, number: signal.Signals
+) -> None:
+    log = tmp_path / "soak.log"
+    program = Path(sys.executable).with_name("swarm-scenario")
+    command = [program, "simulate", "--seeds", "500", "--jobs", str(jobs), "--log", log]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        while run.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < 3):
+            time.sleep(0.05)
+        os.killpg(run.pid, number)  # as a terminal does: everybody hears it
+        out, err = run.communicate(timeout=60)
+    assert run.returncode == 130, (out, err)
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("swarm-scenario: interrupted after ")
+    assert str(log) in err
+    assert out == ""
+    results = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    assert 2 <= len(results) < 500
+    with log.open("a") as file:
+        file.write('{"seed": 499, "viol')  # and a power cut in the middle of a line
+    done = call("--seeds", 2, "--log", log)
+    assert done.exit_code == 0, done.output
+    assert f"{len(results)} seeds are in the log already" in done.output
 
 
 @pytest.mark.parametrize(
