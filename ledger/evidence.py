@@ -14,14 +14,23 @@ from enum import IntEnum
 from itertools import accumulate, pairwise
 from typing import Final, TypeAlias
 
-from .bodies import Codec, Contribution, EvaluationCommit, EvaluationReveal, ForkProof
+from .bodies import (
+    Codec,
+    Contribution,
+    EvaluationCommit,
+    EvaluationReveal,
+    ForkProof,
+    Reason,
+    Rejection,
+    Sketch,
+)
 from .charter import MEMBERS_MAX
 from .errors import VerificationError
 from .evaluation import EvaluationAudit
 from .fork import check_fork_proof
 from .panel import agreed_inputs, evaluators, seed_of_round
 from .record import Record, RecordId, Verified
-from .roster import Roster, quorum
+from .roster import Roster, quorum, tolerated
 
 _CODES_OF_OPENING: Final = ("E_REVEAL_REF", "E_REVEAL")
 Log: TypeAlias = tuple[int, int]  # (author, epoch)
@@ -35,6 +44,7 @@ class Offence(IntEnum):
     UNREVEALED = 2  # a commit whose author went on to a later round without opening it
     BASE = 3  # an update equal to the model it started from
     COPY = 4  # an update equal to another's that its author provably had
+    FALSE_SKETCH = 5  # a sketch that more members than may lie have found false
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -110,6 +120,7 @@ def gather(
     for (member, _), (number, id_) in forked.items():
         rounds[number].proofs.append(Proof(member, Offence.FORK, (id_,)))
     _find_unrevealed(ordered, closed, rounds)
+    _find_false_sketches(ordered, roster, versions, rounds)
     members = {r: roster.active_at(versions[r]) for r in rounds}
     _find_equal_updates(ordered, members, rounds, forked)
     return tuple(
@@ -286,6 +297,35 @@ def _find_unrevealed(
             pending[record.seq] = one
         elif isinstance(record.body, EvaluationReveal) and one.id not in closed:
             pending.pop(record.body.commit_seq, None)
+
+
+def _find_false_sketches(
+    ordered: list[Checked],
+    roster: Roster,
+    versions: Mapping[int, int],
+    rounds: defaultdict[int, _Round],
+) -> None:
+    """A sketch that more than f other members, and at least two, have refused as false.
+
+    In the round of the first refusal that makes them so many. An honest one is among them.
+    """
+    sketches = {one.id: one for one in ordered if isinstance(one.value.body, Sketch)}
+    refusals: defaultdict[RecordId, dict[int, Checked]] = defaultdict(dict)
+    for one in sorted(ordered, key=lambda one: (one.value.round, one.id)):
+        body = one.value.body
+        if not isinstance(body, Rejection) or body.reason != Reason.FALSE_SKETCH:
+            continue
+        sketch, found = sketches.get(body.target_id), refusals[body.target_id]
+        members = roster.active_at(versions[one.value.round])
+        needed = max(tolerated(len(members)) + 1, 2)
+        if sketch is None or one.value.author not in members - {sketch.value.author, *found}:
+            continue
+        found[one.value.author] = one
+        if len(found) == needed:
+            proof = (sketch.id, *(refusal.id for refusal in found.values()))
+            rounds[one.value.round].proofs.append(
+                Proof(sketch.value.author, Offence.FALSE_SKETCH, proof)
+            )
 
 
 def _find_equal_updates(

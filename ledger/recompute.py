@@ -22,6 +22,7 @@ from .canonical import pack
 from .charter import Charter
 from .errors import ConfigError, PeerError, VerificationError
 from .reading import Paths, envelopes
+from .recompute_sketches import SketchCheck
 from .record import decode_record, record_id, split_envelope
 from .report import Finding
 from .rules import origin_of, result_codec
@@ -57,6 +58,11 @@ class Recomputation(Protocol):
 
         origin: payload of the base that the merge starts from; None where it starts from none.
         """
+
+    def sketch(
+        self, charter: Charter, payload: bytes, base: bytes, seed: bytes
+    ) -> tuple[int, bytes]:
+        """Return exponent and values of what an update adds to its base. Raises PeerError."""
 
 
 def load_recomputation() -> Recomputation:
@@ -110,22 +116,29 @@ class Recomputed:
     merges: int = 0
     skipped: int = 0
     bases: int = 0
+    sketches: int = 0
+    unsketched: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was done, in words."""
         said = f"step 20: {self.payloads} payloads have the digest that the ledger names, and "
-        return (said + f"{self.merges} merges were recomputed bit for bit",)
+        said += f"{self.merges} merges were recomputed bit for bit"
+        return (said + (f", and {self.sketches} sketches" if self.sketches else ""),)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """What could not be done, in words."""
-        if not self.absent and not self.skipped:
-            return ()
-        bases = f" and {self.bases} bases" if self.bases else ""
-        return (
-            f"payloads of {self.absent} contributions{bases}, so {self.skipped} merges were not recomputed",
-        )
+        said = []
+        if self.absent or self.skipped:
+            bases = f" and {self.bases} bases" if self.bases else ""
+            said.append(
+                f"payloads of {self.absent} contributions{bases}, so {self.skipped} merges were "
+                "not recomputed"
+            )
+        if self.unsketched:
+            said.append(f"payloads or bases of {self.unsketched} sketched updates")
+        return tuple(said)
 
 
 def recompute(audit: Audit, directory: Path, with_: Recomputation) -> Recomputed:
@@ -191,7 +204,14 @@ class _Work:
                 self.done.payloads += 1
 
     def check_merges(self) -> None:
-        """Every distinct merge is done once; every record that states it is compared. E_AGG_RESULT."""
+        """Every distinct merge is done once; every record that states it is compared.
+
+        E_AGG_RESULT; and what is sketched, base by base: E_SKETCH.
+        """
+        sketches = SketchCheck(
+            self._bodies(Kind.SKETCH),
+            lambda id_: self._offered[id_].base if id_ in self._offered else None,
+        )
         merges = self._merges()
         last_use = {merge.origin: at for at, merge in enumerate(merges)}
         for at, merge in enumerate(merges):
@@ -203,6 +223,7 @@ class _Work:
                 continue
             self.done.merges += 1
             right = self._with.digest(result_codec(merge.rule), payload) if payload else _NOTHING
+            self._check_sketches(sketches, right, payload)
             if last_use.get(right, -1) > at:
                 self._bases[right] = payload
             for slot, stated in merge.stated:
@@ -213,6 +234,27 @@ class _Work:
                         expected=right.hex() or "none: the inputs do not fit together",
                     )
                     self._audit.refuse(slot[:2], Finding(20, error), slot[2])
+        for digest in sorted(sketches.bases):
+            base = self._base(digest)
+            if base is not None:
+                self._check_sketches(sketches, digest, base)
+        self.done.sketches, self.done.unsketched = sketches.checked, sketches.unchecked
+
+    def _check_sketches(self, sketches: SketchCheck, digest: bytes, base: bytes) -> None:
+        charter = self._audit.charter
+        for slot, error in sketches.check(
+            digest,
+            base,
+            self._payload_of,
+            lambda payload, base, seed: self._with.sketch(charter, payload, base, seed),
+        ):
+            self._audit.refuse(slot[:2], Finding(20, error), slot[2])
+
+    def _payload_of(self, id_: bytes) -> bytes | None:
+        """Return the payload of a contribution, None if it is absent or refused."""
+        offer = self._offered[id_].offer
+        key = (offer.digest, offer.codec)
+        return None if key not in self._files or key in self._bad else self._payload(offer)
 
     def _merges(self) -> list[_Merge]:
         """Every distinct merge, each after what it may start from."""
@@ -244,15 +286,11 @@ class _Work:
             offered = self._offered.get(id_)
             if offered is None:
                 return None
-            offer = offered.offer
-            if (offer.digest, offer.codec) not in self._files:
+            payload = self._payload_of(id_)
+            if payload is None:
                 return None
-            if (offer.digest, offer.codec) in self._bad:
-                return None
-            payload = self._payload(offer)
-            merged.append(
-                MergeInput(digest=offer.digest, payload=payload, weight_micro=weight_micro)
-            )
+            digest = offered.offer.digest
+            merged.append(MergeInput(digest=digest, payload=payload, weight_micro=weight_micro))
         origin = self._base(merge.origin) if merge.origin is not None else None
         if merge.origin is not None and origin is None:
             self.done.bases += 1

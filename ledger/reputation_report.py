@@ -16,6 +16,7 @@ OFFENCES = {
     Offence.UNREVEALED: "committed to an evaluation and never opened it",
     Offence.BASE: "sent back the model that it was given",
     Offence.COPY: "sent an update that another had published before",
+    Offence.FALSE_SKETCH: "published a sketch that is not its update's",
 }
 
 

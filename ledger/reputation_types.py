@@ -32,11 +32,12 @@ class ReputationRules:
     unrevealed_micro: int = 50_000
     base_micro: int = 100_000  # above MICRO // step_divisor, so that nobody can live with one
     copy_micro: int = 100_000
+    false_sketch_micro: int = 100_000
 
     def __post_init__(self) -> None:
         shares = (
             self.initial_micro, self.agreement_unknown_micro, self.fork_micro,
-            self.unrevealed_micro, self.base_micro, self.copy_micro,
+            self.unrevealed_micro, self.base_micro, self.copy_micro, self.false_sketch_micro,
         )  # fmt: skip
         if not all(0 <= share <= MICRO for share in shares):
             raise ValueError(f"initial value, unknown agreement and penalties are 0 to {MICRO}")
@@ -52,6 +53,7 @@ class ReputationRules:
             Offence.UNREVEALED: self.unrevealed_micro,
             Offence.BASE: self.base_micro,
             Offence.COPY: self.copy_micro,
+            Offence.FALSE_SKETCH: self.false_sketch_micro,
         }[offence]
 
 

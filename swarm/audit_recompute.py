@@ -7,6 +7,8 @@ own headers: whether it fits the charter's model, its digest has settled already
 from collections.abc import Sequence
 from typing import final
 
+import numpy as np
+
 from ledger.charter import Charter
 from ledger.errors import ConfigError, PeerError
 from ledger.recompute import MergeInput
@@ -16,6 +18,7 @@ from swarm.learning.moments import merge_moments
 from swarm.learning.payload import HEADER, decode_moments, encode_moments
 from swarm.learning.strategy import strategy_of
 from swarm.protocol.payload import payload_digest
+from swarm.scoring.projection import project
 
 
 @final
@@ -42,6 +45,25 @@ class LearningRecomputation:
             )
         except (ValueError, ConfigError) as error:
             raise PeerError(f"the inputs do not merge: {error}") from error
+
+    def sketch(
+        self, charter: Charter, payload: bytes, base: bytes, seed: bytes
+    ) -> tuple[int, bytes]:
+        """Return exponent and values of what an update adds to its base. Raises PeerError."""
+        try:
+            layout, values = _header(base)
+            vectors = strategy_of(charter).state_vectors
+            merger = Merger.of(charter, layout_digest=layout, count=values // vectors)
+            difference = merger.difference(payload, merger.decode_state(base))
+            shown = project(
+                difference,
+                np.zeros_like(difference),
+                seed=seed,
+                dimensions=charter.reputation.sketch_dimensions,
+            )
+        except (ValueError, ConfigError) as error:
+            raise PeerError(f"the update cannot be sketched: {error}") from error
+        return shown.exponent, shown.to_bytes()
 
 
 def _merge_moments(inputs: Sequence[MergeInput]) -> bytes:

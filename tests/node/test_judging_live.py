@@ -4,17 +4,24 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import trio
+
 from ledger.charter import Charter
+from ledger.evidence import Offence
 from ledger.insight import Insight, look
-from ledger.record import EvaluationReveal, Kind, Record, Sketch, Verified, open_record
+from ledger.record import EvaluationReveal, Kind, Record, Rejection, Sketch, Verified, open_record
 from ledger.roster import Roster
 from ledger.store import Store
-from scenarios.simulation.swarm import SimulatedSite
+from node.service import Service
+from scenarios.simulation.swarm import SimulatedSite, Swarm
 from swarm.scoring.judge import Judge
 from tests.node.test_rounds_live import SHORT, assert_every_bundle_verifies, run
-from tests.simulated import swarm_of
+from tests.node.test_rules_live import audit, keeping_all
+from tests.simulated import fresh, swarm_of
 
 MEMBERS = 4
+LIAR = SLOW = 3
+VICTIM = 2
 ROUNDS = 5
 
 
@@ -42,7 +49,7 @@ def insight_of(directory: Path, charter: Charter, index: int) -> Insight:
 
 def test_every_round_but_the_last_is_scored_and_sketched_and_all_agree(tmp_path: Path) -> None:
     charter, sites = judged(MEMBERS)
-    swarm, _ = run(charter, sites, tmp_path)
+    swarm, _ = run(charter, sites, tmp_path, tamper=keeping_all)
     assert swarm.failures == []
     records = records_of(tmp_path, charter, 0)
     kinds: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -61,4 +68,105 @@ def test_every_round_but_the_last_is_scored_and_sketched_and_all_agree(tmp_path:
     assert len({one.reputation.state.digest() for one in insights}) == 1
     assert all(line.score_micro is not None for line in insights[0].reputation.rounds[-1].members)
     assert [one.round for one in insights[0].sketches] == list(range(1, ROUNDS))
+    assert_every_bundle_verifies(tmp_path, charter, MEMBERS)
+    assert audit(tmp_path, charter, 1) == []
+
+
+def test_who_is_slow_scores_when_it_can_and_holds_nobody_up(tmp_path: Path) -> None:
+    charter, sites = judged(MEMBERS, rounds=4)
+    plain, plain_sites = swarm_of(MEMBERS, rounds=4, aggregation='weighting = "samples"', **SHORT)
+    _, without_s = run(plain, plain_sites, fresh(tmp_path / "off"), train_s={SLOW: 3.0})
+    swarm, with_s = run(charter, sites, fresh(tmp_path / "on"), train_s={SLOW: 3.0})
+    assert swarm.failures == []
+    # In simulations everything is computed one after the other, and scoring costs as training does.
+    assert with_s < 1.5 * without_s, (with_s, without_s)
+    state = insight_of(tmp_path / "on", charter, SLOW).reputation
+    unrevealed = [p for out in state.rounds for line in out.members for p in line.penalties]
+    assert unrevealed == []
+
+
+def test_a_node_killed_between_commit_and_reveal_opens_what_it_hid(tmp_path: Path) -> None:
+    charter, sites = judged(MEMBERS, rounds=4)
+    killed: list[int] = []
+
+    def tamper(index: int, service: Service) -> None:
+        if index == VICTIM and not killed:
+            service.judging.open = trio.sleep_forever  # type: ignore[method-assign]
+
+    async def trouble(swarm: Swarm) -> None:
+        while not killed:
+            await trio.sleep(0.01)
+            service = swarm.services.get(VICTIM)
+            if service is not None and service.judging._seq is not None:
+                await swarm.kill(VICTIM)
+                killed.append(service.machine.round)
+                await trio.sleep(0.5)
+                swarm.start(VICTIM)
+
+    swarm, _ = run(charter, sites, tmp_path, tamper=tamper, faults=trouble)
+    assert swarm.failures == []
+    assert killed
+    records = [one for one in records_of(tmp_path, charter, 0) if one.value.author == VICTIM]
+    commits = [one.value.seq for one in records if one.value.kind == Kind.EVALUATION_COMMIT]
+    opened = [
+        one.value.body.commit_seq for one in records if isinstance(one.value.body, EvaluationReveal)
+    ]
+    assert commits == opened
+    assert len(commits) >= 2
+    assert_every_bundle_verifies(tmp_path, charter, MEMBERS)
+
+
+def test_a_false_sketch_is_refused_by_all_costs_and_is_shown_by_the_payloads(
+    tmp_path: Path,
+) -> None:
+    charter, sites = judged(MEMBERS, rounds=4)
+
+    def tamper(index: int, service: Service) -> None:
+        keeping_all(index, service)
+        judge = service._hospital.judge
+        if index == LIAR and judge is not None:
+            honest = judge.sketch
+            judge.sketch = lambda pairs, seed: tuple(  # type: ignore[method-assign]
+                replace(one, values=tuple(reversed(one.values))) for one in honest(pairs, seed)
+            )
+
+    swarm, _ = run(charter, sites, tmp_path, tamper=tamper)
+    assert swarm.failures == []
+    records = records_of(tmp_path, charter, 0)
+    shown = {one.id: one.value.author for one in records if isinstance(one.value.body, Sketch)}
+    refusals = {
+        (one.value.author, shown[one.value.body.target_id])
+        for one in records
+        if isinstance(one.value.body, Rejection)
+    }
+    honest = set(range(MEMBERS)) - {LIAR}
+    # The liar projects what others show falsely too, and is alone with it: nobody is blamed.
+    assert refusals == {(one, LIAR) for one in honest} | {(LIAR, one) for one in honest}
+    insight = insight_of(tmp_path, charter, 1)
+    assert {
+        (line.member, one.proof.offence)
+        for out in insight.reputation.rounds
+        for line in out.members
+        for one in line.penalties
+    } == {(LIAR, Offence.FALSE_SKETCH)}
+    assert [found[1:] for found in audit(tmp_path, charter, 1)] == [("E_SKETCH", LIAR)]
+
+
+def test_above_evaluators_max_a_drawn_panel_scores(tmp_path: Path) -> None:
+    charter, sites = judged(MEMBERS, extra="evaluators_max = 3\n", rounds=5)
+    swarm, _ = run(charter, sites, tmp_path)
+    assert swarm.failures == []
+    by_round: defaultdict[int, set[int]] = defaultdict(set)
+    for one in records_of(tmp_path, charter, 0):
+        if isinstance(one.value.body, EvaluationReveal):
+            by_round[one.value.round].add(one.value.author)
+    assert [len(by_round[round_]) for round_ in range(2, 6)] == [3] * 4
+    assert len(set(map(frozenset, by_round.values()))) > 1
+    insight = insight_of(tmp_path, charter, 2)
+    assert {out.votes_needed for out in insight.reputation.rounds} == {1}
+    assert all(
+        line.score_micro is not None
+        for out in insight.reputation.rounds[1:]
+        for line in out.members
+    )
     assert_every_bundle_verifies(tmp_path, charter, MEMBERS)
