@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from ledger.charter import AggregationPolicy, Charter, Member, ModelSpec, Schema
 from ledger.roster import Roster
+from node.learning_words import describe_learning
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def describe(charter: Charter, roster: Roster | None = None) -> list[Chapter]:
         Chapter("Model", (_model(charter),)),
         Chapter("Training", (_training(charter),)),
         Chapter("Rounds", tuple(_rounds(charter, roster))),
-        Chapter("Averaging and privacy", tuple(_averaging(charter))),
+        Chapter("Averaging and privacy", tuple(_averaging(charter, roster.n))),
     ]
 
 
@@ -142,7 +143,12 @@ def _training(charter: Charter) -> str:
         f"{policy.learning_rate:g}"
         + (f", weight decay {policy.weight_decay:g}" if policy.weight_decay else "")
         + (f", momentum {policy.momentum:g}" if policy.momentum else "")
-        + (", balanced class weights" if policy.class_weights == "balanced" else "")
+        + (", each class of a site weighs the same" if policy.class_weights == "balanced" else "")
+        + (
+            ", each class of all sites weighs the same"
+            if policy.class_weights == "federated"
+            else ""
+        )
     )
 
 
@@ -180,7 +186,7 @@ def _late(charter: Charter) -> str:
     return f"an update up to {plural(rounds, 'round')} late still counts{less}"
 
 
-def _averaging(charter: Charter) -> list[str]:
+def _averaging(charter: Charter, members: int) -> list[str]:
     policy = charter.aggregation
     weights = "every site weighs the same"
     if policy.weighting == "samples":
@@ -188,7 +194,8 @@ def _averaging(charter: Charter) -> list[str]:
     cap = f", none above {policy.share_cap:.0%}" if policy.share_cap < 1 else ""
     counts = "exactly" if charter.privacy.sample_count == "exact" else "as a lower power of two"
     return [
-        f"{policy.strategy}, weighted {policy.rule}: {weights}{cap}",
+        *describe_learning(charter, members),
+        f"{weights}{cap}",
         *_neighbours(policy),
         (
             f"the ledger shows every site's number of patients {counts}; "
