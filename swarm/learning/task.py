@@ -104,7 +104,7 @@ class LearningTask:
     @property
     def patients(self) -> Batches:
         """The own validation rows, prepared. Raises ValueError before round 0 is over."""
-        return self._ready()[1]
+        return self._inputs.validation
 
     @property
     def needs_moments(self) -> bool:
