@@ -23,7 +23,7 @@ from .signal_arithmetic import (
     nearness_millibits,
     odds_millibits,
 )
-from .sketch import Projected, ProjectedRound
+from .sketch import ROWS_MAX, Projected, ProjectedRound
 
 Vector: TypeAlias = list[int]
 Ahead: TypeAlias = Mapping[RecordId, Collection[RecordId]]
@@ -178,6 +178,8 @@ def _nearness(
     of_round: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
     for one in past:
         of_round[one.round][one.member] = one
+    # Of others a round less: what one had published before theirs must be there to be shown.
+    oldest = min(of_round, default=0) + 1 if len(of_round) >= ROWS_MAX - 1 else 0
     moves = []
     for rows in of_round.values():
         if 2 * len(rows) > len(own):
@@ -192,7 +194,8 @@ def _nearness(
         before = ahead.get(one.id, ())
         live = [other for other in own.values() if other.id in before and other.member != member]
         mine = [rows[member] for rows in of_round.values() if member in rows]
-        nearest = _nearest(one, mine, [*(row for row in past if row.member != member), *live])
+        theirs = [row for row in past if row.member != member and row.round >= oldest]
+        nearest = _nearest(one, mine, [*theirs, *live])
         candidates += [] if nearest is None else [nearest]
         if one.square and candidates:
             found[member] = max(candidates)
@@ -208,25 +211,26 @@ def _nearest(
 ) -> tuple[int, tuple[RecordId, ...]] | None:
     """Likeness to the most alike of the others that one cannot have been the source of, and its id."""
     ordered = sorted(
-        ((_bits(one, other), other.id, at) for at, other in enumerate(others)), reverse=True
+        ((_cosine(one, other), other.id, at) for at, other in enumerate(others)), reverse=True
     )
-    for bits, id_, at in ordered:
+    for cosine, id_, at in ordered:
+        bits = nearness_millibits(cosine)
         if not _is_explained(mine, others[at], bits):
             return bits, (id_,)
     return None
 
 
 def _is_explained(mine: Sequence[Projected], other: Projected, bits: int) -> bool:
-    """Whether ``other`` is no source: one had published something as near to it before it was there."""
+    """Whether ``other`` is no source: one had published something as near to it by then oneself."""
     return any(
-        row.round < other.round and _bits(row, other) + EXPLAINED_MILLIBITS >= bits for row in mine
+        row.round <= other.round
+        and nearness_millibits(_cosine(row, other)) + EXPLAINED_MILLIBITS >= bits
+        for row in mine
     )
 
 
-def _bits(one: Projected, other: Projected) -> int:
-    return nearness_millibits(
-        cosine_micro(_dot(one.values, other.values), one.square, other.square)
-    )
+def _cosine(one: Projected, other: Projected) -> int:
+    return cosine_micro(_dot(one.values, other.values), one.square, other.square)
 
 
 def _utility(

@@ -45,15 +45,17 @@ class SignalRules:
     others_min: int = 4  # with fewer others to compare with there is no test, only proof
     kept_of_8: int = 7  # of the sum, from one round to the next
     most_milli: int = 8_000  # one round's deviation counts no more
+    near_most_milli: int = 12_000  # what is all but equal is not chance: one round is enough
     near_floor_millibits: int = 350
     drift_floor_micro: int = 150_000
     worth_floor_millibits: int = 750
     norm_floor_millibits: int = 350
     utility_floor_milli: int = 500
     allowed_milli: int = 2_500
-    level_milli: int = 8_000
-    joint_allowed_milli: int = 4_000
-    joint_level_milli: int = 10_000
+    level_milli: int = 6_000
+    worth_level_milli: int = 4_500  # lower: its floor is wide, and it speaks in few rounds
+    joint_allowed_milli: int = 5_000
+    joint_level_milli: int = 11_000
     joint_public_milli: int = 2_500  # scores alone, which members may invent, doubt nobody
     common_micro: int = (
         300_000  # median cosine to the mean of the others, below which worth is silent
@@ -66,7 +68,8 @@ class SignalRules:
 
     def level(self, test: str) -> int:
         """Return what a sum must reach."""
-        return self.joint_level_milli if test == JOINT else self.level_milli
+        special = {JOINT: self.joint_level_milli, WORTH: self.worth_level_milli}
+        return special.get(test, self.level_milli)
 
 
 RULES: Final = SignalRules()
@@ -91,13 +94,15 @@ class Alert:
 class MemberSignals:
     """All about one member. timeline: (round, {name: integer}), `…_sum` is a test's sum in milli.
 
-    doubt_milli: the largest of its sums in parts of its level, as of the last round.
+    doubt_milli: the largest of its sums in parts of its level, as of the last round; at least 1,000
+    where something is proven. peak_milli: the largest that it ever was.
     """
 
     member: int
     timeline: tuple[tuple[int, Mapping[str, int]], ...]
     alerts: tuple[Alert, ...]
     doubt_milli: int
+    peak_milli: int
 
 
 @dataclass
@@ -108,8 +113,8 @@ class _Member:
     grew_by: dict[str, list[RecordId]]
     alerts: dict[str, Alert]
     timeline: list[tuple[int, dict[str, int]]]
-    unrevealed: list[RecordId]
-    shift: int = 0
+    unrevealed: list[tuple[RecordId, ...]]
+    peak_milli: int = 0
 
 
 def signals(
@@ -159,11 +164,11 @@ def _advance(
     one = _member(found, member)
     away = _deviations(member, measures, rules)
     positive = {name: max(0, value) for name, value in away.items()}
-    public = positive.get(WORTH, 0) + positive.get(LARGE, 0)
+    public = sum(positive.get(test, 0) for test in (NEAR, DRIFT, WORTH, LARGE))
     fed: dict[str, tuple[int, int]] = {
         test: (away[test], rules.allowed_milli) for test in TESTS[:-1] if test in away
     }
-    if WORTH in away or LARGE in away or UTILITY in away:
+    if away:
         together = public + (positive.get(UTILITY, 0) if public >= rules.joint_public_milli else 0)
         fed[JOINT] = together, rules.joint_allowed_milli
     for test in TESTS:
@@ -176,6 +181,7 @@ def _advance(
         elif test in fed and value > allowed:
             one.grew_by.setdefault(test, []).extend(measures.evidence(member, test))
         _raise(one, test, number, rules)
+    one.peak_milli = max(one.peak_milli, _doubt(one, rules))
     shown = {**away, **{f"{test}_sum": one.sums[test] for test in TESTS if one.sums[test]}}
     one.timeline.append((number, {**measures.shown(member), **shown}))
 
@@ -202,7 +208,7 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
                 continue
             away[test] = deviation_milli(
                 sign * values[member], [sign * value for value in others],
-                floor=floor, most_milli=rules.most_milli,
+                floor=floor, most_milli=rules.near_most_milli if test == NEAR else rules.most_milli,
             )  # fmt: skip
     return away
 
@@ -227,11 +233,10 @@ def _prove(
     if test is None:
         return
     if test == UNREVEALED:
-        one.unrevealed.extend(records)
-        one.shift += 1
-        if one.shift <= rules.unrevealed_max:
+        one.unrevealed.append(records)
+        if len(one.unrevealed) <= rules.unrevealed_max:
             return
-        records = tuple(one.unrevealed)
+        records = tuple(id_ for pair in one.unrevealed for id_ in pair)
     if test in one.alerts:
         known = one.alerts[test]
         one.alerts[test] = replace(known, until=number, evidence=(*known.evidence, *records))
@@ -240,7 +245,11 @@ def _prove(
 
 
 def _close(member: int, one: _Member, rules: SignalRules) -> MemberSignals:
-    shares = [value * MILLI // rules.level(test) for test, value in one.sums.items()]
-    proven = MILLI * len({BASE, COPY, UNREVEALED} & one.alerts.keys())
+    proven = MILLI * bool({BASE, COPY, UNREVEALED} & one.alerts.keys())
     alerts = tuple(sorted(one.alerts.values(), key=lambda alert: (alert.round, alert.signal)))
-    return MemberSignals(member, tuple(one.timeline), alerts, max([*shares, proven]))
+    doubt = max(_doubt(one, rules), proven)
+    return MemberSignals(member, tuple(one.timeline), alerts, doubt, max(one.peak_milli, doubt))
+
+
+def _doubt(one: _Member, rules: SignalRules) -> int:
+    return max(value * MILLI // rules.level(test) for test, value in one.sums.items())

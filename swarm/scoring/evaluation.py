@@ -105,8 +105,11 @@ def _losses(
             outputs = _mapped(module, models, features)
         except (RuntimeError, ValueError):
             outputs = torch.stack([_one(module, model, features) for model in models])
-    flat = outputs.double().reshape(len(models), len(features), -1)
-    return [float(row_losses(one, labels, head).mean()) for one in flat]
+    count = len(models)
+    flat = outputs.double().reshape(count * len(features), -1)
+    every = row_losses(flat, labels.repeat(count), head)
+    means: list[float] = every.reshape(count, -1).mean(dim=1).tolist()
+    return means
 
 
 def _linear(module: Logistic, models: Tensor, features: Tensor) -> Tensor:

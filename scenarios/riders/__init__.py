@@ -1,0 +1,1 @@
+"""The scenario `free-riders`: who rides how, a fast engine for many seeds, and what is counted."""
