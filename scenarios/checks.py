@@ -20,6 +20,8 @@ def failures(outcome: Outcome, targets: Targets) -> tuple[str, ...]:
 
 def check_every_round_agreed(outcome: Outcome, _: Targets) -> Iterator[str]:
     """At least q members recorded equal inputs and equal bits in each of the rounds."""
+    if outcome.is_gossip:
+        return
     agreed = {merge.round for merge in outcome.merges if merge.agreed}
     lost = sorted(set(range(1, outcome.rounds + 1)) - agreed)
     if lost:
@@ -31,6 +33,8 @@ def check_every_round_agreed(outcome: Outcome, _: Targets) -> Iterator[str]:
 
 def check_same_bits_everywhere(outcome: Outcome, _: Targets) -> Iterator[str]:
     """Every member ends every round with the same result digest."""
+    if outcome.is_gossip:
+        return
     for merge in outcome.merges:
         absent = [h.name for h in outcome.hospitals if h.index not in merge.digests]
         if absent:
@@ -41,7 +45,12 @@ def check_same_bits_everywhere(outcome: Outcome, _: Targets) -> Iterator[str]:
 
 
 def check_one_final_model(outcome: Outcome, _: Targets) -> Iterator[str]:
-    """The run ends with one model, the same in every hospital."""
+    """The run ends with one model, the same in every hospital; or each has one of its own."""
+    if outcome.is_gossip:
+        without = [hospital.name for hospital in outcome.hospitals if not hospital.result_digest]
+        if without:
+            yield f"final model: none at {', '.join(without)}"
+        return
     digests = {hospital.result_digest for hospital in outcome.hospitals}
     if len(digests) != 1 or "" in digests:
         shown = ", ".join(f"{h.name} {h.result_digest[:12] or 'none'}" for h in outcome.hospitals)
@@ -49,7 +58,12 @@ def check_one_final_model(outcome: Outcome, _: Targets) -> Iterator[str]:
 
 
 def check_everyone_is_in_the_model(outcome: Outcome, _: Targets) -> Iterator[str]:
-    """No success on a subset: each hospital's update is in the last merge."""
+    """No success on a subset: each hospital's update is in the last merge, or in a neighbour's."""
+    if outcome.is_gossip:
+        for hospital in outcome.hospitals:
+            if not any(hospital.index in merge.merged for merge in outcome.merges):
+                yield f"participation: {hospital.name} is in no merge"
+        return
     last = max(outcome.merges, key=lambda merge: merge.round, default=None)
     for hospital in outcome.hospitals:
         if last is None or hospital.index not in last.merged:

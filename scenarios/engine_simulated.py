@@ -22,24 +22,29 @@ from ledger import keys
 from ledger.bundle import export_bundle
 from ledger.charter import Charter, load_charter
 from ledger.keys import Signer, derive
-from ledger.record import Aggregation, Codec, GroupValue, MetricId, MetricValue, Record
+from ledger.record import Codec, GroupValue, MetricValue, Record
 from ledger.store import Store
 from node.charter_edit import CharterDraft, assemble, member_block
 from node.network_memory import MemoryHub
+from node.service import Service
 from scenarios.audit import audit
 from scenarios.baselines import level_of
 from scenarios.commands import ScenarioError
+from scenarios.exchanged import Exchanged, exchanged, seconds_by_round
 from scenarios.judging import External, Judge, Quality, judge_all, quality
 from scenarios.outcome import Outcome
+from scenarios.pace import Paced
 from scenarios.patients import Patients, data_config, split_table
-from scenarios.results import Header, build_outcome, read_own_logs, read_points, read_roster
+from scenarios.releasing import release
+from scenarios.results import Header, build_outcome, read_own_logs, read_roster
 from scenarios.simulation.swarm import Calm, SimulatedSite, Swarm, identity_of
 from scenarios.spec import ScenarioSpec
 from scenarios.view import NodeView
 from swarm.learning.baselines import Baseline, train_alone, train_pooled
 from swarm.learning.dataset import SiteData
+from swarm.learning.payload import HEADER, payload_bytes
 from swarm.learning.seeding import derive_seed
-from swarm.learning.stopping import RoundLoss, mean_loss, released_round
+from swarm.learning.strategy import strategy_of
 from swarm.learning.task import LearningTask
 from swarm.learning.trained import Trained
 from swarm.learning.training_state import NO_MEMORY, Arrays
@@ -53,6 +58,7 @@ VIRTUAL_S_MAX: Final = 100_000.0
 SIGNATURES_KEPT: Final = 1 << 15
 RAM_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 LOOK_S: Final = 1.0
+FLOAT32_BYTES: Final = 4
 
 Report = Callable[[str], None]
 
@@ -74,7 +80,8 @@ class SeedRun:
     """What one seed gave.
 
     released: the round whose model is handed out. test_*: on all hospitals' validation patients
-    together. bytes_float32: what the same exchange takes as bare float32 vectors.
+    together. bytes_payloads: of all payloads that members fetched from each other; bytes_float32: what
+    these take as bare float32 vectors.
     """
 
     seed: int
@@ -83,6 +90,7 @@ class SeedRun:
     test_swarm: Quality
     test_pooled: Quality
     external: External | None
+    bytes_payloads: int
     bytes_float32: int
     virtual_s: float
     digests: dict[int, str]
@@ -171,7 +179,7 @@ def run_seed(job: SeedJob, report: Report) -> SeedRun:
     charter_path = job.directory / "charter.toml"
     charter_path.write_bytes(charter.source_bytes)
     with _stores() as stores:
-        ran = _simulate(charter, tasks, noted, stores, report)
+        ran = _simulate(spec, charter, tasks, noted, stores, report)
         folders = [hospital.folder for hospital in spec.hospitals]
         bundles = _export(charter, folders, stores, job.directory)
     views = _views(ran, [hospital.name for hospital in spec.hospitals])
@@ -180,38 +188,38 @@ def run_seed(job: SeedJob, report: Report) -> SeedRun:
     roster = read_roster(bundles, charter)
     logs = read_own_logs(bundles, roster)
     report("alone and pooled")
-    alone, pooled = _baselines(charter, data, spec.patience)
+    alone, pooled = _baselines(charter, data, charter.stopping.patience or spec.patience)
     levels = {
         at: (level_of(alone[at].evaluate(one)), level_of(pooled.evaluate(one)))
         for at, one in enumerate(data)
     }
     header = Header(scenario=spec.name, title=spec.title, seed=spec.seed, wall_s=0.0)
     outcome = build_outcome(header, charter, logs, ledger, levels, views, roster)
-    recorded = _recorded(logs, noted.models)
-    agreed = {
-        m.round: recorded[m.round] for m in outcome.merges if m.agreed and m.round in recorded
-    }
-    if not agreed:
-        raise ScenarioError(f"seed {spec.seed}: no round was agreed")
-    released = _released(logs, sorted(agreed), patience=spec.patience)
-    model = next(iter(agreed[released].values()))
-    outcome = outcome.releasing(released)
+    released = release(
+        charter, logs, outcome.merges, noted.models,
+        bundles=bundles, roster=roster, patience=spec.patience,
+    )  # fmt: skip
+    is_gossip = charter.aggregation.is_gossip
+    outcome = outcome if is_gossip else outcome.releasing(released.number, last=released.last)
     head = charter.schema.head
     validation = [one.validation for one in data]
     external = None
     if job.patients.external is not None:
         judge = Judge(charter, job.patients.external, noted.moments, allow=())
-        external = judge_all(judge, alone, pooled, agreed, model)
+        external = judge_all(judge, alone, pooled, released, seconds_by_round(logs))
+    models = [released.models[at] for at in range(len(tasks))]
+    moved = _moved(charter, logs, tasks[0])
     return SeedRun(
         seed=spec.seed,
         outcome=replace(outcome, wall_s=time.monotonic() - started_s),
-        released=released,
-        test_swarm=quality(list(zip(tasks, validation, strict=True)), [model] * len(tasks), head),
+        released=released.number,
+        test_swarm=quality(list(zip(tasks, validation, strict=True)), models, head),
         test_pooled=quality(
             [(pooled.task, one) for one in validation], [pooled.model] * len(tasks), head
         ),
         external=external,
-        bytes_float32=_float32_bytes(charter, tasks[0]),
+        bytes_payloads=moved.sent,
+        bytes_float32=moved.float32,
         virtual_s=ran.virtual_s,
         digests={m.round: next(iter(m.digests.values())) for m in outcome.merges if m.agreed},
     )
@@ -268,6 +276,7 @@ def signatures_once() -> Iterator[None]:
 
 
 def _simulate(
+    spec: ScenarioSpec,
     charter: Charter,
     tasks: Sequence[LearningTask],
     noted: Noted,
@@ -282,8 +291,10 @@ def _simulate(
         for at, task in enumerate(tasks)
     ]
     hub = MemoryHub(seed=seed, conditions=None)
+    calm = Calm(hub, folder)
+    around = calm if spec.pace is None else Paced(calm, spec.pace, len(sites))
     swarm = Swarm(
-        charter, sites, folder, hub, seed, Calm(hub, folder),
+        charter, sites, folder, hub, seed, around,
         linger_s=LINGER_S, sync_interval_s=SYNC_INTERVAL_S,
     )  # fmt: skip
     with signatures_once():
@@ -301,10 +312,18 @@ async def _watch(swarm: Swarm, *, rounds: int, report: Report) -> None:
     told = 0
     while told < rounds and not all(one.is_set() for one in swarm.ended.values()):
         await trio.sleep(LOOK_S)
-        agreed = [max(one.book.agreed_rounds(), default=0) for one in swarm.services.values()]
+        agreed = [_reached(one) for one in swarm.services.values()]
         if len(agreed) == len(swarm.sites) and min(agreed) > told:
             told = min(agreed)
-            report(f"round {told} of {rounds} agreed")
+            report(f"round {told} of {rounds} done")
+
+
+def _reached(service: Service) -> int:
+    """The newest round that is agreed, or that this hospital has merged where nothing is agreed."""
+    if service.charter.aggregation.is_gossip:
+        merge = service.book.latest_merge(service.own)
+        return merge[0] if merge else 0
+    return max(service.book.agreed_rounds(), default=0)
 
 
 def _views(ran: _Ran, names: Sequence[str]) -> list[NodeView]:
@@ -337,37 +356,12 @@ def _baselines(
     return alone, train_pooled(charter, data, seed=seed, patience=patience)
 
 
-def _recorded(
-    logs: Mapping[int, Sequence[Record]], models: Mapping[bytes, bytes]
-) -> dict[int, dict[int, bytes]]:
-    """Round → author → the model that it recorded as its result."""
-    found: dict[int, dict[int, bytes]] = {}
-    for author, log in logs.items():
-        for record in log:
-            body = record.body
-            if isinstance(body, Aggregation) and body.result_digest in models:
-                found.setdefault(record.round, {})[author] = models[body.result_digest]
-    return found
-
-
-def _released(logs: Mapping[int, Sequence[Record]], agreed: Sequence[int], *, patience: int) -> int:
-    """Choose among agreed rounds by what all METRICS records say."""
-    losses: dict[int, list[tuple[float, int]]] = {number: [] for number in agreed}
-    for log in logs.values():
-        for point in read_points(log, MetricId.LOG_LOSS):
-            if point.round in losses:
-                losses[point.round].append((point.measured.value, point.measured.count))
-    means: dict[int, RoundLoss] = {}
-    for number, values in losses.items():
-        mean = mean_loss(values)
-        if mean is not None:
-            means[number] = mean
-    return released_round(means, patience=patience) if means else agreed[-1]
-
-
-def _float32_bytes(charter: Charter, task: LearningTask) -> int:
-    members = len(charter.members)
-    return charter.rounds.rounds * members * (members - 1) * len(task.initial())
+def _moved(charter: Charter, logs: Mapping[int, Sequence[Record]], task: LearningTask) -> Exchanged:
+    strategy = strategy_of(charter)
+    result = len(task.initial())
+    count = (result - HEADER.size) // FLOAT32_BYTES // strategy.state_vectors
+    update = payload_bytes(Codec.FLOAT32, strategy.update_length(count))
+    return exchanged(logs, update_float32=update, result_float32=result)
 
 
 @contextmanager

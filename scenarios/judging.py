@@ -5,14 +5,16 @@ on fills its gaps with its own medians, as a hospital that receives the model wo
 the model's own moments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final
 
 import numpy as np
 
 from ledger.charter import Charter
 from ledger.record import MetricId
+from scenarios.releasing import Released
 from swarm.learning import metrics
 from swarm.learning.baselines import Baseline
 from swarm.learning.dataset import SiteData, Split, Table
@@ -39,16 +41,17 @@ class Quality:
 class External:
     """Everything measured on one set of patients that belongs to no hospital in particular.
 
-    alone: per hospital, its own model. swarm: round → the agreed model. released: the swarm's model
-    that is handed out. reached: per hospital, the first round after which the model that it recorded
+    alone: per hospital, its own model. released: the swarm's model that is handed out; the mean over the
+    hospitals' own where they differ. reached: per hospital, the first round after which the model that it recorded
     had 99 % of the pooled AUC; None where none had.
     """
 
     alone: tuple[Quality, ...]
     pooled: Quality
-    swarm: dict[int, Quality]
     released: Quality
     reached: tuple[int | None, ...]
+    reached_s: tuple[float | None, ...]
+    """Per hospital, seconds of training until then."""
 
 
 def quality(
@@ -69,6 +72,23 @@ def quality(
         log_loss=values.get(MetricId.LOG_LOSS),
         ece=None if head == "regression" else metrics.ece(raw, labels, head),
         count=len(labels),
+    )
+
+
+def mean_quality(found: Sequence[Quality]) -> Quality:
+    """Mean of each metric over the models that have it."""
+
+    def mean(values: Iterable[float | None]) -> float | None:
+        known = [one for one in values if one is not None]
+        return fmean(known) if known else None
+
+    return Quality(
+        auc=mean(one.auc for one in found),
+        accuracy=mean(one.accuracy for one in found),
+        brier=mean(one.brier for one in found),
+        log_loss=mean(one.log_loss for one in found),
+        ece=mean(one.ece for one in found),
+        count=found[0].count,
     )
 
 
@@ -109,14 +129,15 @@ def judge_all(
     judge: Judge,
     alone: Sequence[Baseline],
     pooled: Baseline,
-    rounds: Mapping[int, Mapping[int, bytes]],
-    released: bytes,
+    released: Released,
+    seconds: Mapping[int, Mapping[int, float]],
 ) -> External:
-    """Judge everything. rounds: round → author → the model that it recorded; agreed rounds only."""
+    """Judge everything. seconds: round → author → when it had that round's model, in training time."""
     of_pooled = judge.baseline(pooled)
-    swarm = {number: judge.swarm(next(iter(of.values()))) for number, of in rounds.items() if of}
+    rounds = released.rounds
     wanted = None if of_pooled.auc is None else NEAR * of_pooled.auc
     reached = []
+    reached_s = []
     for author in range(len(alone)):
         found = None
         for number in sorted(rounds):
@@ -126,10 +147,11 @@ def judge_all(
                 found = number
                 break
         reached.append(found)
+        reached_s.append(None if found is None else seconds.get(found, {}).get(author))
     return External(
         alone=tuple(judge.baseline(one) for one in alone),
         pooled=of_pooled,
-        swarm=swarm,
-        released=judge.swarm(released),
+        released=mean_quality([judge.swarm(one) for one in released.models.values()]),
         reached=tuple(reached),
+        reached_s=tuple(reached_s),
     )

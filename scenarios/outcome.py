@@ -120,6 +120,8 @@ class Outcome:
     hospitals: tuple[HospitalOutcome, ...]
     merges: tuple[Merge, ...]
     ledger: LedgerOutcome
+    is_gossip: bool = False
+    """Whether hospitals average with their neighbours: then each has its own model."""
     failures: tuple[str, ...] = field(default=())
 
     @property
@@ -127,9 +129,10 @@ class Outcome:
         """Rounds that at least q members agreed on."""
         return sum(merge.agreed for merge in self.merges)
 
-    def releasing(self, number: int) -> "Outcome":
-        """The same run, judged by the model of one round."""
-        return replace(self, hospitals=tuple(replace(h, released=number) for h in self.hospitals))
+    def releasing(self, number: int, *, last: int) -> "Outcome":
+        """The same run, judged by the model of one round. last: the round that training ended with."""
+        hospitals = tuple(replace(h, released=number) for h in self.hospitals)
+        return replace(self, hospitals=hospitals, rounds=last, merges=self.merges[:last])
 
     def overall(self, name: str) -> Measured | None:
         """AUC of "alone", "swarm" or "pooled" over all hospitals, weighted by training samples."""

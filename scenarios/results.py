@@ -185,6 +185,7 @@ def build_outcome(
         hospitals=tuple(hospitals),
         merges=merges,
         ledger=ledger,
+        is_gossip=charter.aggregation.is_gossip,
     )
 
 

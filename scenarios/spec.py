@@ -58,6 +58,24 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """train_s: virtual seconds of one training. other_s: of any other work. The last members are slow.
+
+    slow_share: how many of all. slow_factor: how much longer everything takes there.
+    """
+
+    train_s: float
+    other_s: float
+    slow_share: float = 0.0
+    slow_factor: float = 1.0
+
+    def factor(self, index: int, members: int) -> float:
+        """How much longer this member takes."""
+        slow = round(self.slow_share * members)
+        return self.slow_factor if index >= members - slow else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Targets:
     """What a run must reach to pass.
 
@@ -66,7 +84,11 @@ class Targets:
     wall_s_max: the nodes are stopped and the run fails after this; raise it on slow machines.
     The others are about patients of hospitals that did not take part, or about means over seeds:
     external_*: as above, on the external test set. rounds_to_99_max: rounds until 99 % of the pooled
-    AUC there. auc_min, accuracy_min: of all hospitals' validation patients together.
+    AUC there; with _worst: of the slowest hospital. auc_min, accuracy_min: of all hospitals' validation
+    patients together. Of variants, beside the scenario itself: external_under_main_max: how far below its
+    external AUC; sooner_than_main_min: how many times less time to 99 %; ece_of_main_max: calibration
+    error as a part of its; auc_off_main_max: how far from its AUC over hospitals either way.
+    bytes_fewer_min: how many times fewer bytes than as bare float32.
     """
 
     auc_over_alone_min: float = 0.0
@@ -75,6 +97,12 @@ class Targets:
     external_over_alone_min: float | None = None
     external_under_pooled_max: float | None = None
     rounds_to_99_max: float | None = None
+    rounds_to_99_worst_max: float | None = None
+    external_under_main_max: float | None = None
+    sooner_than_main_min: float | None = None
+    ece_of_main_max: float | None = None
+    auc_off_main_max: float | None = None
+    bytes_fewer_min: float | None = None
     auc_min: float | None = None
     accuracy_min: float | None = None
 
@@ -91,6 +119,7 @@ class ScenarioSpec:
     "folder" (--data). pattern: each file of the folder that matches is a hospital, in order of name;
     with `deal`, they are one table whose rows go to so many hospitals, of these sizes.
     external: a file of the folder that nobody trains on.
+    pace: how long computing takes in virtual time; None: everything alike.
     engine: "processes" (real nodes) or "simulated" (one process, virtual time, the same service).
     seeds: how many runs, with seed, seed + 1, …; one where nodes are real processes.
     label: the column to learn. query: DuckDB SQL over the site's file as the table `data`; empty
@@ -120,6 +149,7 @@ class ScenarioSpec:
     pattern: str = ""
     external: str = ""
     patience: int = 0
+    pace: Pace | None = None
     variants: tuple[Variant, ...] = ()
 
     def __post_init__(self) -> None:
@@ -234,6 +264,7 @@ def parse_spec(name: str, text: str) -> ScenarioSpec:
         pattern=top.take("pattern", str, ""),
         external=top.take("external", str, ""),
         patience=top.take("patience", int, 0),
+        pace=_pace(top.table("pace")) if top.has("pace") else None,
         variants=tuple(_variant(table) for table in top.tables("variants", [])),
     )
     top.finish()
@@ -299,6 +330,17 @@ def _hospital(table: Table) -> Hospital:
     return hospital
 
 
+def _pace(table: Table) -> Pace:
+    pace = Pace(
+        train_s=table.number("train_s", 0.5),
+        other_s=table.number("other_s", 0.5),
+        slow_share=table.number("slow_share", 0.0),
+        slow_factor=table.number("slow_factor", 1.0),
+    )
+    table.finish()
+    return pace
+
+
 def _targets(table: Table) -> Targets:
     default = Targets()
     targets = Targets(
@@ -308,6 +350,12 @@ def _targets(table: Table) -> Targets:
         external_over_alone_min=table.perhaps("external_over_alone_min"),
         external_under_pooled_max=table.perhaps("external_under_pooled_max"),
         rounds_to_99_max=table.perhaps("rounds_to_99_max"),
+        rounds_to_99_worst_max=table.perhaps("rounds_to_99_worst_max"),
+        external_under_main_max=table.perhaps("external_under_main_max"),
+        sooner_than_main_min=table.perhaps("sooner_than_main_min"),
+        ece_of_main_max=table.perhaps("ece_of_main_max"),
+        auc_off_main_max=table.perhaps("auc_off_main_max"),
+        bytes_fewer_min=table.perhaps("bytes_fewer_min"),
         auc_min=table.perhaps("auc_min"),
         accuracy_min=table.perhaps("accuracy_min"),
     )

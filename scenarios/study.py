@@ -33,9 +33,11 @@ class VariantRuns:
         return over_seeds([MEASURES[measure](run) for run in self.runs])
 
     def mean(self, measure: str) -> float | None:
-        """Its value alone."""
+        """Its value alone; of LARGEST the worst seed's."""
         found = self.interval(measure)
-        return None if found is None else found.value
+        if found is None:
+            return None
+        return max(found.values) if measure in LARGEST else found.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Study:
     @property
     def failures(self) -> tuple[str, ...]:
         """Every check that fails, of every variant."""
-        return tuple(line for one in self.variants for line in failures(one))
+        return tuple(line for one in self.variants for line in failures(one, self.main))
 
 
 def _overall(name: str) -> Callable[[SeedRun], float | None]:
@@ -88,6 +90,11 @@ def _reached(external: External, pick: Callable[[list[int]], float]) -> float | 
     return pick(known) if known and len(known) == len(external.reached) else None
 
 
+def _reached_s(external: External, pick: Callable[[list[float]], float]) -> float | None:
+    known = [seconds for seconds in external.reached_s if seconds is not None]
+    return pick(known) if known and len(known) == len(external.reached_s) else None
+
+
 def _worst(run: SeedRun) -> float | None:
     values = [h.swarm.auc.value for h in run.outcome.hospitals if h.swarm.auc is not None]
     return min(values, default=None)
@@ -112,17 +119,25 @@ MEASURES: Final[Mapping[str, Callable[[SeedRun], float | None]]] = {
     "brier_swarm": lambda run: _judged(run).brier,
     "brier_pooled": lambda run: _judged_pooled(run).brier,
     "released_round": lambda run: float(run.released),
-    "bytes_sent_total": lambda run: float(sum(h.bytes_sent for h in run.outcome.hospitals)),
+    "time_to_99_s": _external(lambda found: _reached_s(found, fmean)),
+    "time_to_99_worst_s": _external(lambda found: _reached_s(found, max)),
+    "bytes_sent_total": lambda run: float(run.bytes_payloads),
     "bytes_float32_total": lambda run: float(run.bytes_float32),
+    "bytes_traffic_total": lambda run: float(sum(h.bytes_sent for h in run.outcome.hospitals)),
 }
 """Name → what one seed gave. ece_*, brier_*: external patients where there are any; auc_test_*, accuracy_*:
-all hospitals' validation patients in one table; auc_external_alone: mean over the hospitals."""
-WHOLE: Final = ("bytes_sent_total", "bytes_float32_total")
-LARGEST: Final = ("rounds_to_99_worst",)
+all hospitals' validation patients in one table; auc_external_alone: mean over the hospitals. time_to_99_s:
+virtual seconds of training. bytes_sent_total: of payloads that members fetched from each other;
+bytes_float32_total: of the same as bare float32; bytes_traffic_total: with records and everything else."""
+WHOLE: Final = ("bytes_sent_total", "bytes_float32_total", "bytes_traffic_total")
+LARGEST: Final = ("rounds_to_99_worst", "time_to_99_worst_s")
 
 
-def failures(variant: VariantRuns) -> tuple[str, ...]:
-    """What one variant does not hold: the round protocol in every seed, quality on average."""
+def failures(variant: VariantRuns, main: VariantRuns | None = None) -> tuple[str, ...]:
+    """What one variant does not hold: the round protocol in every seed, quality on average.
+
+    main: the scenario itself, for what a variant must hold beside it.
+    """
     lines = [
         f"{variant.name}, seed {run.seed}: {line}"
         for run in variant.runs
@@ -130,18 +145,21 @@ def failures(variant: VariantRuns) -> tuple[str, ...]:
         if check is not check_worth_it
         for line in check(run.outcome, variant.spec.targets)
     ]
-    return (*lines, *(f"{variant.name}: {line}" for line in _quality(variant)))
+    quality = _quality(variant, main or variant)
+    return (*lines, *(f"{variant.name}: {line}" for line in quality))
 
 
-def _quality(variant: VariantRuns) -> Iterator[str]:
+def _quality(variant: VariantRuns, main: VariantRuns) -> Iterator[str]:
     targets: Targets = variant.spec.targets
     mean = variant.mean
-    bounds = [
+    bounds: list[tuple[str, str, float | None]] = [
         ("auc_swarm", ">=", _plus(mean("auc_alone"), targets.auc_over_alone_min)),
         ("auc_swarm", ">=", _plus(mean("auc_pooled"), -targets.auc_under_pooled_max)),
         ("auc_test_swarm", ">=", targets.auc_min),
         ("accuracy_swarm", ">=", targets.accuracy_min),
         ("rounds_to_99", "<=", targets.rounds_to_99_max),
+        ("rounds_to_99_worst", "<=", targets.rounds_to_99_worst_max),
+        *beside_main(variant, main),
     ]
     if targets.external_over_alone_min is not None:
         bound = _plus(mean("auc_external_alone"), targets.external_over_alone_min)
@@ -157,6 +175,31 @@ def _quality(variant: VariantRuns) -> Iterator[str]:
             yield f"{name}: undefined, or never reached in some seed; need {sign} {wanted:.4f}"
         elif (value < wanted - EPSILON) if sign == ">=" else (value > wanted + EPSILON):
             yield f"{name}: {value:.4f} over {len(variant.runs)} seeds; need {sign} {wanted:.4f}"
+
+
+def beside_main(variant: VariantRuns, main: VariantRuns) -> list[tuple[str, str, float | None]]:
+    """Bounds that follow from what the scenario itself reached, and from float32."""
+    targets, bounds = variant.spec.targets, list[tuple[str, str, float | None]]()
+    if targets.external_under_main_max is not None:
+        least = _plus(main.mean("auc_external_swarm"), -targets.external_under_main_max)
+        bounds.append(("auc_external_swarm", ">=", least))
+    if targets.sooner_than_main_min is not None:
+        slow = main.mean("time_to_99_s")
+        most = None if slow is None else slow / targets.sooner_than_main_min
+        bounds.append(("time_to_99_s", "<=", most))
+    if targets.ece_of_main_max is not None:
+        error = main.mean("ece_swarm")
+        most = None if error is None else error * targets.ece_of_main_max
+        bounds.append(("ece_swarm", "<=", most))
+    if targets.auc_off_main_max is not None:
+        auc = main.mean("auc_swarm")
+        bounds.append(("auc_swarm", ">=", _plus(auc, -targets.auc_off_main_max)))
+        bounds.append(("auc_swarm", "<=", _plus(auc, targets.auc_off_main_max)))
+    if targets.bytes_fewer_min is not None:
+        whole = variant.mean("bytes_float32_total")
+        most = None if whole is None else whole / targets.bytes_fewer_min
+        bounds.append(("bytes_sent_total", "<=", most))
+    return bounds
 
 
 def _plus(value: float | None, margin: float) -> float | None:
@@ -176,14 +219,14 @@ def to_json(study: Study) -> dict[str, Any]:
         **variant_json(main),
         "members": members_json(main),
         "variants": [
-            {"name": one.name, **variant_json(one), "members": members_json(one)}
+            {"name": one.name, **variant_json(one, main), "members": members_json(one)}
             for one in study.variants
         ],
         "failures": list(study.failures),
     }
 
 
-def variant_json(variant: VariantRuns) -> dict[str, Any]:
+def variant_json(variant: VariantRuns, main: VariantRuns | None = None) -> dict[str, Any]:
     """Every measure of a variant: mean, interval, per seed."""
     fields: dict[str, Any] = {}
     intervals = {}
@@ -204,7 +247,7 @@ def variant_json(variant: VariantRuns) -> dict[str, Any]:
         "result_digests_by_seed": [
             [hospital.result_digest for hospital in run.outcome.hospitals] for run in variant.runs
         ],
-        "failures": list(failures(variant)),
+        "failures": list(failures(variant, main)),
     }
 
 
