@@ -93,6 +93,10 @@ def load_charter(data: bytes, *, complete: bool = True, file: str = "charter.tom
         raise top.fail("members", "are missing; add one [[members]] block for each hospital")
     names = [member.name for member in members]
     rounds = _rounds(rounds_table, names, complete=complete)
+    if aggregation.is_gossip and stopping.patience:
+        raise aggregation_table.fail(
+            "averaging", 'is "gossip", where no round is agreed: stopping.patience must be 0'
+        )
     if aggregation.is_gossip:
         _check_gossip(aggregation_table, aggregation, rounds, names if complete else None)
     top.done()

@@ -65,7 +65,12 @@ class Janitor:
         """Remove what is not needed any more. Raises StoreError."""
         if self._keep.rounds is None:
             return
-        whole = self._needless(self._blobs.stored()) - self._pinned - {self._machine.model}
+        released = self._machine.released
+        staying = {
+            self._machine.model,
+            released.proposal.result if released else self._machine.model,
+        }
+        whole = self._needless(self._blobs.stored()) - self._pinned - staying
         stored, incoming = self._blobs.stored(), self._blobs.incoming()
         parts = self._needless(incoming) | (incoming & stored.keys())
         in_use = self._in_use()

@@ -69,8 +69,12 @@ class Service:
         initial = blobs.put(Codec.FLOAT32, hospital.learner.initial())
         contribution_first = self._policy.newcomers == "contribution_first"
         topology = hospital.charter.topology
+        is_buffered = hospital.charter.aggregation.is_buffered
         self.book = RoundBook(
-            roster, contribution_first=contribution_first, is_gossip=topology is not None
+            roster,
+            contribution_first=contribution_first,
+            is_gossip=topology is not None,
+            commit_lag=self._policy.staleness_max if is_buffered else 0,
         )
         self.machine = RoundMachine(
             Place(
@@ -81,6 +85,7 @@ class Service:
                 initial=initial,
                 linger_s=hospital.linger_s,
                 topology=topology,
+                stopping=hospital.charter.stopping,
             ),
             self.book,
             now_s=trio.current_time(),

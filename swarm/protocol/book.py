@@ -72,18 +72,25 @@ class RoundBook:
     """Everything that the ledger knows about rounds. Feed it with `learn`, in any order."""
 
     def __init__(
-        self, roster: Roster, *, contribution_first: bool = False, is_gossip: bool = False
+        self,
+        roster: Roster,
+        *,
+        contribution_first: bool = False,
+        is_gossip: bool = False,
+        commit_lag: int = 0,
     ) -> None:
         """Begin with nothing.
 
         contribution_first: models are for those only who have contributed (charter: newcomers).
-        is_gossip: everybody averages with neighbours; equal results mean no agreement.
+        is_gossip: everybody averages with neighbours; equal results mean no agreement. commit_lag: how
+        many rounds before a payload's own a contribution may be that gives a claim to it.
         """
         self.roster = roster
         self.is_gossip = is_gossip
         self.version = 0
         """Grows with everything that is learned: who has worked something out need not do it again."""
         self._contribution_first = contribution_first
+        self._commit_lag = commit_lag
         self.opened: set[int] = set()
         self.closed: set[int] = set()
         self.refused: dict[int, dict[bytes, int]] = defaultdict(dict)
@@ -338,7 +345,7 @@ class RoundBook:
     def _has_committed(self, author: int, round_: int, digest: bytes) -> bool:
         """A log's rounds do not go back: who contributed later has nothing more to copy into this one."""
         rounds = {round_, self.last_offer_round(author)}
-        own = [self._offers[r].get(author) for r in rounds if r >= round_]
+        own = [self._offers[r].get(author) for r in rounds if r >= round_ - self._commit_lag]
         return any(offer is not None and offer.digest != digest for offer in own)
 
     def _name(self, digest: bytes, round_: int) -> None:

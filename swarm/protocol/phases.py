@@ -40,6 +40,7 @@ TRANSITIONS: Final[dict[tuple[Phase, Event], Phase]] = {
     (Phase.JOIN, Event.OVERTAKEN): Phase.CATCH_UP,
     (Phase.JOIN, Event.FINISHED): Phase.LINGER,
     (Phase.TRAIN, Event.CONTRIBUTED): Phase.COLLECT,
+    (Phase.TRAIN, Event.OVERTAKEN): Phase.CATCH_UP,
     (Phase.COLLECT, Event.CLOSED): Phase.AGREE,
     (Phase.COLLECT, Event.OVERTAKEN): Phase.CATCH_UP,
     (Phase.COLLECT, Event.OUTRUN): Phase.TRAIN,

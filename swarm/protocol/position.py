@@ -6,9 +6,9 @@ next. `steps/` reads it and, in few places, moves it on; only `round.py` changes
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Final, TypeAlias, final
 
-from ledger.charter import AggregationPolicy, RoundPolicy
+from ledger.charter import AggregationPolicy, RoundPolicy, StoppingPolicy
 from ledger.rules import codec_of_round
 from ledger.topology import Topology
 from swarm.protocol.attendance import Attendance
@@ -19,9 +19,12 @@ from swarm.protocol.effects import Effect, Fetch
 from swarm.protocol.neighbours import Neighbours
 from swarm.protocol.patience import Patience
 from swarm.protocol.phases import Event, Phase
+from swarm.protocol.stopping import Stopping
 
 Step: TypeAlias = tuple[Event | None, tuple[Effect, ...]]
 """Either an event that moves the machine on, or the work that is wanted in this phase."""
+
+NEVER: Final = StoppingPolicy(patience=0, delta_min=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class Place:
     linger_s: float
     topology: Topology | None = None
     """Who averages with whom; None: everybody with everybody, by agreement."""
+    stopping: StoppingPolicy = NEVER
 
     @property
     def first_round(self) -> int:
@@ -68,6 +72,7 @@ class Position:
         self.choice = Choice(book, self.candidates, place.policy, place.aggregation, own=place.own)
         self.attendance = Attendance(book, place.policy, first_round=place.first_round)
         self.patience = Patience(book, place.policy)
+        self.stopping = Stopping(book, place.stopping, rounds=place.policy.rounds)
 
         self.phase = Phase.JOIN
         self.round = place.first_round
@@ -174,9 +179,17 @@ class Position:
         self.round = latest.round
         return True
 
+    def is_over(self) -> bool:
+        """Training has ended with a round before this one: that becomes this node's."""
+        last = self.stopping.last_round()
+        if self.round <= last:
+            return False
+        self.round = last
+        return True
+
     def next_after(self, round_: int) -> int:
         """The next round, or the one that enough others to believe it have reached."""
-        ahead = min(self.book.round_ahead(self.own), self.policy.rounds)
+        ahead = min(self.book.round_ahead(self.own), self.stopping.last_round())
         if self.near is not None and ahead <= round_ + 1 + self.policy.staleness_max:
             return round_ + 1  # what it offers there still counts for the others
         return max(round_ + 1, ahead)

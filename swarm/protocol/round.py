@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ledger.record import Contribution, Record, Verified
-from swarm.protocol.book import Offer, RoundBook
+from swarm.protocol.book import Agreed, Offer, RoundBook
 from swarm.protocol.candidates import MOMENTS_ROUND
 from swarm.protocol.choice import Inputs
 from swarm.protocol.effects import Effect
@@ -127,6 +127,11 @@ class RoundMachine:
     def model(self) -> bytes:
         """Digest of the newest model that this node stands on."""
         return self.position.model
+
+    @property
+    def released(self) -> Agreed | None:
+        """What is handed out: the newest agreed model, or with patience the best by validation loss."""
+        return self.position.stopping.released()
 
     @property
     def initial(self) -> bytes:

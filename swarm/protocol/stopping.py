@@ -49,11 +49,13 @@ class Stopping:
 
     def last_round(self) -> int:
         """The round after which everybody leaves: the charter's last, unless patience was over before."""
+        if not self._patience:
+            return self._rounds
         stopped = self.standing().stopped
         if stopped is not None:
             return min(stopped + 1, self._rounds)
         latest = self._book.latest_agreed()
-        if self._patience and latest and len(self._book.closed) > self._book.roster.f:
+        if latest and len(self._book.closed) > self._book.roster.f:
             return min(latest.round, self._rounds)  # an honest one among them saw the end
         return self._rounds
 
@@ -72,8 +74,10 @@ class Stopping:
 
     def standing(self) -> Standing:
         """Fold what has been agreed since the last look; begin anew where an older round is agreed late."""
+        if not self._patience:
+            return self._standing
         agreed = self._book.agreed_rounds()
-        if not self._patience or agreed == self._agreed:
+        if agreed == self._agreed:
             return self._standing
         if agreed[: len(self._agreed)] != self._agreed:
             self._standing = Standing()

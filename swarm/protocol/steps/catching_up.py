@@ -33,7 +33,7 @@ def evaluate(at: Position, _now_s: float) -> Step:
     """Evaluate the round's model, and say which round comes next."""
     if at.round != MOMENTS_ROUND and at.own not in at.book.models(at.round):
         return None, (Evaluate(at.round, at.model, at.moments()),)
-    if at.round >= at.policy.rounds:
+    if at.round >= at.stopping.last_round():
         return Event.FINISHED, ()
     latest = at.book.latest_agreed()
     if at.is_outpaced and latest and latest.proposal.result not in at.held:

@@ -8,7 +8,7 @@ from swarm.protocol.position import Position, Step
 
 def collect(at: Position, now_s: float) -> Step:
     """Fetch what is offered, until nobody is waited for any more and there is enough."""
-    if at.is_overtaken():
+    if at.is_over() or at.is_overtaken():
         return Event.OVERTAKEN, ()
     if at.own in at.book.votes(at.round) or at.book.agreed(at.round):
         return Event.CLOSED, ()
@@ -24,7 +24,7 @@ def collect(at: Position, now_s: float) -> Step:
         return None, (GiveUp(at.round, missing),)
     ahead = at.book.round_ahead(at.own)
     if not awaited_now and ahead > at.round and at.round != MOMENTS_ROUND:
-        at.round = min(ahead, at.policy.rounds)
+        at.round = min(ahead, at.stopping.last_round())
         return Event.OUTRUN, ()
     return None, at.fetches(wanted)
 

@@ -32,14 +32,14 @@ def _resume(at: Position) -> Step:
     latest = at.book.latest_agreed()
     if mine:
         at.round, at.model = mine
-        if at.round >= at.policy.rounds or at.own in at.book.closed:
+        if at.round >= at.stopping.last_round() or at.own in at.book.closed:
             return Event.FINISHED, ()
         at.round += 1
     # The own log goes back no more: a round that was skipped to before a crash is where it stands.
     at.round = max(at.round, at.book.reached(at.own))
     if latest and latest.round >= at.round:
         if at.is_new() and latest.round != MOMENTS_ROUND:
-            if latest.round >= at.policy.rounds:
+            if latest.round >= at.stopping.last_round():
                 return Event.FINISHED, ()
             at.round = at.next_after(latest.round)
             return Event.STARTED, ()

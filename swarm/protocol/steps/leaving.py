@@ -15,6 +15,9 @@ def linger(at: Position, now_s: float) -> Step:
             at.model = latest.proposal.result
         elif not over:
             wanted = (Fetch(latest.proposal.result, at.others(latest)),)
+    best = at.stopping.released()
+    if best and best.proposal.result not in at.held and not over:
+        wanted = (*wanted, Fetch(best.proposal.result, at.others(best)))
     models = at.book.models(at.round)
     if at.own not in at.book.closed:
         patient = not at.passed(at.entered_s + at.patience.goodbye_s, now_s)

@@ -1,5 +1,6 @@
 """COLLECT, AGREE and SETTLE where members average with neighbours: nobody is asked. Spec: docs/wire.md §5.8."""
 
+from swarm.protocol.neighbours import Neighbours
 from swarm.protocol.phases import Event
 from swarm.protocol.position import Position, Step
 from swarm.protocol.steps import voting
@@ -13,6 +14,8 @@ def collect(at: Position, now_s: float) -> Step:
         raise AssertionError("neighbours in a round that a quorum agrees")
     if at.own in at.book.votes(at.round):
         return Event.CLOSED, ()
+    if at.place.aggregation.is_buffered:
+        return _collect_new(at, near, now_s)
     held = at.candidates.held(at.round)
     awaited_now = awaited(at, now_s)
     enough = len(held) >= near.inputs_min(at.round)
@@ -25,6 +28,22 @@ def collect(at: Position, now_s: float) -> Step:
     if not awaited_now and ahead > at.round + 1:
         at.round = ahead
         return Event.OUTRUN, ()
+    return None, at.fetches(at.candidates.wanted(at.round))
+
+
+def _collect_new(at: Position, near: Neighbours, now_s: float) -> Step:
+    """Collect as many new updates as the charter says, whose they are and however old. §5.8.7."""
+    offered = at.book.last_offer_round(at.own)
+    ahead = min(at.book.round_ahead(at.own), offered + at.policy.staleness_max, at.policy.rounds)
+    at.round = max(at.round, ahead)
+    held = at.candidates.held(at.round)
+    others = (near.of(at.round) & at.active()) - {at.own}
+    wanted = min(at.place.aggregation.buffer, len(others))
+    over_s = at.attendance.started_s(at.began) + at.policy.deadline_max_s
+    new = sum(one.author != at.own for one in held)
+    if held and (new >= wanted or at.passed(over_s, now_s)):
+        at.merging = held
+        return Event.CLOSED, ()
     return None, at.fetches(at.candidates.wanted(at.round))
 
 

@@ -17,7 +17,10 @@ def begin(at: Position, now_s: float) -> None:
 
 def train(at: Position, _now_s: float) -> Step:
     """Fetch the base, and train from it."""
-    if at.own in at.book.offers(at.round):
+    if at.is_over():
+        return Event.OVERTAKEN, ()
+    voted = at.place.aggregation.is_buffered and at.own in at.book.votes(at.round)
+    if voted or at.own in at.book.offers(at.round):
         return Event.CONTRIBUTED, ()
     if at.base in at.stalled and at.near is not None:
         at.base = base_of(at, at.round)

@@ -13,7 +13,7 @@ def agree(at: Position, now_s: float) -> Step:
     if at.book.attempts(at.round).get(at.own, -1) >= at.attempt:
         return Event.VOTED, ()
     late = at.is_late(now_s)
-    if at.is_overtaken() or (at.book.agreed(at.round) and (late or at.attempt)):
+    if at.is_over() or at.is_overtaken() or (at.book.agreed(at.round) and (late or at.attempt)):
         return Event.OVERTAKEN, ()
     if at.attempt:
         chosen = at.choice.again(at.attempt, lambda offer: _is_lost(at, offer))
@@ -61,13 +61,13 @@ def settle(at: Position, now_s: float) -> Step:
     """Wait for a quorum; without one go on with the own result, but not in round zero."""
     own_vote = at.book.votes(at.round)[at.own]
     agreed = at.book.agreed(at.round)
-    if at.is_overtaken() or (agreed and agreed.proposal != own_vote):
+    if at.is_over() or at.is_overtaken() or (agreed and agreed.proposal != own_vote):
         return Event.OVERTAKEN, ()
     if agreed:
         at.model = own_vote.result
         return Event.SETTLED, ()
     patience_s = at.patience.vote_s(at.round)
-    if at.round == at.policy.rounds:
+    if at.round == at.stopping.last_round():
         patience_s = max(patience_s, at.policy.deadline_max_s)
     due = at.passed(at.entered_s + patience_s, now_s)
     if due and at.round != MOMENTS_ROUND:

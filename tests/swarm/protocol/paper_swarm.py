@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from ledger.charter import StoppingPolicy
 from ledger.record import Aggregation, Contribution, Input, Record, Verified
 from ledger.weights import weights_micro
 from swarm.protocol.book import Offer, RoundBook
@@ -22,6 +23,7 @@ from swarm.protocol.effects import (
     SignOpen,
     Train,
 )
+from swarm.protocol.position import NEVER
 from swarm.protocol.round import Phase, Place, RoundMachine
 from swarm.protocol.stalls import Stalls, Standing
 from tests.federation import INITIAL, PAYLOAD_BYTES, Author, Federation, digest_of, result_of
@@ -69,8 +71,11 @@ class PaperSwarm:
         sync_s: float = SYNC_S,
         has_moments: bool = False,
         absent: Iterable[int] = (),
+        stopping: StoppingPolicy = NEVER,
+        loss: Callable[[int, int], float] | None = None,
         **policy: object,
     ) -> None:
+        """Seat everybody. loss: of an author after a round, as its METRICS say it."""
         self.random = Random(seed)
         self.now_s = 0.0
         self.federation = Federation(count, **policy)
@@ -78,6 +83,7 @@ class PaperSwarm:
         self.groups: list[set[int]] = [set(range(count))]
         self._delay_s, self._jitter_s = delay_s, jitter_s
         self._has_moments = has_moments
+        self._stopping, self._loss = stopping, loss
         self._sync_s = sync_s
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._counter = 0
@@ -92,6 +98,10 @@ class PaperSwarm:
         book = RoundBook(
             federation.roster,
             contribution_first=federation.charter.rounds.newcomers == "contribution_first",
+            is_gossip=federation.charter.topology is not None,
+            commit_lag=federation.charter.rounds.staleness_max
+            if federation.charter.aggregation.is_buffered
+            else 0,
         )
         place = Place(
             own=index,
@@ -100,6 +110,8 @@ class PaperSwarm:
             has_moments=self._has_moments,
             initial=INITIAL,
             linger_s=120.0,
+            topology=federation.charter.topology,
+            stopping=self._stopping,
         )
         machine = RoundMachine(place, book, now_s=self.now_s)
         site = Site(author=federation[index], machine=machine)
@@ -235,6 +247,7 @@ class PaperSwarm:
             case Train(round=round_, base=base):
                 digest = digest_of("the same", round_) if site.same_data else None
                 digest = digest if site.learns else base or INITIAL
+                round_ = site.machine.offer_round(round_)
                 record = author.contribute(round_, base=base or INITIAL, digest=digest)
                 body = record.value.body
                 assert isinstance(body, Contribution)
@@ -242,11 +255,17 @@ class PaperSwarm:
             case Merge(round=round_, offers=offers, attempt=attempt):
                 inputs = self._inputs(round_, offers)
                 result = result_of(round_, inputs)
+                if round_ and site.machine.near is not None:
+                    result = digest_of("of its own", result, site.index)
                 self._keep(site, result, 1 if round_ else 2)
                 left_out = effect.left_out
-                record = author.vote(round_, inputs, attempt=attempt, left_out=left_out)
+                record = author.vote(
+                    round_, inputs, attempt=attempt, left_out=left_out, result=result
+                )
             case Evaluate(round=round_, model=model):
-                record = author.evaluate(round_, model)
+                loss = self._loss(site.index, round_) if self._loss else None
+                micro = None if loss is None else round(loss * 1_000_000)
+                record = author.evaluate(round_, model, loss_micro=micro)
             case SignClose(round=round_):
                 record = author.close(round_)
             case GiveUp(missing=missing):
