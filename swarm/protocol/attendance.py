@@ -115,7 +115,8 @@ class Attendance:
         return frozenset(
             author
             for author in self.active(round_) - settled - self._given_up
-            if not passed(
+            if (author in offers or not self._book.has_passed(author, round_))
+            and not passed(
                 started_s
                 + self._deadline.wait_s(author) * (download_stretch if author in offers else 1)
             )

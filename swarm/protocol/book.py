@@ -376,6 +376,11 @@ class RoundBook:
         """The newest round that any record of ``author`` belongs to: its log goes back no more."""
         return self._reached.get(author, 0)
 
+    def has_passed(self, author: int, round_: int) -> bool:
+        """Whether nothing of a round can come from ``author`` any more that is not here already."""
+        over = author in self.closed or self.is_frozen(author)
+        return over or self.reached(author) > round_
+
     def here(self) -> frozenset[int]:
         """Members who have opened, have not closed, and whose log is not frozen."""
         return frozenset(one for one in self.opened - self.closed if not self.is_frozen(one))

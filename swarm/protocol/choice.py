@@ -70,6 +70,17 @@ class Choice:
         """How many members propose before this one."""
         return ranked(self._book.roster.net, round_, {*active, self._own}).index(self._own)
 
+    def may_agree(self, round_: int) -> bool:
+        """Whether any result of a round may still get a quorum: else nobody's vote is worth waiting for."""
+        book = self._book
+        votes = book.votes(round_)
+        most = max(Counter(votes.values()).values(), default=0)
+        missing = sum(
+            one.index not in votes and not book.has_passed(one.index, round_)
+            for one in book.roster.active
+        )
+        return most + missing >= book.roster.q
+
     def proposal(self, round_: int, lost: Callable[[Offer], bool]) -> Inputs:
         """The published set with most votes that this node may vote for too.
 

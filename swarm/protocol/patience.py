@@ -51,6 +51,10 @@ class Patience:
         """How long a proposal, and then a quorum, is waited for in a round."""
         return PATIENCE_GRACES * self.grace_s(round_)
 
+    def quorum_s(self, round_: int, *, is_last: bool) -> float:
+        """How long a quorum is waited for: in the last round, after which nobody meets again, longer."""
+        return max(self.vote_s(round_), self._policy.deadline_max_s if is_last else 0.0)
+
     @property
     def goodbye_s(self) -> float:
         """How long the reports of the others are waited for after the last round: nobody doubles that."""

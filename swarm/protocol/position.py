@@ -110,10 +110,6 @@ class Position:
         self.wake_s = due_s if self.wake_s is None else min(self.wake_s, due_s)
         return False
 
-    def is_late(self, now_s: float) -> bool:
-        """Whether patience with the votes of this round is over."""
-        return self.passed(self.entered_s + self.patience.vote_s(self.round), now_s)
-
     # What is here
 
     def has(self, offer: Offer) -> bool:

@@ -12,7 +12,7 @@ def agree(at: Position, now_s: float) -> Step:
     """Choose inputs, fetch what is missing of them, and merge."""
     if at.book.attempts(at.round).get(at.own, -1) >= at.attempt:
         return Event.VOTED, ()
-    late = at.is_late(now_s)
+    late = at.passed(at.entered_s + at.patience.vote_s(at.round), now_s)
     if at.is_over() or at.is_overtaken() or (at.book.agreed(at.round) and (late or at.attempt)):
         return Event.OVERTAKEN, ()
     if at.attempt:
@@ -66,11 +66,9 @@ def settle(at: Position, now_s: float) -> Step:
     if agreed:
         at.model = own_vote.result
         return Event.SETTLED, ()
-    patience_s = at.patience.vote_s(at.round)
-    if at.round == at.stopping.last_round():
-        patience_s = max(patience_s, at.policy.deadline_max_s)
-    due = at.passed(at.entered_s + patience_s, now_s)
-    if due and at.round != MOMENTS_ROUND:
+    is_last = at.round == at.stopping.last_round()
+    due = at.passed(at.entered_s + at.patience.quorum_s(at.round, is_last=is_last), now_s)
+    if at.round != MOMENTS_ROUND and (due or not at.choice.may_agree(at.round)):
         at.model = own_vote.result
         return Event.SETTLED, ()
     if due:

@@ -542,3 +542,40 @@ def test_the_same_records_in_any_order_and_time_lead_to_the_same_vote(
             if isinstance(effect, Merge):
                 merged.add(frozenset(offer.author for offer in effect.offers))
     assert merged <= {frozenset(range(4))}
+
+
+@pytest.mark.parametrize("how", ["voted otherwise", "went on", "left", "forked"])
+def test_votes_that_cannot_make_a_quorum_any_more_are_not_waited_for(how: str) -> None:
+    federation = Federation(4)
+    desk, offers = contributed(federation, held=(1, 2, 3))
+    desk.learn(federation[0].vote(1, offers), federation[1].vote(1, offers[1:]))
+    desk.advance()
+    assert desk.phase is Phase.SETTLE
+    assert desk.advance() == (), "two may still come"
+    match how:
+        case "voted otherwise":
+            desk.learn(federation[2].vote(1, offers[:3]))
+        case "went on":
+            desk.learn(federation[2].contribute(2))
+        case "left":
+            desk.learn(federation[2].close(1))
+        case "forked":
+            desk.book.freeze(2, 0, 2)
+    (effect,) = desk.advance()
+    assert isinstance(effect, Evaluate)
+    assert desk.machine.model == result_of(1, [input_of(offer) for offer in offers])
+
+
+def test_a_member_that_is_rounds_ahead_is_not_waited_for_in_this_one() -> None:
+    federation = Federation(4, members_min=2)
+    desk = Desk(federation)
+    desk.start()
+    offers = [federation[index].contribute(1) for index in (0, 1, 2)]
+    desk.learn(*offers)
+    for offer in offers:
+        desk.hold_payload(offer)
+    assert desk.advance() == ()
+    assert desk.phase is Phase.COLLECT
+    desk.learn(federation[3].contribute(2))
+    desk.advance()
+    assert desk.phase is Phase.AGREE
