@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .audit import Audit
 from .errors import ConfigError, VerificationError
+from .insight import Insight, look
 from .reading import read_all
 from .report import Finding
 from .reputation import check_reputation, replay
@@ -25,6 +26,12 @@ def replay_accepted(audit: Audit, roster: Roster) -> Reputation:
     """Return the reputation that the accepted records give. Raises VerificationError."""
     records = list(read_all(audit.readable(), roster, audit.counts()))
     return replay(records, roster, evaluators_max=audit.charter.reputation.evaluators_max)
+
+
+def look_at_accepted(audit: Audit, roster: Roster) -> Insight:
+    """Return reputation and signals as the accepted records give them. Raises VerificationError."""
+    records = list(read_all(audit.readable(), roster, audit.counts()))
+    return look(records, roster, audit.charter)
 
 
 def step_19_reputation(audit: Audit, roster: Roster, claimed: Mapping[int, int]) -> list[Finding]:

@@ -44,10 +44,12 @@ def add_command(commands: Any, digest: Callable[[str], str], jobs: Callable[[str
 
 
 def _reputation(options: argparse.Namespace) -> int:
-    from .audit_reputation import replay_accepted
+    from .audit_reputation import look_at_accepted
     from .cli_read import trusted, warn
     from .reading import opened_ledger
     from .reputation_report import as_json, as_lines
+    from .signal_report import as_json as signals_json
+    from .signal_report import doubt_lines, timeline_lines
     from .verify import audit_bundles
 
     audited = audit_bundles(options.bundles, *trusted(options), jobs=options.jobs)
@@ -59,13 +61,18 @@ def _reputation(options: argparse.Namespace) -> int:
         raise ConfigError("the bundles hold nothing that can be read")
     warn(audited.report.first_line())
     try:
-        reputation = replay_accepted(audited.audit, roster)
+        insight = look_at_accepted(audited.audit, roster)
     except VerificationError as error:
         warn(f"REFUTED: {error}")
         return 1
     if options.json:
-        print(json.dumps(as_json(reputation), indent=1))  # noqa: T201
-    else:
-        for line in as_lines(reputation, names, member=options.member):
-            print(line)  # noqa: T201
+        everything = {**as_json(insight.reputation), "signals": signals_json(insight.signals)}
+        print(json.dumps(everything, indent=1))  # noqa: T201
+        return audited.report.exit_status
+    chosen = [one for one in insight.signals if options.member in (None, one.member)]
+    lines = [*as_lines(insight.reputation, names, member=options.member)]
+    if options.member is not None:
+        lines += [line for one in chosen for line in timeline_lines(one)]
+    for line in (*lines, *doubt_lines(chosen, names)):
+        print(line)  # noqa: T201
     return audited.report.exit_status

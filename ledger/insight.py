@@ -49,7 +49,7 @@ def look(
         )
         for id_, (one, body) in offers.items()
     }
-    ahead = _ahead(ordered, offers)
+    ahead = _ahead(ordered, offers) if sketches else {}
     return Insight(reputation, sketches, signals(sketches, reputation.rounds, claims, ahead=ahead))
 
 

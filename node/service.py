@@ -32,6 +32,7 @@ from node.network import (
     TASK_STATUS_IGNORED,
     TaskStatus,
 )
+from node.overview import Overview
 from node.own_memory import OwnMemory
 from node.roster_watch import RosterWatch
 from node.transfer import Transfer
@@ -133,6 +134,7 @@ class Service:
             has=self.machine.has,
             holds=lambda digest: digest in blobs.stored(),
         )
+        self.overview = Overview(world, hospital.charter, roster, store.path)
         self.janitor = Janitor(
             world=world,
             blobs=blobs,
@@ -216,6 +218,7 @@ class Service:
             nursery.start_soon(self.janitor.run)
             nursery.start_soon(self.transfer.log_forever)
             nursery.start_soon(self._watch_downloads)
+            nursery.start_soon(self.overview.run)
             nursery.start_soon(self._explain_stalls)
             task_status.started()
             await self._rounds()
@@ -275,6 +278,8 @@ class Service:
         self.machine.learn(record)
         self.scoring.learn(record)
         self.judging.learn(record)
+        if record.value.kind in (Kind.EVALUATION_REVEAL, Kind.SKETCH, Kind.FORK_PROOF):
+            self.overview.changed()
         body = record.value.body
         if isinstance(body, Metrics) and record.value.author == self._hospital.own:
             self.metrics = body.values

@@ -19,6 +19,7 @@ import trio
 from ledger.charter import Charter
 from ledger.record import MetricId, Metrics, MetricValue, Record, Verified, open_record
 from ledger.roster import Roster
+from node.overview import overview_facts
 from node.status_network import network_facts, ways
 from swarm.protocol.book import RoundBook
 
@@ -116,6 +117,7 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
             one.to_json(None if one.member is None else members[one.member].name)
             for one in service.transfer.progress()
         ],
+        reputation=overview_facts(service.overview.insight),
         payload_bytes=service.transfer.blobs.bytes_stored,
         payload_bytes_max=service.transfer.blobs.bytes_max,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

@@ -199,6 +199,7 @@ class Swarm:
                     random=starts,
                     log=around.log(index),
                     secret=starts.randbytes,
+                    beside=InlineCompute() if site.judge else None,
                 )
                 learner = site.learner()
                 place = own_place(load_roster(store, self.charter), site.identity)

@@ -1,17 +1,22 @@
 """Whole nodes that score each other: every round, beside it, and every auditor gets the same numbers."""
 
+import json
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import trio
 
+from ledger.audit_reputation import read_claim
+from ledger.bundle import export_bundle
 from ledger.charter import Charter
 from ledger.evidence import Offence
 from ledger.insight import Insight, look
 from ledger.record import EvaluationReveal, Kind, Record, Rejection, Sketch, Verified, open_record
 from ledger.roster import Roster
 from ledger.store import Store
+from ledger.verify import Brought, verify_bundles
+from node.overview import overview_facts
 from node.service import Service
 from scenarios.simulation.swarm import SimulatedSite, Swarm
 from swarm.scoring.judge import Judge
@@ -170,3 +175,26 @@ def test_above_evaluators_max_a_drawn_panel_scores(tmp_path: Path) -> None:
         for line in out.members
     )
     assert_every_bundle_verifies(tmp_path, charter, MEMBERS)
+
+
+def test_node_and_auditor_say_the_same_of_everybody(tmp_path: Path) -> None:
+    charter, sites = judged(MEMBERS)
+    swarm, _ = run(charter, sites, tmp_path)
+    assert swarm.failures == []
+    seen = [swarm.services[index].overview for index in range(MEMBERS)]
+    facts = [overview_facts(one.insight) for one in seen]
+    assert all(one is not None and one["round"] == ROUNDS for one in facts)
+    target = fresh(tmp_path / "audit")
+    with Store.open(tmp_path / "2.db", read_only=True) as store:
+        bundle = export_bundle(store, charter.source_bytes, target / "bundle")
+    (target / "claim.json").write_text(json.dumps(facts[1]))
+    claim = read_claim(target / "claim.json")
+    report = verify_bundles(
+        [bundle], charter.source_bytes, charter.digest_hex, brought=Brought(reputation=claim)
+    )
+    assert report.verdict == "VERIFIED", report.to_text()
+    claim[1] += 1
+    report = verify_bundles(
+        [bundle], charter.source_bytes, charter.digest_hex, brought=Brought(reputation=claim)
+    )
+    assert [one.error.code for one in report.findings] == ["E_REPUTATION"]
