@@ -9,24 +9,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Final
 
-from ledger.bodies import ForkProof
 from ledger.bundle import export_bundle
 from ledger.charter import Charter
 from ledger.errors import SwarmError
-from ledger.record import Aggregation, Contribution, Kind, Record, decode_record, parse_envelope
+from ledger.record import Aggregation, Contribution, Kind
 from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
 from scenarios.simulation.disk import DATABASE
+from scenarios.simulation.held import Ledger, Reader, Vote, attempt_of
 from scenarios.simulation.observations import PAYLOADS_A_ROUND, Log, Observations, Slot
 from scenarios.simulation.plan import Plan
 
 PAYLOAD_BYTES: Final = 512
 """More than any payload of the tiny learner."""
-
-Vote = tuple[int, tuple[tuple[int, int, int, bytes, int], ...], bytes]
-"""(rule, inputs, result)"""
+BUNDLES_ALIKE_MAX: Final = 7
+"""Of members that hold the very same records so many bundles are verified: in small swarms all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,51 +41,29 @@ class Evidence:
     scratch: Path
 
 
-@final
-@dataclass(frozen=True)
-class Ledger:
-    """One member's copy of everything, read from its disk."""
-
-    ids: Mapping[Slot, bytes]
-    records: Mapping[Slot, Record]
-
-    @property
-    def logs(self) -> dict[Log, int]:
-        """How many records of each log there are."""
-        counts: Counter[Log] = Counter(slot[:2] for slot in self.ids)
-        return dict(counts)
-
-
 def check(evidence: Evidence, seen: Observations) -> None:
     """Judge everything; what does not hold is noted in ``seen``."""
+    read = Reader(evidence.plan.members)
     ledgers: dict[int, Ledger] = {}
-    bundles: list[Path] = []
+    bundles: dict[int, list[Path]] = defaultdict(list)
     for index, disk in evidence.disks.items():
         try:
             with Store.open(disk / DATABASE) as store:
-                ledgers[index] = _read(store)
-                bundle = evidence.scratch / f"bundle-{index}"
-                bundles.append(export_bundle(store, evidence.charter.source_bytes, bundle))
+                ledger = ledgers[index] = read.ledger(store)
+                alike = bundles[id(ledger)]
+                if len(alike) < BUNDLES_ALIKE_MAX:
+                    bundle = evidence.scratch / f"bundle-{index}"
+                    alike.append(export_bundle(store, evidence.charter.source_bytes, bundle))
         except SwarmError as error:
             seen.blame("bundles-verify", f"member {index} cannot export: {error}")
     one_slot_one_record(evidence.plan, ledgers, seen)
     no_honest_record_lost(evidence.plan, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
-    agreed_is_one(evidence.plan, ledgers, seen)
+    agreed_is_one(ledgers, seen)
     everybody_is_accounted_for(evidence.plan, evidence.charter, ledgers, seen)
     disks_are_bounded(evidence, ledgers, seen)
-    if bundles:
-        bundles_verify(evidence, bundles, ledgers, seen)
-
-
-def _read(store: Store) -> Ledger:
-    ids, records = {}, {}
-    for signed in store.records():
-        value = decode_record(signed.record_bytes)
-        slot = (value[2], value[3], value[4])
-        ids[slot] = signed.id
-        records[slot] = Record.from_value(value)
-    return Ledger(ids, records)
+    if exported := [one for alike in bundles.values() for one in alike]:
+        bundles_verify(evidence, exported, ledgers, seen)
 
 
 def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
@@ -98,7 +75,7 @@ def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observa
     for index, ledger in ledgers.items():
         for slot, id_ in ledger.ids.items():
             everywhere[slot][id_].append(index)
-    final = {index: final_slots(plan, ledger) for index, ledger in ledgers.items()}
+    final = {index: ledger.final_slots for index, ledger in ledgers.items()}
     for slot, ids in sorted(everywhere.items()):
         if len(ids) < 2:
             continue
@@ -107,31 +84,6 @@ def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observa
         ends = {id_ for id_, at in ids.items() for i in at if i >= 0 and slot in final[i]}
         if len(ends) > 1:
             seen.blame("final-never-conflicts", f"{slot} has {len(ends)} final records")
-
-
-def final_slots(plan: Plan, ledger: Ledger) -> set[Slot]:
-    """Slots that q members (their authors among them) have acknowledged in one ledger, as it holds them."""
-    acked: dict[Log, dict[int, int]] = defaultdict(dict)
-    for (author, epoch, seq), record in ledger.records.items():
-        claims = [((author, epoch, seq), ledger.ids[author, epoch, seq])]
-        claims += [((one.author, one.epoch, one.seq), one.id) for one in record.acks]
-        for (owner, age, at), id_ in claims:
-            if ledger.ids.get((owner, age, at)) == id_:  # not another branch of a forked log
-                row = acked[owner, age]
-                row[author] = max(row.get(author, -1), at)
-    quorum = quorum_of(plan.members)
-    final = set()
-    for slot in ledger.ids:
-        row = acked[slot[:2]]
-        reached = [member for member, at in row.items() if at >= slot[2]]
-        if len(reached) >= quorum:
-            final.add(slot)
-    return final
-
-
-def quorum_of(members: int) -> int:
-    """Q = (n + f) // 2 + 1 with f = (n - 1) // 3: counted here again."""
-    return (members + (members - 1) // 3) // 2 + 1
 
 
 def no_honest_record_lost(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
@@ -160,60 +112,20 @@ def longest_of(ledgers: Mapping[int, Ledger]) -> dict[Log, int]:
 
 def votes_are_single(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
     """An honest member offers once and votes once a round."""
-    for index, ledger in ledgers.items():
+    for index, ledger in _distinct(ledgers):
         written: Counter[tuple[int, int, int, int]] = Counter()
         for slot, record in ledger.records.items():
             if record.kind in (Kind.CONTRIBUTION, Kind.AGGREGATION):
-                written[slot[0], record.kind, record.round, _attempt(record)] += 1
+                written[slot[0], record.kind, record.round, attempt_of(record)] += 1
         for (author, kind, round_, _), count in sorted(written.items()):
             if author in plan.honest and count > 1:
                 what = f"member {author} wrote {count} {Kind(kind).name}s in round {round_}"
                 seen.blame("one-vote-a-round", f"{what} (as member {index} holds it)")
 
 
-def _attempt(record: Record) -> int:
-    """Which attempt at its round a vote belongs to; 0 for the first, and for what is no vote."""
-    body = record.body
-    return body.parameters[0] if isinstance(body, Aggregation) and body.parameters else 0
-
-
-def votes_of(ledger: Ledger) -> dict[tuple[int, int], dict[int, Vote]]:
-    """(round, attempt) → author → its first vote."""
-    votes: dict[tuple[int, int], dict[int, Vote]] = defaultdict(dict)
-    for slot in sorted(ledger.records):
-        record = ledger.records[slot]
-        if isinstance(record.body, Aggregation):
-            body = record.body
-            inputs = tuple((i.author, i.epoch, i.seq, i.id, i.weight_micro) for i in body.inputs)
-            votes[record.round, _attempt(record)].setdefault(
-                slot[0], (body.rule, inputs, body.result_digest)
-            )
-    return votes
-
-
-def agreed_of(plan: Plan, ledger: Ledger) -> dict[int, Vote]:
-    """Round → what q members voted for, bit for bit; in round zero each forked log may hide a vote."""
-    found = {}
-    forked = forked_authors(ledger)
-    for (round_, _), by in sorted(votes_of(ledger).items()):
-        vote, count = Counter(by.values()).most_common(1)[0]
-        if round_ == 0:
-            count = len(forked | {author for author, one in by.items() if one == vote})
-        if count >= quorum_of(plan.members):
-            found[round_] = vote
-    return found
-
-
-def forked_authors(ledger: Ledger) -> set[int]:
-    """Members of whom somebody has shown two records for one slot."""
-    proofs = [one.body for one in ledger.records.values() if isinstance(one.body, ForkProof)]
-    halves = [parse_envelope(proof.envelope_a) for proof in proofs]
-    return {decode_record(half.record_bytes)[2] for half in halves}
-
-
-def agreed_is_one(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
+def agreed_is_one(ledgers: Mapping[int, Ledger], seen: Observations) -> None:
     """Whatever anybody took for agreed has a quorum in the ledgers, and is the same for all."""
-    agreed = {index: agreed_of(plan, ledger) for index, ledger in ledgers.items()}
+    agreed = {index: ledger.agreed for index, ledger in ledgers.items()}
     together: dict[int, set[Vote]] = defaultdict(set)
     for rounds in agreed.values():
         for round_, vote in rounds.items():
@@ -242,8 +154,8 @@ def everybody_is_accounted_for(
     everyone = set(range(plan.members))
     topology = charter.topology
     for index, ledger in ledgers.items():
-        for slot, record in sorted(ledger.records.items()):
-            if slot[0] != index or not isinstance(record.body, Aggregation):
+        for record in ledger.of(index):
+            if not isinstance(record.body, Aggregation):
                 continue
             merged = {one.author for one in record.body.inputs}
             out = {one.author for one in record.body.left_out}
@@ -297,14 +209,14 @@ def bundles_verify(
             )
             seen.blame("bundles-verify", text)
     held = {path.name.split(".")[0] for path in evidence.payloads.iterdir()}
-    for line in _unrecomputable(plan, ledgers, held):
+    for line in _unrecomputable(ledgers, held):
         seen.blame("agreed-recomputable", line)
 
 
-def _unrecomputable(plan: Plan, ledgers: Mapping[int, Ledger], held: set[str]) -> Iterator[str]:
+def _unrecomputable(ledgers: Mapping[int, Ledger], held: set[str]) -> Iterator[str]:
     """Agreed rounds of which an input or the result was never on any honest member's disk."""
-    for ledger in ledgers.values():
-        for round_, (_, inputs, result) in sorted(agreed_of(plan, ledger).items()):
+    for _, ledger in _distinct(ledgers):
+        for round_, (_, inputs, result) in sorted(ledger.agreed.items()):
             digests = {result.hex()}
             for author, epoch, seq, _, _ in inputs:
                 record = ledger.records.get((author, epoch, seq))
@@ -312,6 +224,12 @@ def _unrecomputable(plan: Plan, ledgers: Mapping[int, Ledger], held: set[str]) -
                     digests.add(record.body.update_digest.hex())
             for digest in sorted(digests - held):
                 yield f"round {round_} needs payload {digest[:12]}, which nobody held"
+
+
+def _distinct(ledgers: Mapping[int, Ledger]) -> list[tuple[int, Ledger]]:
+    """One member, the first, for each ledger that differs."""
+    first = {id(ledger): (index, ledger) for index, ledger in reversed(list(ledgers.items()))}
+    return list(first.values())
 
 
 def _no_folder(text: str, scratch: Path) -> str:
