@@ -23,7 +23,7 @@ from .signal_arithmetic import (
     nearness_millibits,
     odds_millibits,
 )
-from .sketch import ROWS_MAX, Projected, ProjectedRound
+from .sketch import Projected, ProjectedRound
 
 Vector: TypeAlias = list[int]
 Ahead: TypeAlias = Mapping[RecordId, Collection[RecordId]]
@@ -35,6 +35,7 @@ CLAIM_TIMES_MAX: Final = 4
 EXPLAINED_MILLIBITS: Final = 500
 """An earlier update that is as near to one's own past, to within this, was not one's source."""
 VOTES_MIN: Final = 3
+FIRST_ROUND: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Measures:
-    """values: measure → member → integer. small_claims: who claims too little to be asked for size or use."""
+    """values: measure → member → integer. samples: what each claims; middle: their lower median."""
 
     round: int
     values: dict[str, dict[int, int]]
-    small_claims: frozenset[int] = frozenset()
+    samples: Mapping[int, int] = field(default_factory=dict)
+    middle: int = 0
     sources: dict[int, tuple[RecordId, ...]] = field(default_factory=dict)
     own: dict[int, RecordId] = field(default_factory=dict)
     reveals: dict[int, tuple[RecordId, ...]] = field(default_factory=dict)
@@ -64,11 +66,15 @@ class Measures:
         """Everybody of whom anything was measured, or who contributed."""
         return frozenset(self.own).union(*self.values.values())
 
+    def claims_less(self, member: int, part: int) -> bool:
+        """Whether a member claims less than one ``part`` of the median claim."""
+        return part * self.samples.get(member, 0) < self.middle
+
     def shown(self, member: int) -> dict[str, int]:
         """Return the raw measures, named with their unit."""
         units = {
             "near": "near_millibits", "drift": "steady_micro", "worth": "worth_millibits",
-            "norm": "norm_millibits", "utility": "utility_milli",
+            "norm": "norm_millibits", "utility": "utility_milli", "rigid": "rigid_millibits",
         }  # fmt: skip
         return {units[n]: found[member] for n, found in self.values.items() if member in found}
 
@@ -81,7 +87,7 @@ class Measures:
 
 def measure(
     sketched: ProjectedRound | None, scored: RoundOutcome | None, claims: Mapping[RecordId, Claim],
-    ahead: Ahead, *, common_micro: int, steady_micro: int, claim_share: int,
+    ahead: Ahead, *, common_micro: int, steady_micro: int,
 ) -> Measures:  # fmt: skip
     """Measure one round. Either part may be missing."""
     rows = sketched.sketches if sketched is not None else ()
@@ -92,14 +98,14 @@ def measure(
     values: dict[str, dict[int, int]] = {
         "norm": {m: _log_norm(one) for m, one in own.items() if one.square}
     }
-    small: frozenset[int] = frozenset()
+    middle = 0
     sources: dict[int, tuple[RecordId, ...]] = {}
     if samples:
         middle = lower_median([*samples.values()])
-        small = frozenset(m for m, count in samples.items() if claim_share * count < middle)
         weights = {m: min(count, CLAIM_TIMES_MAX * middle) for m, count in samples.items()}
         values["worth"] = _worth(own, samples, weights, common_micro)
-        values["drift"] = _steadiness(own, past, steady_micro)
+        steady = values["drift"] = _steadiness(own, past, steady_micro)
+        values["rigid"] = {member: nearness_millibits(cosine) for member, cosine in steady.items()}
         near = _nearness(own, past, claims, ahead)
         values["near"] = {member: bits for member, (bits, _) in near.items()}
         sources = {member: ids for member, (_, ids) in near.items()}
@@ -108,7 +114,7 @@ def measure(
         values["utility"], reveals = _utility(scored, claims)
     values = {name: found for name, found in values.items() if found}
     ids = {member: one.id for member, one in own.items()}
-    return Measures(number, values, small, sources, ids, reveals)
+    return Measures(number, values, samples, middle, sources, ids, reveals)
 
 
 def _log_norm(one: Projected) -> int:
@@ -178,8 +184,6 @@ def _nearness(
     of_round: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
     for one in past:
         of_round[one.round][one.member] = one
-    # Of others a round less: what one had published before theirs must be there to be shown.
-    oldest = min(of_round, default=0) + 1 if len(of_round) >= ROWS_MAX - 1 else 0
     moves = []
     for rows in of_round.values():
         if 2 * len(rows) > len(own):
@@ -194,7 +198,10 @@ def _nearness(
         before = ahead.get(one.id, ())
         live = [other for other in own.values() if other.id in before and other.member != member]
         mine = [rows[member] for rows in of_round.values() if member in rows]
-        theirs = [row for row in past if row.member != member and row.round >= oldest]
+        # What one had published before theirs must be there to be shown, or one's copier accuses one.
+        since = min((row.round for row in mine), default=0)
+        since += since > FIRST_ROUND
+        theirs = [row for row in past if row.member != member and row.round >= since]
         nearest = _nearest(one, mine, [*theirs, *live])
         candidates += [] if nearest is None else [nearest]
         if one.square and candidates:

@@ -23,6 +23,7 @@ __all__ = ["RULES", "Alert", "Claim", "MemberSignals", "SignalRules", "signals"]
 
 NEAR: Final = "near"
 DRIFT: Final = "drift"
+RIGID: Final = "rigid"
 WORTH: Final = "worth"
 LARGE: Final = "large"
 SMALL: Final = "small"
@@ -31,7 +32,8 @@ BASE: Final = "base"
 COPY: Final = "copy"
 UNREVEALED: Final = "unrevealed"
 UTILITY: Final = "utility"
-TESTS: Final = (NEAR, DRIFT, WORTH, LARGE, SMALL, JOINT)
+TESTS: Final = (NEAR, DRIFT, RIGID, WORTH, LARGE, SMALL, JOINT)
+PUBLIC: Final = (NEAR, DRIFT, RIGID, WORTH, LARGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +50,31 @@ class SignalRules:
     near_most_milli: int = 12_000  # what is all but equal is not chance: one round is enough
     near_floor_millibits: int = 350
     drift_floor_micro: int = 150_000
+    rigid_floor_millibits: int = 750
     worth_floor_millibits: int = 750
-    norm_floor_millibits: int = 350
+    norm_floor_millibits: int = 300
     utility_floor_milli: int = 500
     allowed_milli: int = 2_500
     level_milli: int = 6_000
     worth_level_milli: int = 4_500  # lower: its floor is wide, and it speaks in few rounds
+    rigid_level_milli: int = 4_000  # lower for the same reason
     joint_allowed_milli: int = 5_000
     joint_level_milli: int = 11_000
     joint_public_milli: int = 2_500  # scores alone, which members may invent, doubt nobody
-    common_micro: int = (
-        300_000  # median cosine to the mean of the others, below which worth is silent
-    )
-    steady_micro: int = 400_000  # median cosine to the own past, below which drift is silent
-    claim_share: int = (
-        4  # who claims less than a fourth of the median claim is not asked for size or use
-    )
+    common_micro: int = 300_000  # below this median cosine to the others' mean, worth is silent
+    steady_micro: int = 400_000  # below this median cosine to the own past, drift is silent
+    # Who claims less than one part of the median claim is not asked for size and use, or rigidity.
+    size_claim_part: int = 4
+    rigid_claim_part: int = 2
     unrevealed_max: int = 2
 
     def level(self, test: str) -> int:
         """Return what a sum must reach."""
-        special = {JOINT: self.joint_level_milli, WORTH: self.worth_level_milli}
+        special = {
+            JOINT: self.joint_level_milli,
+            RIGID: self.rigid_level_milli,
+            WORTH: self.worth_level_milli,
+        }
         return special.get(test, self.level_milli)
 
 
@@ -138,7 +144,6 @@ def signals(
         measures = measure(
             sketched.get(number), scored.get(number), claims, ahead or {},
             common_micro=rules.common_micro, steady_micro=rules.steady_micro,
-            claim_share=rules.claim_share,
         )  # fmt: skip
         for member in sorted(measures.members):
             _advance(found, member, number, measures, rules)
@@ -164,7 +169,7 @@ def _advance(
     one = _member(found, member)
     away = _deviations(member, measures, rules)
     positive = {name: max(0, value) for name, value in away.items()}
-    public = sum(positive.get(test, 0) for test in (NEAR, DRIFT, WORTH, LARGE))
+    public = sum(positive.get(test, 0) for test in PUBLIC)
     fed: dict[str, tuple[int, int]] = {
         test: (away[test], rules.allowed_milli) for test in TESTS[:-1] if test in away
     }
@@ -191,6 +196,7 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
     signs = {
         NEAR: ((NEAR, 1, rules.near_floor_millibits),),
         DRIFT: ((DRIFT, -1, rules.drift_floor_micro),),
+        RIGID: ((RIGID, 1, rules.rigid_floor_millibits),),
         WORTH: ((WORTH, -1, rules.worth_floor_millibits),),
         "norm": (
             (LARGE, 1, rules.norm_floor_millibits),
@@ -198,13 +204,17 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
         ),
         UTILITY: ((UTILITY, -1, rules.utility_floor_milli),),
     }
+    parts = {
+        LARGE: rules.size_claim_part, UTILITY: rules.size_claim_part, RIGID: rules.rigid_claim_part,
+    }  # fmt: skip
     away: dict[str, int] = {}
     for name, values in measures.values.items():
         others = [value for other, value in values.items() if other != member]
         if member not in values or len(others) < rules.others_min:
             continue
         for test, sign, floor in signs[name]:
-            if test in (LARGE, UTILITY) and member in measures.small_claims:
+            part = parts.get(test)
+            if part is not None and measures.claims_less(member, part):
                 continue
             away[test] = deviation_milli(
                 sign * values[member], [sign * value for value in others],

@@ -79,7 +79,7 @@ def cast(case: str, members: int, seed: int) -> Cast:
     drawn = np.random.Generator(np.random.PCG64([seed, members]))
     order = [int(one) for one in drawn.permutation(members)]
     if case in _RIDERS:
-        count = max(1, members * RIDERS_OF_32 // 32)
+        count = max(1, round(members * RIDERS_OF_32 / 32))
         ridings = _RIDERS[case](count)
         riders = dict(zip(order, ridings, strict=False))
         if case != "collusion":

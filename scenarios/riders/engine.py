@@ -36,8 +36,8 @@ from swarm.scoring.projection import Projection, project
 
 ROUNDS: Final = 20
 STEPS: Final = 5
-ROWS_BACK: Final = 4
-"""Earlier updates that a SKETCH shows beside the round's own."""
+ROWS_BACK: Final = 2
+"""Earlier updates that a SKETCH shows beside the round's own: those that a node keeps by default."""
 LIE_MICRO: Final = 1_000_000_000
 
 
