@@ -43,6 +43,13 @@ def in_order(
     return [rows[i] for i in order], [weights_micro[i] for i in order]
 
 
+def same_length(state: Vector, merged: Vector) -> Vector:
+    """Return ``merged`` as it is; ValueError unless it is as long as the state."""
+    if merged.shape != state.shape:
+        raise ValueError(f"an update of {merged.size} values is none for {state.size}")
+    return merged
+
+
 def blocks(length: int, *, elements: int = BLOCK_ELEMENTS) -> Iterator[slice]:
     """Cut ``length`` coordinates into consecutive pieces."""
     for start in range(0, length, elements):

@@ -15,7 +15,7 @@ from swarm.learning.gradients import pull_towards
 from swarm.learning.local import LocalResult, LocalSite
 from swarm.learning.outer import Averaging, OuterOptimiser, outer_step
 from swarm.learning.parameters import load
-from swarm.learning.rows import Vector
+from swarm.learning.rows import Vector, same_length
 from swarm.learning.training import train_site
 from swarm.learning.training_state import Arrays
 
@@ -66,7 +66,7 @@ class FedAvg:
     def step(self, state: Vector, merged: Vector) -> Vector:
         """Return the state after the outer step; in FedAvg the mean as it is, bit for bit."""
         if isinstance(self.outer, Averaging):
-            return merged
+            return same_length(state, merged)
         return outer_step(self.outer, state, merged)
 
     def train(self, site: LocalSite, state: Vector, memory: Arrays) -> LocalResult:

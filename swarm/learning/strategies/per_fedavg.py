@@ -18,7 +18,7 @@ from torch import Tensor
 from swarm.learning.gradients import learnable, loss_gradients
 from swarm.learning.local import LocalResult, LocalSite
 from swarm.learning.parameters import flatten, load
-from swarm.learning.rows import Vector
+from swarm.learning.rows import Vector, same_length
 from swarm.learning.seeding import derive_seed
 from swarm.learning.training import batch_loss, class_weights_of, train_site
 from swarm.learning.training_state import Arrays
@@ -53,9 +53,9 @@ class PerFedAvg:
         """Return the round's parameters."""
         return state
 
-    def step(self, state: Vector, merged: Vector) -> Vector:  # noqa: ARG002 - the Protocol's
+    def step(self, state: Vector, merged: Vector) -> Vector:
         """Return the mean."""
-        return merged
+        return same_length(state, merged)
 
     def train(self, site: LocalSite, state: Vector, memory: Arrays) -> LocalResult:
         """Take the local steps along gradients at adapted points. Remembers nothing."""

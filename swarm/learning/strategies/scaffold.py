@@ -17,7 +17,7 @@ import numpy as np
 from swarm.learning.gradients import add_to_gradients, learnable, tensors_of
 from swarm.learning.local import LocalResult, LocalSite
 from swarm.learning.parameters import load
-from swarm.learning.rows import Vector
+from swarm.learning.rows import Vector, same_length
 from swarm.learning.training import train_site
 from swarm.learning.training_state import Arrays, take
 
@@ -54,9 +54,7 @@ class Scaffold:
 
     def step(self, state: Vector, merged: Vector) -> Vector:
         """Return the mean: both parts are averaged. ValueError unless it is as long as the state."""
-        if merged.shape != state.shape:
-            raise ValueError(f"an update of {merged.size} values is none for {state.size}")
-        return merged
+        return same_length(state, merged)
 
     def train(self, site: LocalSite, state: Vector, memory: Arrays) -> LocalResult:
         """Take the corrected steps; the memory is this site's control variate, (d,)."""
