@@ -291,13 +291,13 @@ class LyingNetwork:
             return
         self._asked.add(body.update_digest)
         for part in (Part.MANIFEST, Part.CHUNK):
-            if self._own in service.book.offers(record.round):
-                return
+            if service.book.last_offer_round(self._own) >= record.round:
+                return  # from now on it is entitled: whoever is further copies nothing any more
             request = encode_fetch_request(
                 FetchRequest(digest=body.update_digest, part=part, index=0)
             )
             reply = await self._quietly(record.author, FETCH_PROTOCOL, request)
-            if reply is None or self._own in service.book.offers(record.round):
+            if reply is None or service.book.last_offer_round(self._own) >= record.round:
                 return
             try:
                 status, _ = decode_fetch_reply(reply)
