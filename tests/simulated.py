@@ -30,7 +30,13 @@ def member_toml(name: str, identity: Identity, address: str = "") -> str:
 
 
 def charter_of(
-    identities: list[Identity], *, rounds: int = 3, aggregation: str = "", **settings: object
+    identities: list[Identity],
+    *,
+    rounds: int = 3,
+    aggregation: str = "",
+    training: str = "",
+    model: str = 'name = "logistic"',
+    **settings: object,
 ) -> Charter:
     policy = {
         "rounds": rounds,
@@ -44,12 +50,13 @@ def charter_of(
         f'[[data.features]]\nname = "x{i}"\ntype = "number"\n' for i in range(FEATURES)
     )
     text = (
-        'version = 1\nfederation = "simulated"\nseed = 7\n[model]\nname = "logistic"\n'
+        'version = 1\nfederation = "simulated"\nseed = 7\n[model]\n'
+        f"{model}\n"
         '[data]\nlabel = "malignant"\nhead = "binary"\nclasses = ["0", "1"]\n'
         'standardise = "federated"\n'
         + features
         + (f"[aggregation]\n{aggregation}\n" if aggregation else "")
-        + "[training]\nlearning_rate = 0.5\nlocal_steps = 5\n[rounds]\n"
+        + f"[training]\nlearning_rate = 0.5\nlocal_steps = 5\n{training}\n[rounds]\n"
         + "".join(f"{key} = {value}\n" for key, value in policy.items())
         + "".join(
             member_toml(f"hospital-{ascii_lowercase[i]}", one) for i, one in enumerate(identities)
