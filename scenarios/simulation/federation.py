@@ -31,7 +31,7 @@ def charter_of(plan: Plan) -> Charter:
         '[data]\nlabel = "ill"\nhead = "binary"\nclasses = ["0", "1"]\n'
         f'standardise = "{"federated" if plan.has_moments else "none"}"\n'
         + features
-        + (f'[aggregation]\naveraging = "{plan.averaging}"\n' if plan.averaging != "full" else "")
+        + _aggregation(plan)
         + "[rounds]\n"
         + "".join(f"{key} = {value}\n" for key, value in policy.items())
         + "".join(_member(plan.seed, index) for index in range(plan.members))
@@ -39,12 +39,20 @@ def charter_of(plan: Plan) -> Charter:
     return load_charter(text.encode())
 
 
+def _aggregation(plan: Plan) -> str:
+    averaging = f'averaging = "{plan.averaging}"\n' if plan.averaging != "full" else ""
+    return f"[aggregation]\n{averaging}{plan.learning}\n" if averaging or plan.learning else ""
+
+
 def sites_of(plan: Plan) -> list[SimulatedSite]:
     """Return every member's keys and learner."""
     attacks = {liar.member: liar.attacks for liar in plan.liars}
+    charter = charter_of(plan)
 
     def learner(index: int) -> Learner:
-        honest = TinyLearner(plan.seed * 1_000 + index, rows=ROWS[index % len(ROWS)])
+        honest = TinyLearner(
+            plan.seed * 1_000 + index, rows=ROWS[index % len(ROWS)], charter=charter
+        )
         lies = attacks.get(index, ())
         bad = next((name[4:] for name in lies if name.startswith("bad-")), "")
         if not bad:

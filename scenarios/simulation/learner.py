@@ -12,9 +12,10 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.charter import Charter
 from ledger.errors import PeerError
 from ledger.record import Codec, GroupValue, MetricId, MetricValue, Reason
-from swarm.learning.aggregation import weighted_mean
+from swarm.learning.merging import Merger
 from swarm.learning.moments import (
     Matrix,
     Moments,
@@ -26,10 +27,7 @@ from swarm.learning.moments import (
 from swarm.learning.payload import (
     PayloadError,
     decode_moments,
-    decode_vector,
     encode_moments,
-    encode_vector,
-    payload_bytes,
 )
 from swarm.learning.trained import Trained
 from swarm.learning.training_state import NO_MEMORY, Arrays
@@ -47,7 +45,8 @@ COLUMNS_DIGEST: Final = columns_digest(COLUMNS)
 class TinyLearner:
     """One site's learning (node.service.Learner): FEATURES weights and one intercept."""
 
-    def __init__(self, seed: int, *, rows: int) -> None:
+    def __init__(self, seed: int, *, rows: int, charter: Charter) -> None:
+        self._merger = Merger.of(charter, layout_digest=LAYOUT, count=FEATURES + 1)
         draw = np.random.default_rng(seed)
         shift = draw.normal(size=FEATURES) * 0.5
         self._raw: NDArray[np.float64] = draw.normal(size=(rows, FEATURES)) * 3.0 + 5.0 + shift
@@ -63,7 +62,8 @@ class TinyLearner:
 
     def initial(self) -> bytes:
         """Start from nothing."""
-        return encode_vector(np.zeros(FEATURES + 1, dtype=np.float32), LAYOUT)
+        start = np.zeros(FEATURES + 1, dtype=np.float32)
+        return self._merger.encode_state(self._merger.strategy.begin(start))
 
     def local_moments(self) -> bytes:
         """Means and spreads of its own cases."""
@@ -82,8 +82,7 @@ class TinyLearner:
     @property
     def update_bytes(self) -> tuple[int, int]:
         """Fewest and most bytes of an update."""
-        exact = payload_bytes(Codec.FLOAT32, FEATURES + 1)
-        return exact, exact
+        return self._merger.update_bytes
 
     def train(
         self,
@@ -93,8 +92,9 @@ class TinyLearner:
         left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
     ) -> Trained:
         """Take STEPS full gradient steps."""
-        del round, memory, left_out
-        before = decode_vector(base, LAYOUT, FEATURES + 1)
+        del round
+        state = self._merger.decode_state(base)
+        before = self._merger.strategy.parameters(state)
         weights = before.astype(np.float64)
         rows = np.hstack([self._features, np.ones((self.samples, 1))])
         for _ in range(STEPS):
@@ -102,8 +102,10 @@ class TinyLearner:
             weights = weights - LEARNING_RATE * slope
         after = weights.astype(np.float32)
         moved = math.sqrt(float(np.square(after.astype(np.float64) - before).sum()))
+        payload, remembered = self._merger.write(after, state, memory, left_out=left_out)
         return Trained(
-            payload=encode_vector(after, LAYOUT),
+            payload=payload,
+            memory=remembered,
             samples=self.samples,
             steps=STEPS,
             norm_micro=round_micro(moved),
@@ -115,31 +117,29 @@ class TinyLearner:
         if codec == Codec.MOMENTS:
             if not self._moments(payload).is_of_one_site():
                 raise PayloadError(Reason.NORM_BOUND, "moments that no hospital's values have")
-        elif codec == Codec.FLOAT32:
-            decode_vector(payload, LAYOUT, FEATURES + 1)
+        elif codec == self._merger.codec:
+            self._merger.check(payload)
         else:
-            raise PayloadError(Reason.BAD_SHAPE, f"codec {codec} is unknown")
+            raise PayloadError(Reason.BAD_SHAPE, f"codec {codec} is not the charter's")
 
     def check_result(self, payload: bytes, codec: int) -> None:
         """Refuse what is no model. Raises PayloadError."""
-        self.check(payload, codec)
+        if codec == Codec.MOMENTS:
+            self._moments(payload)
+        else:
+            self._merger.decode_state(payload)
 
     def merge(
         self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None = None
     ) -> bytes:
-        """Average (digest, payload, weight)."""
-        del origin
-        merged = weighted_mean(
-            [decode_vector(payload, LAYOUT, FEATURES + 1) for _, payload, _ in inputs],
-            [weight for _, _, weight in inputs],
-            [digest for digest, _, _ in inputs],
-        )
-        return encode_vector(merged, LAYOUT)
+        """Merge (digest, payload, weight) as the charter says."""
+        return self._merger.merge(inputs, origin)
 
     def evaluate(self, model: bytes, memory: Arrays) -> tuple[MetricValue, ...]:
         """Mean log loss over its own cases."""
         del memory
-        weights = decode_vector(model, LAYOUT, FEATURES + 1).astype(np.float64)
+        state = self._merger.decode_state(model)
+        weights = self._merger.strategy.parameters(state).astype(np.float64)
         micro = round_micro(self._loss(weights))
         return (
             MetricValue(
@@ -184,6 +184,7 @@ class LyingLearner:
     ) -> None:
         """bad_update: "", "nan", "shape" or "huge". bad_merge: publish another result than the merge."""
         self._honest = honest
+        self._merger = honest._merger  # noqa: SLF001 - the same file
         self._bad_update = bad_update
         self._bad_merge = bad_merge
         self.samples = honest.samples
@@ -231,5 +232,5 @@ class LyingLearner:
             return self._honest.initial()
         if not self._bad_merge:
             return merged
-        vector = decode_vector(merged, LAYOUT, FEATURES + 1) + np.float32(1.0)
-        return encode_vector(vector, LAYOUT)
+        state = self._merger.decode_state(merged) + np.float32(1.0)
+        return self._merger.encode_state(state)

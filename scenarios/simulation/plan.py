@@ -25,6 +25,16 @@ from scenarios.simulation.faults import (
 )
 from scenarios.simulation.liars import ATTACKS
 
+LEARNING: Final = (
+    "",
+    "",
+    'rule = "median"',
+    'rule = "trimmed_mean"\nneighbour_mixing = true\ncodec = "top_k_int8"\nkeep_share = 0.5',
+    'strategy = "fedadam"\ncodec = "int8"',
+)
+"""Charters whose merges start from the round's base, beside the plain one."""
+LEARNING_NEAR: Final = ("", 'rule = "median"')
+"""The same for averaging with neighbours."""
 SAFETY_S_MAX: Final = 40.0
 """The latest virtual second at which everything is healed."""
 HEALTHY_ROUNDS: Final = 3
@@ -52,6 +62,8 @@ class Plan:
     members: int
     rounds: int
     averaging: str
+    learning: str
+    """What the charter's [aggregation] says beside: rule, codec, strategy."""
     has_moments: bool
     members_min: int
     deadline_min_s: float
@@ -101,6 +113,7 @@ class Plan:
             f"seed {self.seed}: {self.members} members, {self.rounds} rounds"
             f"{' after round zero' if self.has_moments else ''}, at least {self.members_min} a round, "
             f"deadline {self.deadline_min_s:g} to {self.deadline_max_s:g} s, grace {self.grace_s:g} s"
+            + "".join(f", {one}" for one in self.learning.splitlines())
         )
         machines = (
             f"training takes {_numbers(self.compute_s)} s, clocks are off by "
@@ -130,11 +143,14 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     stays_dead = tuple(draw.sample(upright, spare)) if spare and draw.random() < 0.15 else ()
     base_s = draw.choice((0.05, 0.3, 1.0))
     skewed = draw.random() < 0.3
+    averaging = size.averaging
+    learning = _stream("learning", seed).choice(LEARNING if averaging == "full" else LEARNING_NEAR)
     return Plan(
         seed=seed,
         members=members,
         rounds=rounds,
-        averaging=size.averaging,
+        averaging=averaging,
+        learning=learning,
         has_moments=draw.random() < 0.25,
         members_min=draw.randint(2, max(2, (members + 1) // 2)),
         deadline_min_s=draw.choice((2.0, 5.0)),
@@ -157,6 +173,11 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
     )
+
+
+def _stream(name: str, seed: int) -> Random:
+    """Return a stream of its own for what came later: what else happens in a seed stays as it was."""
+    return Random(f"swarm/simulation/{name}/{seed}")  # noqa: S311 - not a secret
 
 
 def _draw_liars(draw: Random, members: int, count: int, tolerated: int) -> tuple[Liar, ...]:
