@@ -185,19 +185,22 @@ def _nearness(
     for one in past:
         of_round[one.round][one.member] = one
     moves = []
-    for rows in of_round.values():
+    for number, rows in of_round.items():
         if 2 * len(rows) > len(own):
             weights = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
-            moves.append((rows, _Total(rows, weights)))
+            moves.append((number, rows, _Total(rows, weights)))
     found = {}
     for member, one in own.items():
+        mine = [rows[member] for rows in of_round.values() if member in rows]
         candidates = [
-            (nearness_millibits(total.cosine_of(member, one)), _ids(rows, member))
-            for rows, total in moves
+            (bits, _ids(rows, member))
+            for number, rows, total in moves
+            if not _led(
+                mine, number, total, bits := nearness_millibits(total.cosine_of(member, one))
+            )
         ]
         before = ahead.get(one.id, ())
         live = [other for other in own.values() if other.id in before and other.member != member]
-        mine = [rows[member] for rows in of_round.values() if member in rows]
         # What one had published before theirs must be there to be shown, or one's copier accuses one.
         since = min((row.round for row in mine), default=0)
         since += since > FIRST_ROUND
@@ -207,6 +210,15 @@ def _nearness(
         if one.square and candidates:
             found[member] = max(candidates)
     return found
+
+
+def _led(mine: Sequence[Projected], number: int, total: _Total, bits: int) -> bool:
+    """Whether a round moved as one's own updates had by then: copied often enough, one leads it."""
+    return any(
+        row.round <= number
+        and nearness_millibits(total.cosine_of(row.member, row)) + EXPLAINED_MILLIBITS >= bits
+        for row in mine
+    )
 
 
 def _ids(rows: Mapping[int, Projected], member: int) -> tuple[RecordId, ...]:

@@ -50,6 +50,9 @@ class SignalRules:
     near_most_milli: int = 12_000  # what is all but equal is not chance: one round is enough
     near_floor_millibits: int = 350
     drift_floor_micro: int = 150_000
+    drift_most_micro: int = (
+        200_000  # three standard errors of noise: who is steadier does not drift
+    )
     rigid_floor_millibits: int = 750
     worth_floor_millibits: int = 750
     norm_floor_millibits: int = 300
@@ -215,6 +218,8 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
         for test, sign, floor in signs[name]:
             part = parts.get(test)
             if part is not None and measures.claims_less(member, part):
+                continue
+            if test == DRIFT and values[member] > rules.drift_most_micro:
                 continue
             away[test] = deviation_milli(
                 sign * values[member], [sign * value for value in others],

@@ -50,6 +50,12 @@ def run(  # noqa: PLR0913 - a command's options
     variants: Annotated[
         bool, typer.Option("--variants/--no-variants", help="Run the scenario's variants too.")
     ] = True,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CASE", help="Of free-riders: who rides how. Repeatable; all if not given."
+        ),
+    ] = None,
     json_file: JsonFile = None,
     out: Out = Path("runs"),
     keep: Annotated[
@@ -68,13 +74,14 @@ def run(  # noqa: PLR0913 - a command's options
       swarm-scenario run heart --data ../data/heart --rounds 10 --no-keep
       swarm-scenario run stroke --data ../data/ist --seeds 5 --json stroke.json
       swarm-scenario run stroke --data ../data/ist --hospitals 5 --engine processes
+    swarm-scenario run free-riders --case noise --seed 5000 --json riders.json
 
     Exit status: 0 every check holds, 1 one does not (or the run broke), 2 wrong usage.
     """  # noqa: D301
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)  # the nodes are stopped on the way out
     try:
-        from scenarios.spec import SIMULATED, load_spec
+        from scenarios.spec import CLINICS, SIMULATED, load_spec
 
         check_json(json_file)
         spec = load_spec(name).override(rounds=rounds, engine=engine)
@@ -84,6 +91,11 @@ def run(  # noqa: PLR0913 - a command's options
         if not variants:
             spec = replace(spec, variants=())
         chosen = chosen_seeds(spec.seed, spec.seeds, seed, seeds)
+        if spec.data == CLINICS:
+            find_free_riders(spec, case, chosen, engine=engine, json_file=json_file)
+            raise typer.Exit(OK)
+        if case:
+            fail("--case: only free-riders has cases", USAGE)
         if spec.engine == SIMULATED:
             status = _simulate(spec, chosen, data=data, json_file=json_file, out=out)
         else:
@@ -167,3 +179,31 @@ def _simulate(
     write_json(json_file, to_json(study))
     print_study(console, study, report=write_study(study, directory))
     return FAILED if study.failures else OK
+
+
+def find_free_riders(
+    spec: Any,
+    cases: list[str] | None,
+    seeds: list[int],
+    *,
+    engine: str | None,
+    json_file: Path | None,
+) -> None:
+    """Run the cases of `free-riders`; with `--engine simulated` as whole services."""
+    from scenarios.riders.cases import CASES
+    from scenarios.riders.study import as_table, run_study
+    from scenarios.spec import PROCESSES
+
+    wanted = list(dict.fromkeys(cases or CASES))
+    unknown = sorted(set(wanted) - set(CASES))
+    if unknown:
+        raise ConfigError(f"--case {unknown[0]}: use one of {', '.join(CASES)}")
+    if engine == PROCESSES:
+        raise ConfigError("--engine: free-riders runs fast (the default) or simulated")
+    study = run_study(
+        wanted, len(spec.hospitals), seeds,
+        rounds=spec.rounds, engine=engine or "fast", note=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
+    write_json(json_file, study)
+    for line in as_table(study):
+        typer.echo(line)

@@ -15,7 +15,7 @@ from node.data import infer_schema, load_all_rows
 from node.data_config import DataConfig
 from node.data_split import split_rows, strata
 from node.knobs import Value
-from scenarios.spec import BREAST_CANCER, FOLDER, Hospital, ScenarioSpec
+from scenarios.spec import BREAST_CANCER, CLINICS, FOLDER, Hospital, ScenarioSpec
 from swarm.learning.dataset import SiteData, Table
 
 PATIENTS_FILE: Final = "patients.csv"
@@ -81,9 +81,13 @@ def data_settings(
 def write_own_patients(spec: ScenarioSpec, directories: list[Path]) -> None:
     """Write `patients.csv` for each hospital of a scenario that brings its patients."""
     from scenarios.hospitals import split_breast_cancer, split_digits, write_csv
+    from scenarios.riders.clinics import split_clinics
 
-    split = split_breast_cancer if spec.data == BREAST_CANCER else split_digits
-    for directory, (_, columns, rows) in zip(directories, split(spec.seed), strict=True):
+    if spec.data == CLINICS:
+        sites = split_clinics(spec.seed, len(directories))
+    else:
+        sites = (split_breast_cancer if spec.data == BREAST_CANCER else split_digits)(spec.seed)
+    for directory, (_, columns, rows) in zip(directories, sites, strict=True):
         write_csv(directory / PATIENTS_FILE, columns, rows)
 
 

@@ -18,7 +18,8 @@ from scenarios.spec_table import Setting, Table
 BREAST_CANCER: Final = "breast-cancer"
 DIGITS: Final = "digits"
 FOLDER: Final = "folder"
-DATA_KINDS: Final = (BREAST_CANCER, DIGITS, FOLDER)
+CLINICS: Final = "clinics"
+DATA_KINDS: Final = (BREAST_CANCER, DIGITS, CLINICS, FOLDER)
 PROCESSES: Final = "processes"
 SIMULATED: Final = "simulated"
 ENGINES: Final = (PROCESSES, SIMULATED)
@@ -115,8 +116,8 @@ class Targets:
 class ScenarioSpec:
     """One scenario of the catalogue.
 
-    data: where patients come from: "breast-cancer" or "digits" (scikit-learn's, split here) or
-    "folder" (--data). pattern: each file of the folder that matches is a hospital, in order of name;
+    data: where patients come from: "breast-cancer" or "digits" (scikit-learn's, split here), "clinics"
+    (the free-riders', riders/clinics.py) or "folder" (--data). pattern: each file of the folder that matches is a hospital, in order of name;
     with `deal`, they are one table whose rows go to so many hospitals, of these sizes.
     external: a file of the folder that nobody trains on.
     pace: how long computing takes in virtual time; None: everything alike.
@@ -287,6 +288,10 @@ def scenario_names() -> tuple[str, ...]:
 
 def _hospitals(top: Table) -> tuple[Hospital, ...]:
     """Hospitals as listed; with a pattern there may be none, or sizes to deal its rows by."""
+    clinics = top.take("clinics", int, 0)
+    if clinics:
+        numbers = [f"{at + 1:02}" for at in range(clinics)]
+        return tuple(Hospital(folder=f"clinic-{one}", name=f"Clinic {one}") for one in numbers)
     deal = top.take("deal", list, [])
     if not deal:
         pattern = top.has("pattern")

@@ -7,6 +7,7 @@ that 32 clinics have more than the 47 rows each that a plain deal would leave.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -44,13 +45,10 @@ def make_clinics(
     seed: int, count: int, *, rare: int | None = None, tiny: int | None = None
 ) -> Clinics:
     """Draw ``count`` clinics. rare: one whose pens smear to the right; tiny: one with 12 patients."""
-    from sklearn.datasets import load_digits
-
-    loaded = load_digits()
+    every, named = _digits()
     generator = np.random.Generator(np.random.PCG64(seed))
-    order = generator.permutation(len(loaded.target))
-    images: Images = loaded.data[order]
-    labels = loaded.target[order]
+    order = generator.permutation(len(named))
+    images, labels = every[order], named[order]
     test = _table(images[:TEST_ROWS], labels[:TEST_ROWS])
     images, labels = images[TEST_ROWS:], labels[TEST_ROWS:]
     sites = []
@@ -78,6 +76,14 @@ def make_clinics(
     return Clinics(sites=tuple(sites), test=test)
 
 
+@cache
+def _digits() -> tuple[Images, NDArray[np.int64]]:
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    return loaded.data, loaded.target
+
+
 def _table(images: Images, labels: NDArray[np.int64]) -> Table:
     columns = {name: np.ascontiguousarray(images[:, at]) for at, name in enumerate(FEATURES)}
     return Table(columns=columns, labels=labels.astype(np.int64))
@@ -100,3 +106,21 @@ def _smeared(images: Images) -> Images:
     wide = images.reshape(-1, SIDE, SIDE).copy()
     wide[:, :, 1:] = np.maximum(wide[:, :, 1:], SMEAR * wide[:, :, :-1])
     return wide.reshape(len(images), -1).round(1)
+
+
+def split_clinics(
+    seed: int, count: int
+) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Return (name, column names, rows as text) for each clinic, as the other made-up hospitals."""
+    sites = []
+    for at, site in enumerate(make_clinics(seed, count).sites):
+        rows = []
+        for part in (site.train, site.validation):
+            if isinstance(part, Table):
+                pixels = np.stack([part.columns[name] for name in FEATURES], axis=1)
+                rows += [
+                    (*(f"{pixel:g}" for pixel in row), str(int(label)))
+                    for row, label in zip(pixels, part.labels, strict=True)
+                ]
+        sites.append((f"Clinic {at + 1:02}", (*FEATURES, LABEL), rows))
+    return sites

@@ -39,6 +39,7 @@ STEPS: Final = 5
 ROWS_BACK: Final = 2
 """Earlier updates that a SKETCH shows beside the round's own: those that a node keeps by default."""
 LIE_MICRO: Final = 1_000_000_000
+MICRO: Final = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,11 @@ class Ran:
     auc_by_round: tuple[float, ...]
 
 
-def charter_of(seed: int, members: int, *, rounds: int = ROUNDS, steps: int = STEPS) -> Charter:
-    """Return the clinics' charter. Raises ConfigError."""
+def charter_of(
+    seed: int, members: int, *, rounds: int = ROUNDS, steps: int = STEPS,
+    more: Mapping[str, float] | None = None,
+) -> Charter:  # fmt: skip
+    """Return the clinics' charter, with more settings. Raises ConfigError."""
     features = [{"name": name, "type": "number"} for name in FEATURES]
     draft = CharterDraft(
         federation="Clinics", model="logistic", rounds=rounds,
@@ -62,7 +66,7 @@ def charter_of(seed: int, members: int, *, rounds: int = ROUNDS, steps: int = ST
         },
         settings={
             "seed": seed, "training.local_steps": steps, "training.batch_size": 32,
-            "training.learning_rate": 0.1, "training.momentum": 0.9, "reputation.mode": "score", "reputation.evaluators_max": max(members, 3),
+            "training.learning_rate": 0.05, "training.momentum": 0.9, "reputation.mode": "score", "reputation.evaluators_max": max(members, 3), **(more or {}),
         },
     )  # fmt: skip
     blocks = [_block(seed, at) for at in range(members)]
@@ -86,7 +90,7 @@ def run_case(seed: int, cast: Cast, clinics: Clinics, *, rounds: int = ROUNDS) -
     """Run one seed of one case to its end."""
     charter = charter_of(seed, cast.members, rounds=rounds)
     lazy = charter_of(seed, cast.members, rounds=rounds, steps=1)
-    tasks, learners = _learners(charter, lazy, cast, clinics, seed)
+    tasks, learners = make_learners(charter, lazy, cast, clinics, seed)
     payloads = [task.local_moments() for task in tasks]
     merged = tasks[0].merge_moments([(payload_digest(2, one), one) for one in payloads])
     for task in tasks:
@@ -112,9 +116,10 @@ def _judge(book: Book, cast: Cast, auc_by_round: tuple[float, ...]) -> Ran:
     )  # fmt: skip
 
 
-def _learners(
+def make_learners(
     charter: Charter, lazy: Charter, cast: Cast, clinics: Clinics, seed: int
 ) -> tuple[list[LearningTask], list[Any]]:
+    """Every member's task, and what its node is given as its learner."""
     leak = Leak()
     tasks, learners = [], []
     for at, data in enumerate(clinics.sites):

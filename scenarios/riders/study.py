@@ -4,7 +4,6 @@ Law: rates come with Wilson's 95 % intervals over members of all seeds. Members 
 clinics, so these are a little narrow where a case's members fail together.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -12,11 +11,13 @@ from multiprocessing import get_context
 from statistics import fmean, median
 from typing import Any, Final
 
-from scenarios.riders.cases import CASES, Cast, cast
+from scenarios.riders.cases import Cast, cast
 from scenarios.riders.clinics import make_clinics
 from scenarios.riders.engine import ROUNDS, Ran, run_case
+from scenarios.riders.service import run_service
 
 EARLY_ROUND: Final = 3
+FAST: Final = "fast"
 WORKERS: Final = 2
 Z95: Final = 1.96
 
@@ -35,15 +36,16 @@ class SeedResult:
     auc_by_round: tuple[float, ...]
 
 
-def run_one(job: tuple[str, int, int, int]) -> SeedResult:
-    """Run (case, members, seed, rounds)."""
+def run_one(job: tuple[str, str, int, int, int]) -> SeedResult:
+    """Run (engine, case, members, seed, rounds)."""
     import torch
 
     torch.set_num_threads(1)
-    case, members, seed, rounds = job
+    engine, case, members, seed, rounds = job
     parts = cast(case, members, seed)
     clinics = make_clinics(seed, members, rare=parts.rare, tiny=parts.tiny)
-    return judged(case, seed, run_case(seed, parts, clinics, rounds=rounds))
+    run = run_case if engine == FAST else run_service
+    return judged(case, seed, run(seed, parts, clinics, rounds=rounds))
 
 
 def judged(case: str, seed: int, ran: Ran) -> SeedResult:
@@ -79,11 +81,11 @@ def _ranked(trust: dict[int, tuple[int, int]], parts: Cast) -> float | None:
 
 def run_study(
     cases: Sequence[str], members: int, seeds: Sequence[int], *,
-    rounds: int = ROUNDS, note: Callable[[str], None], workers: int = WORKERS,
+    rounds: int = ROUNDS, engine: str = FAST, note: Callable[[str], None], workers: int = WORKERS,
 ) -> dict[str, Any]:  # fmt: skip
     """Run every case with every seed; returns what --json holds. Case `none` runs too, for comparison."""
     wanted = list(dict.fromkeys([*cases, "none"]))
-    jobs = [(case, members, seed, rounds) for case in wanted for seed in seeds]
+    jobs = [(engine, case, members, seed, rounds) for case in wanted for seed in seeds]
     results: dict[str, list[SeedResult]] = {case: [] for case in wanted}
     with get_context("spawn").Pool(min(workers, len(jobs))) as pool:
         for done, one in enumerate(pool.imap(run_one, jobs), start=1):
@@ -96,7 +98,7 @@ def run_study(
             )
     without = results["none"]
     return {
-        "scenario": "free-riders", "engine": "fast", "members": members, "rounds": rounds,
+        "scenario": "free-riders", "engine": engine, "members": members, "rounds": rounds,
         "cases": [summary(case, results[case], without) for case in cases],
     }  # fmt: skip
 
@@ -186,13 +188,3 @@ def _cell(rate: dict[str, Any] | None) -> str:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def to_text(study: dict[str, Any]) -> str:
-    """What --json writes."""
-    return json.dumps(study, indent=2) + "\n"
-
-
-def known_cases() -> str:
-    """For messages."""
-    return ", ".join(CASES)
