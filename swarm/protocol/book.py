@@ -96,7 +96,12 @@ class RoundBook:
         self.refused: dict[int, dict[bytes, int]] = defaultdict(dict)
         """author of the REJECTION → {record id that it refuses: reason}"""
         self._offers: dict[int, dict[int, Offer]] = defaultdict(dict)
+        """round → author → its first offer in its first epoch that has one"""
+        self._epochs_offers: dict[int, dict[tuple[int, int], Offer]] = defaultdict(dict)
+        """round → (author, epoch) → its first offer"""
         self._votes: dict[Ballot, dict[int, Proposal]] = defaultdict(dict)
+        self._backers: dict[Ballot, dict[Proposal, list[int]]] = defaultdict(dict)
+        """ballot → what was voted for → by whom"""
         self._vote_rosters: dict[Ballot, dict[int, int]] = defaultdict(dict)
         """ballot → author → roster version that its vote names"""
         self._attempts: dict[int, dict[int, int]] = defaultdict(dict)
@@ -169,7 +174,10 @@ class RoundBook:
             samples=body.samples,
         )
         self._name(body.update_digest, round_)
-        self._offers[round_].setdefault(author, offer)
+        first = self._epochs_offers[round_].setdefault((author, offer.epoch), offer)
+        before = self._offers[round_].get(author)
+        if before is None or first.epoch < before.epoch:
+            self._offers[round_][author] = first
         self._by_id[checked.id] = offer
         self._offered[body.update_digest].add((round_, author))
         self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
@@ -182,6 +190,7 @@ class RoundBook:
         ballot = round_, attempt
         if author not in self._votes[ballot]:
             self._votes[ballot][author] = proposal
+            self._backers[ballot].setdefault(proposal, []).append(author)
             self._vote_rosters[ballot][author] = record.roster
         newest = self._attempts[round_]
         newest[author] = max(attempt, newest.get(author, 0))
@@ -204,14 +213,14 @@ class RoundBook:
         value whose votes, with those of all frozen authors, reach one: 2·q > n + f leaves room for no
         other, in this attempt or a later one.
         """
-        frozen = [member for member in self.roster.active if self.is_frozen(member.index)]
-        if 0 in self._agreed or not frozen:
+        if 0 in self._agreed or not self._frozen:
             return
+        frozen = [member for member in self.roster.active if self.is_frozen(member.index)]
         ahead = sum(
             self.last_offer_round(member.index) > 0 and not self.is_frozen(member.index)
             for member in self.roster.active
         )
-        if ahead <= self.roster.f or len(frozen) > self.roster.f:
+        if ahead <= self.roster.f or not 0 < len(frozen) <= self.roster.f:
             return
         for attempt in sorted(set(self._attempts.get(0, {}).values()), reverse=True):
             rosters = self._vote_rosters[0, attempt]
@@ -232,7 +241,7 @@ class RoundBook:
         if self.is_gossip and round_ != 0:
             return
         rosters = self._vote_rosters[ballot]
-        voters = tuple(sorted(a for a, vote in self._votes[ballot].items() if vote == proposal))
+        voters = tuple(sorted(self._backers[ballot].get(proposal, ())))
         members = self.roster.active_at(version)
         under = [a for a in voters if rosters[a] == version and a in members]
         before = self._agreed.get(round_)
@@ -244,7 +253,8 @@ class RoundBook:
     def offers(self, round_: int) -> Mapping[int, Offer]:
         """CONTRIBUTIONs of a round by author (an author's first one counts).
 
-        One behind a fork is none any more, unless somebody has voted for it already.
+        One behind a fork is none any more, unless somebody has voted for it already; a rotated author
+        offers anew.
         """
         offers = self._offers.get(round_, {})
         if not self._frozen:
@@ -255,12 +265,11 @@ class RoundBook:
             if not self.is_frozen(author)
             for one in vote.inputs
         }
-        return {
-            author: offer
-            for author, offer in offers.items()
-            if offer.id in voted
-            or offer.seq < self._frozen.get((author, offer.epoch), offer.seq + 1)
-        }
+        found: dict[int, Offer] = {}
+        for (author, epoch), offer in sorted(self._epochs_offers.get(round_, {}).items()):
+            if offer.id in voted or offer.seq < self._frozen.get((author, epoch), offer.seq + 1):
+                found.setdefault(author, offer)
+        return found
 
     def votes(self, round_: int) -> Mapping[int, Proposal]:
         """Every author's vote of a round: its first AGGREGATION, in round zero of its newest attempt."""
@@ -268,6 +277,10 @@ class RoundBook:
             return self._votes.get((round_, 0), {})
         newest = self._attempts.get(round_, {})
         return {author: self._votes[round_, attempt][author] for author, attempt in newest.items()}
+
+    def votes_most(self, round_: int) -> int:
+        """How many votes the result of a round above zero has that has most."""
+        return max(map(len, self._backers.get((round_, 0), {}).values()), default=0)
 
     def attempts(self, round_: int) -> Mapping[int, int]:
         """The newest attempt of a round that each author has voted in (always 0 but in round zero)."""

@@ -74,12 +74,11 @@ class Choice:
         """Whether any result of a round may still get a quorum: else nobody's vote is worth waiting for."""
         book = self._book
         votes = book.votes(round_)
-        most = max(Counter(votes.values()).values(), default=0)
         missing = sum(
             one.index not in votes and not book.has_passed(one.index, round_)
             for one in book.roster.active
         )
-        return most + missing >= book.roster.q
+        return book.votes_most(round_) + missing >= book.roster.q
 
     def proposal(self, round_: int, lost: Callable[[Offer], bool]) -> Inputs:
         """The published set with most votes that this node may vote for too.

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from ledger.record import Record, Verified
+from ledger.record import Record, Verified, sign_record
 from swarm.protocol.book import RoundBook
 from tests.federation import Federation, digest_of, input_of, result_of
 
@@ -196,3 +196,21 @@ def test_behind_a_fork_votes_under_another_roster_are_not_counted_as_this_ones()
             book.learn(record)
         book.freeze(3, 0, 1)
         assert (book.agreed(0) is not None) is expected, f"roster version {roster.version}"
+
+
+def test_a_rotated_author_offers_anew_where_its_old_offer_lies_behind_the_fork() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    old, vote = federation[3].contribute(3), federation[3].vote(3, [])
+    anew, later = (
+        sign_record(replace(old.value, epoch=1, seq=seq), federation[3].signer) for seq in (1, 5)
+    )
+    for order in ([old, vote, anew, later], [anew, old, later, vote]):
+        book = RoundBook(federation.roster)
+        for record in order:
+            book.learn(record)
+        assert book.offers(3)[3].id == old.id
+        book.freeze(3, 0, old.value.seq)
+        assert book.offers(3)[3].id == anew.id
+        book.learn(federation[0].vote(3, [old]))
+        assert book.offers(3)[3].id == old.id, "who has voted for it merges it"
