@@ -29,8 +29,10 @@ from .bodies import EXTENSION_MIN, Kind
 from .charter import Charter
 from .errors import VerificationError
 from .finality import states_of_versions
+from .record import Record
 from .report import Finding, LogSummary, Report
 from .roster import Roster
+from .weighing import Weighing
 from .words import kind_name
 
 Log: TypeAlias = tuple[int, int]
@@ -118,7 +120,10 @@ class Audit:
             if not leave_tail(self._logs[key], before_cut):
                 del self._logs[key]
         self._acks = AckAudit(self._logs, roster, forks)
-        self._aggregations = AggregationAudit(self._logs, charter, roster, forks)
+        self._weighing = Weighing(charter.reputation, roster)
+        self._aggregations = AggregationAudit(
+            self._logs, charter, roster, forks, weighing=self._weighing
+        )
         self._evaluations = EvaluationSteps(self._logs, roster, is_forked=bool(forks))
         self._cuts = CutAudit(self._logs, roster)
         self._missing: list[Finding] = []
@@ -139,7 +144,7 @@ class Audit:
             lamport, index, log = queue[0]
             if lamport != level:
                 for accepted, id_, value in same_level:
-                    accepted.commit(id_, value)
+                    self._commit(accepted, id_, value)
                 same_level.clear()
                 level = lamport
             if self._step_11_to_14(log):
@@ -151,11 +156,16 @@ class Audit:
                     continue
             heapq.heappop(queue)
         for accepted, id_, value in same_level:
-            accepted.commit(id_, value)
+            self._commit(accepted, id_, value)
         self._acks.settle()
         self._aggregations.settle(over=True)
         self._evaluations.settle()
         self._missing = self._cuts.settle()
+
+    def _commit(self, log: LogAudit, id_: bytes, value: list[Any]) -> None:
+        log.commit(id_, value)
+        if self._weighing.is_on:
+            self._weighing.learn(Record.from_value(value), id_)
 
     @property
     def charter(self) -> Charter:

@@ -18,6 +18,7 @@ from .errors import VerificationError
 from .report import Finding
 from .roster import Roster
 from .rules import CODEC_OF_NAME, RULE_OF_NAME, rule_parameters
+from .weighing import Weighing
 from .weights import weights_micro
 
 Log: TypeAlias = tuple[int, int]
@@ -221,8 +222,11 @@ class AggregationAudit:
         charter: Charter,
         roster: Roster,
         forked: Collection[Log] = (),
+        *,
+        weighing: Weighing,
     ) -> None:
         self._logs = logs
+        self._weighing = weighing
         self._roster = roster
         self._forked = forked
         self.contested = 0  # aggregations with an input of a forked log that does not stand
@@ -337,7 +341,7 @@ class AggregationAudit:
                 a == value[2] and (late or t == 0) for a, t in zip(authors, staleness, strict=True)
             )
             mixing = self._gossip.mixing(value[2], round_, value[6], authors, has_own=own)
-        self._check_weights(rule, inputs, samples, staleness, mixing)
+        self._check_weights(value, samples, staleness, mixing)
         self._good = (round_, body)
         return True
 
@@ -375,26 +379,48 @@ class AggregationAudit:
 
     def _check_weights(
         self,
-        rule: int,
-        inputs: list[Any],
+        value: list[Any],
         samples: list[int],
         staleness: list[int],
         mixing: Sequence[int],
     ) -> None:
-        expected = [0] * len(inputs)
-        if rule != Rule.MOMENTS:
-            expected = weights_micro(
-                samples, self._policy, staleness_rounds=staleness, mixing_micro=mixing
-            )
-        if [one[4] for one in inputs] != expected:
-            author, weight, right = next(
-                (one[0], one[4], right)
-                for one, right in zip(inputs, expected, strict=True)
-                if one[4] != right
-            )
-            raise VerificationError(
-                "E_AGG_WEIGHT", f"author {author} weighs {weight}", expected=str(right)
-            )
+        """E_AGG_WEIGHT: all 0 for moments, else what the charter says."""
+        inputs = value[12][2]
+        expected: list[int] | None = [0] * len(inputs)
+        if value[12][0] != Rule.MOMENTS:
+            expected = self._weights(value[8], inputs, samples, staleness, mixing)
+        if expected is None or [one[4] for one in inputs] == expected:
+            return
+        author, weight, right = next(
+            (one[0], one[4], right)
+            for one, right in zip(inputs, expected, strict=True)
+            if one[4] != right
+        )
+        raise VerificationError(
+            "E_AGG_WEIGHT", f"author {author} weighs {weight}", expected=str(right)
+        )
+
+    def _weights(
+        self,
+        round_: int,
+        inputs: list[Any],
+        samples: list[int],
+        staleness: list[int],
+        mixing: Sequence[int],
+    ) -> list[int] | None:
+        """Return what inputs weigh; None where reputation counts and something below them is not shown."""
+        factors = self._weighing.factors_micro(round_, [(one[0], one[1], one[2]) for one in inputs])
+        if factors is None or (factors and self._forked):
+            self.contested += bool(self._forked)
+            self.void += not self._forked
+            return None
+        return weights_micro(
+            samples,
+            self._policy,
+            staleness_rounds=staleness,
+            mixing_micro=mixing,
+            factors_micro=factors,
+        )
 
     def _check_input(
         self, target: LogAudit, seq: int, id_: bytes, round_: int, codec: Codec

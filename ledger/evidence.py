@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate, pairwise
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from .bodies import (
     Codec,
@@ -29,12 +29,31 @@ from .errors import VerificationError
 from .evaluation import EvaluationAudit
 from .fork import check_fork_proof
 from .panel import agreed_inputs, evaluators, seed_of_round
-from .record import Record, RecordId, Verified
+from .record import Record, RecordId
 from .roster import Roster, quorum, tolerated
 
 _CODES_OF_OPENING: Final = ("E_REVEAL_REF", "E_REVEAL")
 Log: TypeAlias = tuple[int, int]  # (author, epoch)
-Checked: TypeAlias = Verified[Record]
+
+
+class Checked(Protocol):
+    """A record that has been verified, and its id."""
+
+    @property
+    def value(self) -> Record:
+        """The record."""
+
+    @property
+    def id(self) -> RecordId:
+        """Its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One that is kept without its bytes."""
+
+    value: Record
+    id: RecordId
 
 
 class Offence(IntEnum):
@@ -96,7 +115,7 @@ class _Round:
 
 
 def gather(
-    records: Collection[Verified[Record]],
+    records: Collection[Checked],
     roster: Roster,
     *,
     strict: bool = True,

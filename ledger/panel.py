@@ -9,16 +9,23 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from typing import Protocol
 
 from .bodies import Aggregation, Rule
-from .record import Record, RecordId, Verified
+from .record import Record, RecordId
 from .roster import Roster, quorum
 from .sketch import seed_of
 
 
-def agreed_inputs(
-    ordered: Iterable[Verified[Record]], roster: Roster
-) -> dict[int, tuple[RecordId, ...]]:
+class Checked(Protocol):
+    """A record that has been verified."""
+
+    @property
+    def value(self) -> Record:
+        """The record."""
+
+
+def agreed_inputs(ordered: Iterable[Checked], roster: Roster) -> dict[int, tuple[RecordId, ...]]:
     """Return the input ids of every agreed round above 0: what q members voted for, bit for bit equal.
 
     ordered: by (author, epoch, seq); a member's first AGGREGATION of a round is its vote, and votes

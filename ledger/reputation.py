@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from .errors import VerificationError
-from .evidence import Ballot, Offence, RoundEvidence, gather
+from .evidence import Ballot, Checked, Offence, RoundEvidence, gather
 from .ranking import agreement_micro, ranks_micro, score_of, step_towards, weight_micro
-from .record import Record, RecordId, Verified
+from .record import RecordId
 from .reputation_types import (
     RULES,
     Agreement,
@@ -30,7 +30,7 @@ from .roster import tolerated as tolerated_of
 
 
 def replay(
-    records: Collection[Verified[Record]],
+    records: Collection[Checked],
     roster: Roster,
     rules: ReputationRules = RULES,
     *,

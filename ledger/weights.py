@@ -43,12 +43,13 @@ def weights_micro(
     *,
     staleness_rounds: Sequence[int] = (),
     mixing_micro: Sequence[int] = (),
+    factors_micro: Sequence[int] = (),
 ) -> list[int]:
     """Return each input's share of 1,000,000, rounded down, in the order of ``samples``.
 
     staleness_rounds: how many rounds late each input is, in the same order; empty: nothing is late.
     mixing_micro: what the graph of gossip averaging gives each input, in the same order; empty: all
-    alike.
+    alike. factors_micro: the same of reputation (docs/reputation.md §13).
     A member's weight depends on the multiset of samples and lateness, never on their order.
     Shares above the cap are cut to it and the rest goes to the others in proportion (water
     filling); where the cap leaves nobody to take the rest, everyone weighs the cap.
@@ -60,6 +61,8 @@ def weights_micro(
         samples = [1] * len(samples)
     if mixing_micro:
         samples = [count * mix for count, mix in zip(samples, mixing_micro, strict=True)]
+    if factors_micro:
+        samples = [count * factor for count, factor in zip(samples, factors_micro, strict=True)]
     if any(staleness_rounds):
         samples = [
             count * discount_micro(late, policy.staleness_halves)

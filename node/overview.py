@@ -41,8 +41,17 @@ def stored_insight(path: Path, roster: Roster, charter: Charter) -> Insight:
 class Overview:
     """One node's newest look at everybody."""
 
-    def __init__(self, world: World, charter: Charter, roster: Roster, path: Path) -> None:
-        """Begin without one. path: the node's store."""
+    def __init__(
+        self,
+        world: World,
+        charter: Charter,
+        roster: Roster,
+        path: Path,
+        *,
+        looked: Callable[[Insight], None],
+    ) -> None:
+        """Begin without one. path: the node's store. looked: told of every new look."""
+        self._looked = looked
         self._world = world
         self._charter = charter
         self._roster = roster
@@ -75,6 +84,7 @@ class Overview:
             except VerificationError as error:
                 self._world.log.warning("reputation_unknown", why=str(error))
             else:
+                self._looked(self.insight)
                 self._tell(self.insight)
             self.seconds = time.perf_counter() - started_s
             await trio.sleep(REST_TIMES * self.seconds)

@@ -12,9 +12,11 @@ from typing import Any, Final, final
 import trio
 
 from ledger.fork import Fork
+from ledger.insight import Insight
 from ledger.record import Body, Codec, Kind, Metrics, MetricValue, Record, Verified
 from ledger.roster_store import load_roster
 from ledger.store import Store
+from ledger.weighing import Weighing
 from node.blobs import BlobStore
 from node.causes import cause_of
 from node.effects.desk import Desk
@@ -38,6 +40,7 @@ from node.roster_watch import RosterWatch
 from node.transfer import Transfer
 from node.witness import Signers, Witness
 from node.world import World
+from swarm.protocol.access import Access
 from swarm.protocol.book import RoundBook
 from swarm.protocol.effects import Beside, Effect, Fetch
 from swarm.protocol.round import Phase, Place, RoundMachine
@@ -111,11 +114,15 @@ class Service:
         self.rosters = RosterWatch(
             world=world, journal=self.journal, inbox=hospital.inbox, changed=self.failed
         )
+        self.access = Access(
+            self.book, floor=hospital.charter.reputation.access_floor, own=hospital.own
+        )
         self.transfer = Transfer(
             world=world,
             blobs=blobs,
             book=self.book,
             behind=self.fell_behind,
+            withholds=self.access.withholds,
         )
         own_log = self.journal.heads().get((hospital.own, roster.epoch(hospital.own)))
         self.judging = JudgingPen(
@@ -134,7 +141,10 @@ class Service:
             has=self.machine.has,
             holds=lambda digest: digest in blobs.stored(),
         )
-        self.overview = Overview(world, hospital.charter, roster, store.path)
+        self.weighing = Weighing(hospital.charter.reputation, roster)
+        self.overview = Overview(
+            world, hospital.charter, roster, store.path, looked=self._looked
+        )
         self.janitor = Janitor(
             world=world,
             blobs=blobs,
@@ -172,6 +182,7 @@ class Service:
             witness=self.witness,
             memory=OwnMemory(blobs.directory / MEMORY, charter_digest=hospital.charter.net),
             judging=self.judging,
+            weighing=self.weighing,
             learn=self._learn,
             changed=self.look_again,
             failed=self.failed,
@@ -278,6 +289,7 @@ class Service:
         self.machine.learn(record)
         self.scoring.learn(record)
         self.judging.learn(record)
+        self.weighing.learn(record.value, record.id)
         if record.value.kind in (Kind.EVALUATION_REVEAL, Kind.SKETCH, Kind.FORK_PROOF):
             self.overview.changed()
         body = record.value.body
@@ -288,6 +300,9 @@ class Service:
         self, kind: Kind, round_: int, body: Body, *, state: Mapping[str, bytes] | None = None
     ) -> Verified[Record]:
         return await self.desk.write(kind, round_, body, state=state)
+
+    def _looked(self, insight: Insight) -> None:
+        self.access.update(insight.reputation.state.values_micro())
 
     # The loop
 

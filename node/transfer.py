@@ -61,8 +61,13 @@ class Transfer:
         blobs: BlobStore,
         book: RoundBook,
         behind: Callable[[], None],
+        withholds: Callable[[int, bytes], bool] = lambda _peer, _digest: False,
     ) -> None:
-        """behind: called when a peer asks for what it may not have yet; perhaps we miss its record."""
+        """Hold nothing but what is stored.
+
+        behind: called when a peer asks for what it may not have yet; perhaps we miss its record.
+        withholds: whether a member of little repute has to wait for a payload.
+        """
         self.tidy: Callable[[], Awaitable[None]] = _nothing_to_tidy
         """Called when there is no room for a payload: removes what is not needed any more."""
         self._world = world
@@ -70,6 +75,7 @@ class Transfer:
         self.blobs = blobs
         self._book = book
         self._behind = behind
+        self._withholds = withholds
         self._shared = Shared(world=world, blobs=blobs)
         self._pulls: dict[bytes, Pull] = {}
         self._members: dict[bytes, int | None] = {}
@@ -85,6 +91,8 @@ class Transfer:
         request = decode_fetch_request(body)
         if not self._book.may_fetch(peer, request.digest):
             self._behind()
+            return encode_fetch_reply(FetchStatus.WITHHELD)
+        if self._withholds(peer, request.digest):
             return encode_fetch_reply(FetchStatus.WITHHELD)
         part = await self._world.disk.run(self._part, request)
         if part is None:

@@ -11,6 +11,7 @@ import trio
 
 from ledger.errors import StoreError
 from ledger.record import Body, Codec, Kind, Record, Verified
+from ledger.weighing import Weighing
 from node.blobs import BlobStore
 from node.exchange import Exchange
 from node.hospital import Hospital
@@ -46,6 +47,7 @@ class Desk:
     witness: Witness
     memory: OwnMemory
     judging: JudgingPen
+    weighing: Weighing
     learn: Callable[[Verified[Record]], None]
     """Take in an own record that is stored."""
     changed: Callable[[], None]

@@ -1,9 +1,12 @@
 """Merge the chosen contributions and publish what came out: AGGREGATION."""
 
+from collections.abc import Sequence
+
 from ledger.record import Aggregation, Input, Kind, LeftOut
 from ledger.rules import result_codec, rule_of_round, rule_parameters
 from ledger.weights import weights_micro
 from node.effects.desk import Desk
+from swarm.protocol.book import Offer
 from swarm.protocol.effects import Merge
 from swarm.protocol.round import MOMENTS_ROUND
 
@@ -23,11 +26,13 @@ async def aggregate(desk: Desk, effect: Merge) -> None:
         merged = await desk.world.compute.run(learner.merge_moments, payloads)
     else:
         near = desk.machine.mixing_micro(effect.round)
+        factors = await _factors_micro(desk, effect.round, offers)
         weights = weights_micro(
             [offer.samples for offer in offers],
             policy,
             staleness_rounds=[effect.round - offer.round for offer in offers],
             mixing_micro=[near[offer.author] for offer in offers] if near else (),
+            factors_micro=factors,
         )
         parameters = rule_parameters(policy, len(offers))
         inputs = [(*pair, weight) for pair, weight in zip(payloads, weights, strict=True)]
@@ -45,3 +50,12 @@ async def aggregate(desk: Desk, effect: Merge) -> None:
         result_digest=result,
     )
     await desk.record(Kind.AGGREGATION, effect.round, body)
+
+
+async def _factors_micro(desk: Desk, round_: int, offers: Sequence[Offer]) -> list[int]:
+    """What reputation makes of each weight, where the charter wants that."""
+    if not desk.weighing.is_on:
+        return []
+    slots = [(offer.author, offer.epoch, offer.seq) for offer in offers]
+    factors = await desk.world.compute.run(desk.weighing.factors_micro, round_, slots)
+    return factors or []  # where nobody can say, nobody is weighed

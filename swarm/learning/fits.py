@@ -49,6 +49,7 @@ def misfits(charter: Charter) -> Iterator[str]:
     yield from _one_model(charter)
     yield from _gossip(charter)
     yield from _personalisation(charter)
+    yield from _reputation(charter)
 
 
 def _training(charter: Charter) -> Iterator[str]:
@@ -132,3 +133,16 @@ def _personalisation(charter: Charter) -> Iterator[str]:
             f'personalisation.mode = "fedbn" needs batch norm, which model "{charter.model.name}" '
             "does not have here; set model.arguments.batch_norm = true if it takes that"
         )
+
+
+def _reputation(charter: Charter) -> Iterator[str]:
+    policy = charter.reputation
+    if policy.mode == "off":
+        if policy.access_floor:
+            yield 'reputation.access_floor needs reputation.mode = "score" or "weigh"'
+        return
+    what = f'reputation.mode = "{policy.mode}" '
+    if charter.aggregation.is_gossip:
+        yield what + 'needs results that all agree on; averaging = "gossip" has none'
+    if charter.personalisation.mode == "fedbn":
+        yield what + "cannot measure others' models without the layers that \"fedbn\" keeps at home"

@@ -118,6 +118,7 @@ class RoundBook:
         self._named: dict[bytes, int] = {}
         """payload → newest round of a record that names it"""
         self._agreed: dict[int, Agreed] = {}
+        self._lag = 0
         self._agreed_models: set[bytes] = set()
         self._last_offer: dict[int, int] = {}
         self._reached: dict[int, int] = {}
@@ -317,16 +318,25 @@ class RoundBook:
 
     def agreed(self, round_: int) -> Agreed | None:
         """What q members agree on for a round, or None while it is open or provisional."""
-        return self._agreed.get(round_)
+        return self._agreed.get(round_) if self._is_shown(round_) else None
 
     def agreed_rounds(self) -> tuple[int, ...]:
         """Every agreed round, in order."""
-        return tuple(sorted(self._agreed))
+        return tuple(sorted(filter(self._is_shown, self._agreed)))
 
     def latest_agreed(self, *, before: int | None = None) -> Agreed | None:
         """The newest agreed round (below ``before``)."""
-        rounds = [r for r in self._agreed if before is None or r < before]
+        rounds = [r for r in self.agreed_rounds() if before is None or r < before]
         return self._agreed[max(rounds)] if rounds else None
+
+    def lag(self, rounds: int) -> None:
+        """See the newest ``rounds`` agreed rounds as if they were still open: others withhold them."""
+        if rounds != self._lag:
+            self._lag = rounds
+            self.version += 1
+
+    def _is_shown(self, round_: int) -> bool:
+        return not self._lag or round_ == 0 or round_ <= max(self._agreed) - self._lag
 
     def latest_model(self, author: int, *, before: int | None = None) -> tuple[int, bytes] | None:
         """The newest round (below ``before``) that ``author`` evaluated, and the model it used."""

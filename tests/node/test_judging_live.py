@@ -16,9 +16,11 @@ from ledger.record import EvaluationReveal, Kind, Record, Rejection, Sketch, Ver
 from ledger.roster import Roster
 from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
+from ledger.weights import weights_micro
 from node.overview import overview_facts
 from node.service import Service
 from scenarios.simulation.swarm import SimulatedSite, Swarm
+from swarm.protocol.phases import Phase
 from swarm.scoring.judge import Judge
 from tests.node.test_rounds_live import SHORT, assert_every_bundle_verifies, run
 from tests.node.test_rules_live import audit, keeping_all
@@ -198,3 +200,69 @@ def test_node_and_auditor_say_the_same_of_everybody(tmp_path: Path) -> None:
         [bundle], charter.source_bytes, charter.digest_hex, brought=Brought(reputation=claim)
     )
     assert [one.error.code for one in report.findings] == ["E_REPUTATION"]
+
+
+def test_weights_follow_reputation_within_bounds_and_the_auditor_gets_them(tmp_path: Path) -> None:
+    extra = "weight_floor = 0.5\nweight_ceiling = 2.0\n"
+    charter, sites = judged(MEMBERS, mode="weigh", extra=extra, rounds=6)
+    swarm, _ = run(charter, sites, tmp_path)
+    assert swarm.failures == []
+    book = swarm.services[0].book
+    assert book.agreed_rounds() == tuple(range(7))
+    samples = [book.offers(1)[author].samples for author in range(MEMBERS)]
+    plain = dict(enumerate(weights_micro(samples, charter.aggregation)))
+    for round_ in range(1, 7):
+        agreed = book.agreed(round_)
+        assert agreed is not None
+        weights = {one.author: one.weight_micro for one in agreed.proposal.inputs}
+        assert (weights == plain) is (round_ < 4), (round_, weights, plain)
+    assert_every_bundle_verifies(tmp_path, charter, MEMBERS)
+
+
+def test_who_weighs_otherwise_than_reputation_says_is_found(tmp_path: Path) -> None:
+    charter, sites = judged(MEMBERS, mode="weigh", rounds=5)
+
+    def tamper(index: int, service: Service) -> None:
+        if index == LIAR:
+            service.weighing._ceiling = service.weighing._floor
+
+    swarm, _ = run(charter, sites, tmp_path, tamper=tamper)
+    assert not [text for text in swarm.failures if "hospital-d" not in text], swarm.failures
+    with Store.open(tmp_path / "0.db", read_only=True) as store:
+        bundle = export_bundle(store, charter.source_bytes, tmp_path / "bundle")
+    report = verify_bundles([bundle], charter.source_bytes, charter.digest_hex)
+    found = [(one.step, one.error.code, one.error.author) for one in report.findings]
+    assert found == [(12, "E_AGG_WEIGHT", LIAR)]
+
+
+def test_below_the_floor_a_member_gets_everything_later_and_holds_nobody_up(
+    tmp_path: Path,
+) -> None:
+    charter, sites = judged(MEMBERS, extra="access_floor = 0.499\n", rounds=8)
+    low: list[int] = []
+
+    async def at_the_end(swarm: Swarm) -> None:
+        """The last model stays withheld: somebody stops that node."""
+        while len([one for one in swarm.ended.values() if one.is_set()]) < MEMBERS - 1:
+            await trio.sleep(1)
+        low.extend(index for index, one in swarm.ended.items() if not one.is_set())
+        for index in low:
+            await swarm.kill(index)
+
+    swarm, _ = run(charter, sites, tmp_path, faults=at_the_end)
+    assert swarm.failures == []
+    assert len(low) == 1
+    others = set(range(MEMBERS)) - set(low)
+    for index in others:
+        service = swarm.services[index]
+        assert service.machine.phase is Phase.DONE
+        assert service.access.below == set(low)
+        newest, older = (service.book.agreed(round_) for round_ in (8, 4))
+        assert newest is not None
+        assert older is not None
+        assert service.access.withholds(low[0], newest.proposal.result)
+        assert not service.access.withholds(low[0], older.proposal.result)
+    assert newest.proposal.result not in swarm.services[low[0]].transfer.blobs.stored()
+    late = swarm.services[low[0]].book.last_offer_round(low[0])
+    assert late > 4, "it went on with the models that it got"
+    assert_every_bundle_verifies(tmp_path, charter, MEMBERS)

@@ -60,6 +60,8 @@ def test_every_personalisation_fits_with_fedavg(mode: str) -> None:
         ('strategy = "fedadam"\naveraging = "gossip"', "", "", "a state that all must share"),
         ('strategy = "scaffold"\naveraging = "gossip"', "", "", "a state that all must share"),
         ('codec = "int8"\naveraging = "gossip"', "", "", "models that differ"),
+        ('averaging = "gossip"\n[reputation]\nmode = "weigh"', "", "", "results that all agree on"),
+        ("[reputation]\naccess_floor = 0.3", "", "", "access_floor needs"),
         ('strategy = "per_fedavg"', 'mode = "fine_tune"', "", "adapts by itself"),
         ("", 'mode = "fedbn"', "", "needs batch norm"),
         ("", 'mode = "fedbn"', 'trained = ["a"]', "trains all layers"),
