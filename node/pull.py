@@ -38,6 +38,8 @@ SOURCES_MAX: Final = 6
 """Peers that one payload is fetched from at once; one place is kept for whoever presumably has it."""
 REQUESTS_MAX: Final = 12
 """Chunks under way to this node at once, over all payloads: each takes a few MiB of memory."""
+ANYBODY: Final = -1
+"""A peer of which nothing is known."""
 SWARM_CHUNKS_MIN: Final = 3
 """With fewer chunks missing one source after the other is asked, as long as each is quick."""
 
@@ -81,7 +83,7 @@ class Pull:
         self._network = shared.world.network
         self._log = shared.world.log
         self._random = shared.world.random
-        self._first = sources
+        self._first = frozenset(sources)
         self._payload_bytes_max = payload_bytes_max
         self._download: Download | None = None
         self._sources: dict[int, _Source] = {}
@@ -154,6 +156,8 @@ class Pull:
         if not self._sources:
             self._order.forgive(connected, now_s)
         idle = connected - self._sources.keys()
+        if not self._has_room_for(ANYBODY, now_s):  # as nearly always: there may be a hundred
+            idle &= self._first | self._withheld
         for peer in self._order.able(idle, now_s):
             if self._has_room_for(peer, now_s):
                 source = self._sources[peer] = _Source(peer, now_s)
