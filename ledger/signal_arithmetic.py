@@ -15,6 +15,7 @@ LOG_STEPS: Final = 12
 """Binary digits behind the point of a logarithm: 0.00025 bits, below what millibits show."""
 NORMAL_MAD_MILLI: Final = 1_483
 """A standard deviation in median absolute deviations, for normal values."""
+FEW_OTHERS: Final = 6
 
 
 def log2_milli(above: int, below: int) -> int:
@@ -49,11 +50,13 @@ def lower_median(values: Sequence[int]) -> int:
 def deviation_milli(value: int, others: Sequence[int], *, floor: int, most_milli: int) -> int:
     """Return how many spreads ``value`` lies above the others' median, in milli, within ± most_milli.
 
-    The spread is 1.483 median absolute deviations (a standard deviation of normal values), at least
-    ``floor``: what is less than a floor apart is not remarkable, however alike the others are.
+    The spread is 1.483 median absolute deviations (a standard deviation of normal values), and more
+    for few others, of whom several may be alike by chance: (m + 6) / m times that for m of them. It is at
+    least ``floor``: what is less than a floor apart is not remarkable, however alike the others are.
     """
-    middle = lower_median(others)
+    middle, count = lower_median(others), len(others)
     spread = lower_median([abs(one - middle) for one in others]) * NORMAL_MAD_MILLI // MILLI
+    spread = spread * (count + FEW_OTHERS) // count
     found = (value - middle) * MILLI // max(spread, floor)
     return max(-most_milli, min(most_milli, found))
 

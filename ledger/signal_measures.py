@@ -215,8 +215,7 @@ def _nearness(
 def _led(mine: Sequence[Projected], number: int, total: _Total, bits: int) -> bool:
     """Whether a round moved as one's own updates had by then: copied often enough, one leads it."""
     return any(
-        row.round <= number
-        and nearness_millibits(total.cosine_of(row.member, row)) + EXPLAINED_MILLIBITS >= bits
+        row.round <= number and nearness_millibits(total.cosine_of(row.member, row)) >= bits
         for row in mine
     )
 

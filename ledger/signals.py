@@ -46,23 +46,25 @@ class SignalRules:
 
     others_min: int = 4  # with fewer others to compare with there is no test, only proof
     kept_of_8: int = 7  # of the sum, from one round to the next
-    most_milli: int = 8_000  # one round's deviation counts no more
+    most_milli: int = 8_000  # one round's deviation counts no more in the joint test
+    alone_most_milli: int = 5_500  # nor more than this in its own: it takes two rounds
     near_most_milli: int = 12_000  # what is all but equal is not chance: one round is enough
     near_floor_millibits: int = 350
     drift_floor_micro: int = 150_000
     drift_most_micro: int = (
         200_000  # three standard errors of noise: who is steadier does not drift
     )
-    rigid_floor_millibits: int = 750
+    rigid_floor_millibits: int = 1_000
     worth_floor_millibits: int = 750
     norm_floor_millibits: int = 300
     utility_floor_milli: int = 500
     allowed_milli: int = 2_500
     level_milli: int = 6_000
-    worth_level_milli: int = 4_500  # lower: its floor is wide, and it speaks in few rounds
-    rigid_level_milli: int = 4_000  # lower for the same reason
+    near_level_milli: int = 4_000  # lower where floors are wide, or few rounds speak
+    worth_level_milli: int = 4_500
+    rigid_level_milli: int = 4_000
     joint_allowed_milli: int = 5_000
-    joint_level_milli: int = 11_000
+    joint_level_milli: int = 7_000
     joint_public_milli: int = 2_500  # scores alone, which members may invent, doubt nobody
     common_micro: int = 300_000  # below this median cosine to the others' mean, worth is silent
     steady_micro: int = 400_000  # below this median cosine to the own past, drift is silent
@@ -71,10 +73,15 @@ class SignalRules:
     rigid_claim_part: int = 2
     unrevealed_max: int = 2
 
+    def most_alone_milli(self, test: str) -> int:
+        """Return what one round's deviation counts at most in a test of its own."""
+        return self.near_most_milli if test == NEAR else self.alone_most_milli
+
     def level(self, test: str) -> int:
         """Return what a sum must reach."""
         special = {
             JOINT: self.joint_level_milli,
+            NEAR: self.near_level_milli,
             RIGID: self.rigid_level_milli,
             WORTH: self.worth_level_milli,
         }
@@ -174,7 +181,9 @@ def _advance(
     positive = {name: max(0, value) for name, value in away.items()}
     public = sum(positive.get(test, 0) for test in PUBLIC)
     fed: dict[str, tuple[int, int]] = {
-        test: (away[test], rules.allowed_milli) for test in TESTS[:-1] if test in away
+        test: (min(away[test], rules.most_alone_milli(test)), rules.allowed_milli)
+        for test in TESTS[:-1]
+        if test in away
     }
     if away:
         together = public + (positive.get(UTILITY, 0) if public >= rules.joint_public_milli else 0)

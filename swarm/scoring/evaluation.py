@@ -50,11 +50,17 @@ class Losses:
 
 
 def leave_one_out(
-    module: nn.Module, contributions: Sequence[Contribution], patients: Batches, head: str
+    module: nn.Module,
+    contributions: Sequence[Contribution],
+    patients: Batches,
+    head: str,
+    *,
+    layout: Layout | None = None,
 ) -> Losses:
     """Evaluate the mean of at least two contributions and each mean that lacks one of them.
 
-    module: of the layout that the parameters have; what it holds is lost where models are not mapped.
+    module: what it holds is lost where models are not mapped. layout: of the parameters, where some of
+    the module's tensors stay as they are; None: all shared ones.
     patients: at least one; the first ROWS_MAX of them are looked at.
     Raises ValueError for fewer contributions or patients, or where one has all the weight.
     """
@@ -73,7 +79,7 @@ def leave_one_out(
     losses: list[float] = []
     with torch.no_grad():
         for part in _stacks(center, vectors, shares, features.numel()):
-            losses += _losses(module, part, features, labels, head)
+            losses += _losses(module, layout, part, features, labels, head)
     return Losses(together=losses[0], without=tuple(losses[1:]), count=rows)
 
 
@@ -96,15 +102,20 @@ def _stacks(
 
 
 def _losses(
-    module: nn.Module, models: Tensor, features: Tensor, labels: Tensor, head: str
+    module: nn.Module,
+    layout: Layout | None,
+    models: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    head: str,
 ) -> list[float]:
-    if isinstance(module, Logistic):
+    if isinstance(module, Logistic) and layout is None:
         outputs = _linear(module, models, features)
     else:
         try:
-            outputs = _mapped(module, models, features)
+            outputs = _mapped(module, layout or Layout.of(module), models, features)
         except (RuntimeError, ValueError):
-            outputs = torch.stack([_one(module, model, features) for model in models])
+            outputs = torch.stack([_one(module, layout, model, features) for model in models])
     count = len(models)
     flat = outputs.double().reshape(count * len(features), -1)
     every = row_losses(flat, labels.repeat(count), head)
@@ -121,8 +132,7 @@ def _linear(module: Logistic, models: Tensor, features: Tensor) -> Tensor:
     return scores.permute(1, 0, 2) + models[:, None, split:]
 
 
-def _mapped(module: nn.Module, models: Tensor, features: Tensor) -> Tensor:
-    layout = Layout.of(module)
+def _mapped(module: nn.Module, layout: Layout, models: Tensor, features: Tensor) -> Tensor:
     stacked, start = {}, 0
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         width = int(np.prod(shape, dtype=np.int64))
@@ -137,7 +147,7 @@ def _mapped(module: nn.Module, models: Tensor, features: Tensor) -> Tensor:
     return result
 
 
-def _one(module: nn.Module, model: Tensor, features: Tensor) -> Tensor:
-    load(module, model.numpy())
+def _one(module: nn.Module, layout: Layout | None, model: Tensor, features: Tensor) -> Tensor:
+    load(module, model.numpy(), layout)
     scores: Tensor = module(features)
     return scores
