@@ -18,7 +18,15 @@ from blake3 import blake3
 
 from ledger.store_files import sync_directory
 from node.partial import DATA, MANIFEST, Partial, remove_partial
-from node.payload_io import Buffer, NoRoomError, faults, manifest_of_file, read_fully, view_of_file
+from node.payload_io import (
+    Buffer,
+    NoRoomError,
+    faults,
+    manifest_of_file,
+    read_at_hand,
+    read_fully,
+    view_of_file,
+)
 from swarm.protocol.payload import CHUNK_BYTES, Manifest, manifest_of
 
 MANIFESTS_REMEMBERED: Final = 256
@@ -96,6 +104,21 @@ class BlobStore:
         with faults(path, "read a payload"), suppress(FileNotFoundError), path.open("rb") as file:
             chunk = read_fully(file.fileno(), CHUNK_BYTES, index * CHUNK_BYTES)
         return chunk if blake3(chunk).digest() == manifest.chunks[index] else None
+
+    def chunk_at_hand(self, digest: bytes, index: int) -> bytearray | None:
+        """Return one chunk if that takes no turn of the disk: the system has it in memory.
+
+        Unlike everything else here it may be called while another thread works on this store.
+        """
+        manifest = self._manifests.get(digest)
+        if manifest is None or not 0 <= index < len(manifest.chunks):
+            return None
+        try:
+            with self._path(digest, manifest.codec).open("rb", buffering=0) as file:
+                chunk = read_at_hand(file.fileno(), manifest.size_of(index), index * CHUNK_BYTES)
+        except OSError:
+            return None
+        return chunk if chunk and blake3(chunk).digest() == manifest.chunks[index] else None
 
     def stored(self) -> dict[bytes, tuple[int, int]]:
         """Everything stored: digest → (codec, bytes). Files of other names are somebody else's."""

@@ -13,8 +13,8 @@ from ledger.errors import PeerError, UnavailableError
 from node.network import ERROR_BYTES_MAX, BusyError
 
 VERSION: Final = 1
-CHUNK_BYTES: Final = 1024 * 1024
-"""Most bytes asked of a stream at once."""
+PIECE_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Most bytes asked of a stream at once: more than any body."""
 
 _SMALL_BYTES: Final = 4096  # pieces that would cost more in a list than in a buffer
 
@@ -70,7 +70,7 @@ async def read_exactly(source: ByteSource, count: int) -> bytes:
     pieces: list[bytes | bytearray | memoryview] = []
     missing = count
     while missing:
-        piece = await source.read(min(missing, CHUNK_BYTES))
+        piece = await source.read(min(missing, PIECE_BYTES_MAX))
         if not piece:
             raise UnavailableError(f"the stream ended after {count - missing} of {count} bytes")
         missing -= len(piece)

@@ -70,6 +70,26 @@ def read_fully(fd: int, count: int, at: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def read_at_hand(fd: int, count: int, at: int) -> bytearray | None:
+    """Return ``count`` bytes from ``at``, unless the disk would have to be asked for some of them."""
+    room = bytearray(count)
+    try:
+        found = os.preadv(fd, [room], at, os.RWF_NOWAIT)
+    except (OSError, AttributeError):  # EAGAIN; or a system that cannot tell
+        return None
+    return room if found == count else None
+
+
+def begin_writeback(fd: int, count: int, at: int) -> None:
+    """Let the system write these bytes to the disk from now on: a flush at the end waits for little.
+
+    Linux does so when it is told that what has just been written is not needed soon; it stays in
+    memory until it is on the disk, and then mostly longer.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, at, count, os.POSIX_FADV_DONTNEED)
+
+
 def write_fully(fd: int, data: Buffer, at: int) -> None:
     """Write all of ``data`` at ``at``."""
     view = memoryview(data)

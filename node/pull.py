@@ -214,7 +214,7 @@ class Pull:
             source.has_nothing = True
             return
         manifest = open_manifest(
-            body, digest=self.digest, payload_bytes_max=self._payload_bytes_max
+            bytes(body), digest=self.digest, payload_bytes_max=self._payload_bytes_max
         )
         async with self._beginning:
             if self._download is None:
@@ -301,7 +301,7 @@ class Pull:
             status, body = await self._request(source.peer, Part.HELD, timeout_s=REQUEST_TIMEOUT_S)
             self._heard(source.peer, status)
             if status is FetchStatus.OK:
-                held = unpack_chunks(body, len(download.manifest.chunks))
+                held = unpack_chunks(bytes(body), len(download.manifest.chunks))
         except PeerError as error:
             # Perhaps an older node, which does not know the question.
             self._log.debug("fetch_not_told", peer=source.peer, why=str(error))
@@ -316,7 +316,7 @@ class Pull:
 
     async def _request(
         self, peer: int, part: Part, index: int = 0, *, timeout_s: float
-    ) -> tuple[FetchStatus, bytes]:
+    ) -> tuple[FetchStatus, memoryview]:
         request = FetchRequest(digest=self.digest, part=part, index=index)
         reply = await self._network.request(
             peer,

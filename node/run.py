@@ -13,6 +13,7 @@ import trio
 from ledger.charter import Charter
 from ledger.roster_store import load_roster
 from ledger.store import Store
+from node.allocator import keep_buffers
 from node.blobs import BlobStore
 from node.causes import cause_of
 from node.compute import ThreadCompute
@@ -44,6 +45,7 @@ def run_site(config: SiteConfig) -> int:
     First Ctrl-C (or SIGTERM): finish the write, leave cleanly. Second: at once, with status 130.
     Raises ConfigError (also when this hospital was removed), StoreError in one line.
     """
+    keep_buffers()
     for folder in config.python_path:
         sys.path.append(os.fspath(folder))
     while True:

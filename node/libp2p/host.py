@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, final
 
-from libp2p.abc import INetStream
 from libp2p.custom_types import StreamHandlerFn, TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.auto_connector import AutoConnector
@@ -17,9 +16,9 @@ from libp2p.transport.upgrader import TransportUpgrader
 
 from node.libp2p.gate import GatedNoise
 from node.libp2p.members import Members
-from node.libp2p.muxer import OwnMuxer, as_yamux
+from node.libp2p.muxer import OwnMuxer
 from node.libp2p.pacing import Pace
-from node.libp2p.reasons import short
+from node.libp2p.reception import Reception
 from node.network import EventLog
 
 _CONNECTIONS_MAX: Final = 8  # per peer, for the moment until all but one are closed
@@ -47,7 +46,7 @@ def build_host(
     swarm.auto_connector = _NoAutoConnector(swarm)
     # Only our own protocols: no identify, no libp2p ping.
     host = BasicHost(swarm, default_protocols=OrderedDict(handlers))
-    swarm.set_stream_handler(_StreamGuard(swarm.common_stream_handler, log).handle)
+    swarm.set_stream_handler(Reception(handlers, swarm.common_stream_handler, log).handle)
     return swarm, host
 
 
@@ -57,21 +56,3 @@ class _NoAutoConnector(AutoConnector):
 
     async def maybe_connect(self) -> None:
         """Do nothing."""
-
-
-@final
-class _StreamGuard:
-    """Wraps what handles every inbound stream: an exception there would end the whole host."""
-
-    def __init__(self, inner: StreamHandlerFn, log: EventLog) -> None:
-        self._inner = inner
-        self._log = log
-
-    async def handle(self, stream: INetStream) -> None:
-        """Handle a stream; reset it if that fails."""
-        try:
-            await self._inner(stream)
-        except Exception as error:  # noqa: BLE001 - that is the point
-            peer_id = as_yamux(stream.muxed_conn).peer_id
-            self._log.debug("stream_failed", peer_id=str(peer_id), error=short(error))
-            await stream.reset()

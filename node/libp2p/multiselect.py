@@ -21,15 +21,27 @@ class UnknownProtocolError(UnavailableError):
 
 
 def proposal(protocol: str) -> bytes:
-    """Return what the opener of a stream says first."""
+    """Return what the opener of a stream says first, and what the other end answers if it agrees."""
     return _line(_HEADER) + _line(protocol.encode() + b"\n")
+
+
+def proposed(beginning: bytes | bytearray | memoryview) -> bytes | None:
+    """Return the proposal that a stream begins with, if it came in one piece."""
+    start = len(_GREETING)
+    if len(beginning) <= start or bytes(beginning[:start]) != _GREETING:
+        return None
+    end = start + 1 + beginning[start]
+    return bytes(beginning[:end]) if len(beginning) >= end else None
 
 
 async def read_agreement(source: ByteSource, protocol: str) -> None:
     """Read the answers. Raises UnknownProtocolError, UnavailableError."""
-    if await _read_line(source) != _HEADER:
+    *greeting, length = await read_exactly(source, len(_GREETING) + 1)
+    if bytes(greeting) != _GREETING:
         raise UnavailableError("the stream does not begin as a multistream")
-    answer = await _read_line(source)
+    if length > _LINE_BYTES_MAX:
+        raise UnavailableError("the peer's multistream line is too long")
+    answer = await read_exactly(source, length)
     if answer == _UNKNOWN:
         raise UnknownProtocolError(f"{protocol} is not offered")
     if answer != protocol.encode() + b"\n":
@@ -42,8 +54,4 @@ def _line(text: bytes) -> bytes:
     return bytes([len(text)]) + text
 
 
-async def _read_line(source: ByteSource) -> bytes:
-    length = (await read_exactly(source, 1))[0]
-    if length > _LINE_BYTES_MAX:
-        raise UnavailableError("the peer's multistream line is too long")
-    return await read_exactly(source, length)
+_GREETING: Final = _line(_HEADER)

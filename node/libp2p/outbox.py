@@ -27,8 +27,8 @@ class Sender(Protocol):
     def waiting_bytes(self) -> int:
         """How much it could send now."""
 
-    def take(self, bytes_max: int) -> list[bytes]:
-        """Return frames of up to bytes_max, none if the peer has no room for more now."""
+    def take(self, bytes_max: int) -> list[bytes | memoryview]:
+        """Return a frame with up to bytes_max, cut into messages; none if the peer has no room now."""
 
 
 @final
@@ -54,9 +54,10 @@ class Outbox:
         lane.append(sender)
         self._news.set()
 
-    def take_small(self) -> list[bytes]:
+    def take_small(self) -> list[bytes | memoryview]:
         """Take headers and small writes, joined into messages; none if there are none."""
-        frames, self._headers = self._headers, []
+        frames: list[bytes | memoryview] = list(self._headers)
+        self._headers.clear()
         size = 0
         while self._small and size < BATCH_BYTES:
             taken = self._small.popleft().take(SMALL_BYTES)

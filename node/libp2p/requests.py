@@ -7,8 +7,6 @@ from typing import Final, final
 import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
-from libp2p.network.stream.net_stream import NetStream
-from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from ledger.errors import PeerError, UnavailableError
 from node.framing import (
@@ -24,7 +22,7 @@ from node.framing import (
 from node.libp2p.connections import Connections
 from node.libp2p.members import Members
 from node.libp2p.multiselect import UnknownProtocolError, proposal, read_agreement
-from node.libp2p.muxer import as_yamux
+from node.libp2p.muxer import as_yamux, own_stream
 from node.libp2p.reasons import LOST, short
 from node.libp2p.stream import Stream
 from node.libp2p.traffic import Meter
@@ -52,11 +50,8 @@ class _Source:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
-    async def read(self, n: int) -> bytes | memoryview:
-        try:
-            return await self._stream.read_piece(n)
-        except MuxedStreamEOF:
-            return b""
+    async def read(self, n: int) -> bytes:
+        return await self._stream.read_whole(n)
 
 
 @final
@@ -154,7 +149,7 @@ class Answerer:
 
     async def serve(self, protocol: str, net_stream: INetStream) -> None:
         """Answer one request on a stream that a peer opened."""
-        stream = _own(net_stream)
+        stream = own_stream(net_stream)
         peer = self._members.known_index(as_yamux(stream.muxed_conn).peer_id)
         try:
             status, reply = await self._answer(peer, protocol, stream)
@@ -183,10 +178,3 @@ class Answerer:
             body = await read_request(_Source(stream), bytes_max=bytes_max)
         self._meter.received(REQUEST_HEADER_BYTES + len(body))
         return body
-
-
-def _own(stream: INetStream) -> Stream:
-    muxed = stream.muxed_stream if isinstance(stream, NetStream) else None
-    if not isinstance(muxed, Stream):
-        raise TypeError(f"expected a stream of our own, got {type(muxed).__name__}")
-    return muxed

@@ -38,7 +38,7 @@ class _Direction:
         self._cipher = ChaCha20Poly1305(key)
         self._used = used
 
-    def seal_into(self, message: bytes, room: memoryview) -> None:
+    def seal_into(self, message: bytes | memoryview, room: memoryview) -> None:
         """Write the sealed message, which is _TAG_BYTES longer, into room."""
         self._cipher.encrypt_into(self._nonce(), message, None, room)
 
@@ -131,7 +131,7 @@ class Session(BaseSession):
             [data[at : at + MESSAGE_BYTES_MAX] for at in range(0, len(data), MESSAGE_BYTES_MAX)]
         )
 
-    async def write_messages(self, messages: Sequence[bytes]) -> None:
+    async def write_messages(self, messages: Sequence[bytes | memoryview]) -> None:
         """Write messages of at most MESSAGE_BYTES_MAX each, with one send.
 
         It lasts until the peer has taken them: whoever calls it looks after the time.

@@ -11,7 +11,7 @@ import trio
 from libp2p.abc import IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
-from node.libp2p.frames import HEADER_BYTES, WINDOW_BYTES, Flag, FrameError, Kind, header
+from node.libp2p.frames import WINDOW_BYTES, Flag, FrameError, Kind, header
 from node.libp2p.outbox import SMALL_BYTES, Outbox
 from node.libp2p.session import MESSAGE_BYTES_MAX
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 STALL_S: Final = 5.0
 """How long a write waits for a peer that reads nothing; then the stream is given up."""
-_FRAME_BYTES_MAX: Final = MESSAGE_BYTES_MAX - HEADER_BYTES  # one frame, one noise message
 _COPIED_BYTES_MAX: Final = 16 * 1024  # smaller pieces do not keep their message in memory
 _WINDOW_BYTES_MAX: Final = 2**32 - 1
 
@@ -56,8 +55,11 @@ class Stream(IMuxedStream):
         self._is_ours = flag is Flag.SYN
         self._owed_bytes = 0
         self._arrived = trio.Event()
+        self._gathered: list[bytes | bytearray | memoryview] = []  # for who waits for much at once
+        self._missing_bytes = 0  # to that
         self._to_send = memoryview(b"")
         self._lead = b""  # goes before it
+        self._preface = b""  # goes before whatever is written first
         self._ends = False  # nothing comes after it
         self._room_bytes = WINDOW_BYTES
         self._waits_for_room = False
@@ -91,9 +93,12 @@ class Stream(IMuxedStream):
             self._pieces.append(bytearray(piece))
         self.unread_bytes += len(piece)
         self._body_left -= len(piece)
+        if self._missing_bytes:
+            self._gather()
         if not self._body_left:
             self._end_body()
-        self._arrived.set()
+        if not self._missing_bytes:
+            self._arrived.set()
 
     def has_room(self, extra_bytes: int) -> None:
         """Note that the peer takes more."""
@@ -130,27 +135,27 @@ class Stream(IMuxedStream):
         """How much could go now."""
         return 0 if self._waits_for_room else len(self._to_send)
 
-    def take(self, bytes_max: int) -> list[bytes]:
-        """Cut off what may leave now, as DATA frames of one noise message each."""
+    def take(self, bytes_max: int) -> list[bytes | memoryview]:
+        """Cut off what may leave now: one DATA frame, as messages of which the large ones are no copies."""
         count = min(bytes_max, self._room_bytes - len(self._lead), len(self._to_send))
-        frames: list[bytes] = []
-        while count > 0:
+        messages: list[bytes | memoryview] = []
+        if count > 0:
             preamble, self._preamble = self._preamble, b""
             lead, self._lead = self._lead, b""
-            size = min(count, _FRAME_BYTES_MAX - len(preamble) - len(lead))
-            is_end = self._ends and size == len(self._to_send)
-            flag = Flag.FIN if is_end else Flag.NONE
-            head = header(Kind.DATA, flag, self.stream_id, len(lead) + size)
-            frames.append(b"".join((preamble, head, lead, self._to_send[:size])))
-            self._to_send = self._to_send[size:]
-            self._room_bytes -= len(lead) + size
-            count -= size
+            leaving, self._to_send = self._to_send[:count], self._to_send[count:]
+            flag = Flag.FIN if self._ends and not self._to_send else Flag.NONE
+            head = header(Kind.DATA, flag, self.stream_id, len(lead) + count)
+            messages.append(preamble + head + lead)
+            messages += [
+                leaving[at : at + MESSAGE_BYTES_MAX] for at in range(0, count, MESSAGE_BYTES_MAX)
+            ]
+            self._room_bytes -= len(lead) + count
         if not self._to_send:
             self._write_ended |= self._ends
             self._sent.set()
         elif self._room_bytes <= len(self._lead):
             self._waits_for_room = True
-        return frames
+        return messages
 
     # ---- for its owner
 
@@ -158,23 +163,61 @@ class Stream(IMuxedStream):
         """Return 1 to n bytes (None or -1: what there is). Raises MuxedStreamEOF at the end."""
         return bytes(await self.read_piece(None if n == -1 else n))
 
+    async def peek(self) -> bytes | bytearray | memoryview:
+        """Return what can be read first, at least a byte, and leave it there."""
+        while not self._pieces:
+            await self._wait()
+        return self._pieces[0]
+
+    async def _wait(self) -> None:
+        """Wait until something has come; raise if nothing can."""
+        if self._is_over:
+            raise MuxedStreamReset("the stream was reset")
+        if self._read_ended:
+            if self._write_ended:
+                self._conn.forget(self)
+            raise MuxedStreamEOF("the stream is at its end")
+        self._announce()
+        self._arrived = trio.Event()
+        await self._arrived.wait()
+
     async def read_piece(self, n: int | None = None) -> bytes | memoryview:
         """Read without copying what came in large pieces."""
         if n == 0:
             return b""
-        while not self._pieces:
-            if self._is_over:
-                raise MuxedStreamReset("the stream was reset")
-            if self._read_ended:
-                if self._write_ended:
-                    self._conn.forget(self)
-                raise MuxedStreamEOF("the stream is at its end")
-            self._announce()
-            self._arrived = trio.Event()
-            await self._arrived.wait()
+        if not self._pieces:
+            await self.peek()
+        piece = self._take_piece(n)
+        return bytes(piece) if isinstance(piece, bytearray) else piece
+
+    async def read_whole(self, count: int) -> bytes:
+        """Return so many bytes, fewer where the stream ends; who waits for them is woken once."""
+        self._gathered, self._missing_bytes = [], count
+        try:
+            self._gather()
+            while self._missing_bytes:
+                await self._wait()
+                self._gather()
+        except MuxedStreamEOF:
+            pass
+        finally:
+            gathered = self._gathered
+            self._gathered, self._missing_bytes = [], 0
+        return b"".join(gathered)
+
+    def _gather(self) -> None:
+        while self._missing_bytes and self._pieces:
+            piece = self._take_piece(self._missing_bytes)
+            self._missing_bytes -= len(piece)
+            if len(piece) >= _COPIED_BYTES_MAX:
+                self._gathered.append(piece)
+            elif self._gathered and isinstance(self._gathered[-1], bytearray):
+                self._gathered[-1] += piece
+            else:
+                self._gathered.append(bytearray(piece))
+
+    def _take_piece(self, n: int | None) -> bytes | bytearray | memoryview:
         piece = self._pieces.popleft()
-        if isinstance(piece, bytearray):
-            piece = bytes(piece)
         if n is not None and len(piece) > n:
             view = memoryview(piece)
             self._pieces.appendleft(view[n:])
@@ -185,13 +228,14 @@ class Stream(IMuxedStream):
             self._credit(len(piece))
         return piece
 
+    def preface(self, data: bytes) -> None:
+        """Let a few bytes go before what is written first."""
+        self._preface = data
+
     async def write_last(self, lead: bytes, data: bytes) -> None:
         """Write a few bytes and then many, without joining them first, and send no more after."""
         self._ends = True
-        if len(data) <= SMALL_BYTES:
-            await self._write(lead + data, b"")
-        else:
-            await self._write(data, lead)
+        await self._write(data, lead)
 
     async def write(self, data: bytes) -> None:
         """Return when all has left. Raises MuxedStreamError if it cannot.
@@ -204,6 +248,9 @@ class Stream(IMuxedStream):
         async with self._writing:
             if self._write_ended:
                 raise MuxedStreamError("the stream is closed for writing")
+            lead, self._preface = self._preface + lead, b""
+            if len(data) <= SMALL_BYTES:
+                data, lead = lead + data, b""
             if not data:
                 return
             self._to_send, self._lead, self._sent = memoryview(data), lead, trio.Event()

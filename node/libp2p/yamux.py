@@ -289,7 +289,7 @@ class Yamux(IMuxedConn):
             if sender is not None:
                 self.on_sent_large()
 
-    async def _write(self, messages: list[bytes]) -> None:
+    async def _write(self, messages: list[bytes | memoryview]) -> None:
         self._writes += 1
         self._is_writing = True
         await self.secured_conn.write_messages(messages)
@@ -305,7 +305,9 @@ class Yamux(IMuxedConn):
                 self._scope.cancel()
             seen = self._writes if self._is_writing else 0
 
-    async def _send_small_until(self, ready_s: float, messages: list[bytes]) -> list[bytes]:
+    async def _send_small_until(
+        self, ready_s: float, messages: list[bytes | memoryview]
+    ) -> list[bytes | memoryview]:
         """Hold a batch back, but not what is small. Returns what came last."""
         while trio.current_time() < ready_s:
             if messages:

@@ -136,16 +136,16 @@ def decode_fetch_request(data: bytes) -> FetchRequest:
             raise PeerError("fetch request is not [version, digest, part, index]")
 
 
-def encode_fetch_reply(status: FetchStatus, body: bytes = b"") -> bytes:
-    """Answer a fetch: one status byte, then the bytes as they are (a chunk is not copied again)."""
+def encode_fetch_reply(status: FetchStatus, body: bytes | bytearray = b"") -> bytes:
+    """Answer a fetch: one status byte, then the bytes as they are."""
     return bytes([status]) + body
 
 
-def decode_fetch_reply(data: bytes) -> tuple[FetchStatus, bytes]:
-    """Read the answer of a fetch."""
+def decode_fetch_reply(data: bytes) -> tuple[FetchStatus, memoryview]:
+    """Read the answer of a fetch; the part lies where it came in."""
     if not data or data[0] > FetchStatus.WITHHELD:
         raise PeerError("fetch reply has no known status")
-    return FetchStatus(data[0]), data[1:]
+    return FetchStatus(data[0]), memoryview(data)[1:]
 
 
 def open_message(data: bytes) -> list[Value]:

@@ -5,7 +5,7 @@ import pytest
 from ledger.errors import PeerError, UnavailableError
 from node.backoff import FIRST_S, LAST_S, Backoff
 from node.framing import (
-    CHUNK_BYTES,
+    PIECE_BYTES_MAX,
     Status,
     error_text,
     raise_for_status,
@@ -62,9 +62,9 @@ async def test_noise_is_refused() -> None:
 
 
 async def test_no_read_asks_for_more_than_a_chunk() -> None:
-    source = Source(request_frame(bytes(3 * CHUNK_BYTES)), 10**9)
-    assert len(await read_request(source, bytes_max=3 * CHUNK_BYTES)) == 3 * CHUNK_BYTES
-    assert source.asked == CHUNK_BYTES
+    source = Source(request_frame(bytes(3 * PIECE_BYTES_MAX)), 10**9)
+    assert len(await read_request(source, bytes_max=3 * PIECE_BYTES_MAX)) == 3 * PIECE_BYTES_MAX
+    assert source.asked == PIECE_BYTES_MAX
 
 
 def test_an_error_reply_cannot_write_into_our_terminal() -> None:
