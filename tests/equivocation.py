@@ -247,7 +247,8 @@ def tiny_swarm(rounds: int, seed: int = 5) -> tuple[Charter, list[SimulatedSite]
     )
     return charter, [
         SimulatedSite(
-            identity=one, learner=partial(TinyLearner, 1_000 + index, rows=20 + 9 * index)
+            identity=one,
+            learner=partial(TinyLearner, 1_000 + index, rows=20 + 9 * index, charter=charter),
         )
         for index, one in enumerate(identities)
     ]
