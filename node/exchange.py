@@ -89,6 +89,8 @@ class Exchange:
         answers: Mapping[str, Answer] = MappingProxyType({}),
     ) -> None:
         self.heard: dict[int, Heard] = {}
+        self.roster_unknown: Callable[[Sequence[int]], None] = lambda _peers: None
+        """Called when records name a roster that is not known here: those who sent them know it."""
         self._world = world
         self._network = world.network
         self._log = world.log
@@ -119,6 +121,11 @@ class Exchange:
         self._gathered.append((peer, envelopes))
         self._gathering.set()
 
+    @property
+    def gathered(self) -> int:
+        """Announcements that wait to be stored together, at most GATHERED_MAX."""
+        return len(self._gathered)
+
     async def _gather_forever(self) -> None:
         """Store what was announced, in groups."""
         self._gathering = trio.Event()
@@ -140,6 +147,8 @@ class Exchange:
         except (StoreError, ConfigError) as error:
             self._listener.failed(error)
             raise
+        if any(refusal.code == "E_ROSTER_UNKNOWN" for refusal in result.refused):
+            self.roster_unknown(peers)
         for refusal in result.refused:
             self._log.warning("record_refused", peers=peers, code=refusal.code, why=str(refusal))
         if result.forks:

@@ -334,6 +334,11 @@ class MemoryNetwork:
                 self._saw(peer)
         return dict(self._last_seen_s)
 
+    @property
+    def gossip_waiting(self) -> int:
+        """Messages that wait for the handler."""
+        return self._gossip.waiting
+
     def traffic(self) -> Traffic:
         """Bytes so far."""
         return Traffic(bytes_sent=self._bytes_sent, bytes_received=self._bytes_received)

@@ -5,7 +5,7 @@ writing, and its service ends with RosterChangedError; `swarm-node run` then sta
 store, in the same process, under the new roster. Nothing is switched half-way. docs/adr/0010.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
@@ -25,6 +25,8 @@ from swarm.protocol.rosters import (
 )
 
 REQUEST_TIMEOUT_S: Final = 10.0
+ASK_PAUSE_S: Final = 0.5
+"""Between two questions that were asked at once: members could name rosters that do not exist."""
 INBOX_MAX: Final = 64
 """Files that are looked at in one go; more than one is unusual."""
 
@@ -46,15 +48,27 @@ class RosterWatch:
         self._inbox = inbox
         self._changed = changed
         self._conflicts: set[bytes] = set()
+        self._ask_first: set[int] = set()
+        self._soon = trio.Event()
+
+    def ask_soon(self, peers: Iterable[int]) -> None:
+        """Ask these peers now: a record that came from them names a roster that is not known here."""
+        self._ask_first.update(peers)
+        self._soon.set()
 
     async def run(self, interval_s: float) -> None:
-        """Look into the inbox and ask one peer, again and again."""
+        """Look into the inbox and ask one peer, again and again; at once where an update is missing."""
         while True:
             await self._read_inbox()
-            peers = sorted(self._world.network.connected())
-            if peers:
-                await self._ask_quietly(self._world.random.choice(peers))
-            await trio.sleep(interval_s * self._world.random.uniform(0.75, 1.25))
+            peers = self._world.network.connected()
+            asked = sorted(self._ask_first & peers)
+            self._ask_first.clear()
+            for peer in asked or self._world.random.sample(sorted(peers), min(1, len(peers))):
+                await self._ask_quietly(peer)
+            with trio.move_on_after(interval_s * self._world.random.uniform(0.75, 1.25)):
+                await self._soon.wait()
+                await trio.sleep(ASK_PAUSE_S)
+            self._soon = trio.Event()
 
     async def on_request(self, _peer: int, body: bytes) -> bytes:
         """Answer a peer. Raises PeerError when it asks for nonsense."""

@@ -170,6 +170,7 @@ class Service:
                 ROSTER_PROTOCOL: self.rosters.on_request,
             },
         )
+        self.exchange.roster_unknown = self.rosters.ask_soon
         self.desk = Desk(
             hospital=hospital,
             world=world,

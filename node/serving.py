@@ -60,6 +60,11 @@ class GossipInbox:
         self._drops = TokenBucket(rate_per_s=0.1, burst=1)
         self._send, self._receive = trio.open_memory_channel[tuple[int, bytes]](GOSSIP_QUEUE_MAX)
 
+    @property
+    def waiting(self) -> int:
+        """Messages that wait for the handler, at most GOSSIP_QUEUE_MAX."""
+        return self._receive.statistics().current_buffer_used
+
     def put(self, author: int, message: bytes) -> None:
         """Take a message that came in."""
         now_s = trio.current_time()

@@ -29,8 +29,11 @@ def simulate(  # noqa: PLR0913 - a command's options
         int | None, typer.Option(min=3, max=1_000, help="Rounds, instead of drawing them.")
     ] = None,
     averaging: Annotated[
-        str, typer.Option(metavar="full|gossip", help="How the charter averages.")
-    ] = "full",
+        str | None,
+        typer.Option(
+            metavar="full|gossip", help="How the charter averages, instead of drawing it."
+        ),
+    ] = None,
     calm: Annotated[
         bool, typer.Option("--calm", help="No faults and no liars: to measure.")
     ] = False,

@@ -128,7 +128,22 @@ class Stall:
         )
 
 
-Fault = Kill | CrashAtStep | BadDisk | Cut | SlowLink | Weather | ClockJump | Stall
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotation:
+    """A site is stopped, a quorum of the others' admins signs its next ledger key, and it comes back."""
+
+    at_s: float
+    member: int
+    down_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.at_s:6.1f} s  member {self.member} is rotated, back after {self.down_s:.1f} s "
+            "with its next key"
+        )
+
+
+Fault = Kill | CrashAtStep | BadDisk | Cut | SlowLink | Weather | ClockJump | Stall | Rotation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Final, final
 
 from ledger.errors import PeerError, VerificationError
 from ledger.record import Record, SignedRecord, decode_record, parse_envelope
+from node.exchange import GATHERED_MAX
 from node.intake import PENDING_MAX, RECENT_IDS
 from node.journal import Journal
 from node.network import GOSSIP_QUEUE_MAX, SYNC_PROTOCOL
@@ -151,6 +152,7 @@ class Observations:
             "records that wait for others": (journal.intake.waiting, PENDING_MAX),
             "ids remembered": (journal.intake.remembered, RECENT_IDS),
             "peers heard": (len(service.exchange.heard), members),
+            "announcements": (service.exchange.gathered, GATHERED_MAX),
             "pieces of work": (len(service._running), 2 * members + 8),  # noqa: SLF001
         }
         for what, (count, limit) in kept.items():

@@ -19,6 +19,7 @@ from scenarios.simulation.faults import (
     Fault,
     Kill,
     Liar,
+    Rotation,
     SlowLink,
     Stall,
     Weather,
@@ -40,6 +41,10 @@ SAFETY_S_MAX: Final = 40.0
 HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
 FAULTS_MAX: Final = 9
+GOSSIP_SHARE: Final = 0.12
+"""Of the plans, so many average with neighbours."""
+ROTATED_SHARE: Final = 0.12
+"""In so many a member or two get new keys while rounds are under way."""
 HOUR_MS: Final = 3_600_000
 
 
@@ -49,7 +54,7 @@ class Size:
 
     members: int | None = None
     rounds: int | None = None
-    averaging: str = "full"
+    averaging: str | None = None
     calm: bool = False
     """No fault and no liar: for measuring."""
 
@@ -111,7 +116,8 @@ class Plan:
         """Say it in words, one fact a line."""
         swarm = (
             f"seed {self.seed}: {self.members} members, {self.rounds} rounds"
-            f"{' after round zero' if self.has_moments else ''}, at least {self.members_min} a round, "
+            f"{' after round zero' if self.has_moments else ''}"
+            f"{'' if self.averaging == 'full' else ', averaging with neighbours'}, at least {self.members_min} a round, "
             f"deadline {self.deadline_min_s:g} to {self.deadline_max_s:g} s, grace {self.grace_s:g} s"
             + "".join(f", {one}" for one in self.learning.splitlines())
         )
@@ -143,7 +149,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     stays_dead = tuple(draw.sample(upright, spare)) if spare and draw.random() < 0.15 else ()
     base_s = draw.choice((0.05, 0.3, 1.0))
     skewed = draw.random() < 0.3
-    averaging = size.averaging
+    averaging = size.averaging or _draw_averaging(seed)
     learning = _stream("learning", seed).choice(LEARNING if averaging == "full" else LEARNING_NEAR)
     return Plan(
         seed=seed,
@@ -168,7 +174,10 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
             delay_s=draw.choice((0.0, 0.01, 0.05)), jitter_s=draw.choice((0.0, 0.02, 0.1))
         ),
         liars=liars,
-        faults=() if size.calm else _draw_faults(draw, members, upright, heal_s),
+        faults=()
+        if size.calm
+        else _draw_faults(draw, members, upright, heal_s)
+        + _draw_rotations(seed, [one for one in upright if one not in stays_dead], heal_s),
         stays_dead=() if size.calm else stays_dead,
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
@@ -178,6 +187,23 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
 def _stream(name: str, seed: int) -> Random:
     """Return a stream of its own for what came later: what else happens in a seed stays as it was."""
     return Random(f"swarm/simulation/{name}/{seed}")  # noqa: S311 - not a secret
+
+
+def _draw_averaging(seed: int) -> str:
+    return "gossip" if _stream("averaging", seed).random() < GOSSIP_SHARE else "full"
+
+
+def _draw_rotations(seed: int, members: Sequence[int], heal_s: float) -> tuple[Fault, ...]:
+    draw = _stream("rotation", seed)
+    if draw.random() >= ROTATED_SHARE:
+        return ()
+    return tuple(
+        Rotation(
+            at_s=round(draw.uniform(0.0, heal_s), 2), member=member,
+            down_s=round(draw.uniform(0.5, 10.0), 2),
+        )
+        for member in draw.sample(members, draw.randint(1, min(2, len(members))))
+    )  # fmt: skip
 
 
 def _draw_liars(draw: Random, members: int, count: int, tolerated: int) -> tuple[Liar, ...]:

@@ -27,6 +27,7 @@ from scenarios.simulation.observations import Observations, Violation
 from scenarios.simulation.once import worked_out_once
 from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
 from scenarios.simulation.plants import planted
+from scenarios.simulation.rosters import rotate
 from scenarios.simulation.swarm import Swarm, heads_digest
 from scenarios.simulation.world import Rough
 from swarm.protocol.round import Phase
@@ -108,6 +109,8 @@ class Run:
         self._nursery: trio.Nursery | None = None
         self._down: set[int] = set()
         """Members whose return somebody sees to."""
+        self._rosters: list[bytes] = []
+        """Digests of the rosters that were signed, in order."""
 
     def run(self) -> float:
         """Run both phases; return the virtual seconds that they took."""
@@ -356,6 +359,9 @@ class Run:
                 self.world.members[fault.member].stalled_s = fault.cost_s
                 await trio.sleep(fault.for_s)
                 self.world.members[fault.member].stalled_s = 0.0
+            case plans.Rotation():
+                await trio.sleep(fault.at_s)
+                await self._rotate(fault)
             case CrashAtStep():
                 pass  # happens in the member itself
 
@@ -366,6 +372,20 @@ class Run:
         self.world.say(f"member {index} {'loses power' if fault.power else 'is killed'}")
         self._down.add(index)
         self._take_down(index, power=fault.power)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._return, index, fault.down_s)
+
+    async def _rotate(self, fault: plans.Rotation) -> None:
+        """Stop a site, cut its log where it ends, and start it with its next key; others hear it from it."""
+        index = fault.member
+        if index in self._down or self.swarm.ended[index].is_set():
+            return
+        self._down.add(index)
+        self._take_down(index, power=False)
+        await self.swarm.ended[index].wait()
+        with self.world.members[index].disk.by_operator() as store:
+            version = rotate(store, self.swarm.charter, self.swarm.sites, index, self._rosters)
+        self.world.say(f"member {index} is rotated: roster {version}")
         if self._nursery is not None:
             self._nursery.start_soon(self._return, index, fault.down_s)
 

@@ -30,7 +30,7 @@ class Settings:
         said = [
             ("--members", self.size.members),
             ("--rounds", self.size.rounds),
-            ("--averaging", None if self.size.averaging == "full" else self.size.averaging),
+            ("--averaging", self.size.averaging),
             ("--plant", self.plant or None),
         ]
         calm = " --calm" if self.size.calm else ""

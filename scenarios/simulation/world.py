@@ -291,6 +291,10 @@ class _WatchedNetwork:
             peer, protocol, body, reply_bytes_max=reply_bytes_max, timeout_s=timeout_s
         )
 
+    def queues(self) -> None:
+        """See how much gossip waits."""
+        self._observations.queue(self._member.index, self._inner.gossip_waiting)
+
     def replies(self, protocol: str, reply: bytes) -> bytes:
         """See what an answer carries away."""
         self._world.step(self._member)
@@ -317,6 +321,7 @@ class _WatchedHandlers:
         self._inner = inner
 
     async def on_gossip(self, peer: int, message: bytes) -> None:
+        self._network.queues()
         await self._inner.on_gossip(peer, message)
 
     async def on_request(self, peer: int, protocol: str, body: bytes) -> bytes:

@@ -24,11 +24,13 @@ def test_liars_and_the_dead_are_never_more_than_f() -> None:
 def test_every_fault_and_every_attack_is_drawn() -> None:
     kinds = {type(fault).__name__ for plan in PLANS for fault in plan.faults}
     assert kinds == {
-        "Kill", "CrashAtStep", "BadDisk", "Cut", "SlowLink", "Weather", "ClockJump", "Stall"
+        "Kill", "CrashAtStep", "BadDisk", "Cut", "SlowLink", "Weather", "ClockJump", "Stall",
+        "Rotation",
     }  # fmt: skip
     attacks = {attack for plan in PLANS for liar in plan.liars for attack in liar.attacks}
     assert attacks == set(ATTACKS)
     assert {plan.has_moments for plan in PLANS} == {True, False}
+    assert {plan.averaging for plan in PLANS} == {"full", "gossip"}
 
 
 def test_every_fault_is_one_line_that_names_its_member() -> None:
