@@ -2,7 +2,7 @@
 
 Room: node. What a COMMIT hides is stored with it, in one transaction: a node that is killed can still open
 it. A record of a later round closes a round's evaluations, so what is not open yet is opened before.
-Spec: docs/reputation.md §2, docs/wire.md §5.9.
+Spec: docs/reputation.md §2, docs/wire.md §5.10.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -142,9 +142,7 @@ class Service:
             holds=lambda digest: digest in blobs.stored(),
         )
         self.weighing = Weighing(hospital.charter.reputation, roster)
-        self.overview = Overview(
-            world, hospital.charter, roster, store.path, looked=self._looked
-        )
+        self.overview = Overview(world, hospital.charter, roster, store.path, looked=self._looked)
         self.janitor = Janitor(
             world=world,
             blobs=blobs,

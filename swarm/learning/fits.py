@@ -145,4 +145,4 @@ def _reputation(charter: Charter) -> Iterator[str]:
     if charter.aggregation.is_gossip:
         yield what + 'needs results that all agree on; averaging = "gossip" has none'
     if charter.personalisation.mode == "fedbn":
-        yield what + "cannot measure others' models without the layers that \"fedbn\" keeps at home"
+        yield what + 'cannot measure others\' models without the layers that "fedbn" keeps at home'

@@ -1,4 +1,4 @@
-"""When a node judges the others: beside its rounds, never in their way. Spec: docs/wire.md §5.9.
+"""When a node judges the others: beside its rounds, never in their way. Spec: docs/wire.md §5.10.
 
 Round e is scored once the own contribution to e + 1 is out, in records of round e + 1: a COMMIT, and when
 the others' are out, or a grace has passed, the REVEAL. An agreed round's SKETCH comes then too, and what
