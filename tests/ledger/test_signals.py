@@ -1,0 +1,257 @@
+"""Doubts: integers that anybody can follow, how often chance alone makes one, and what is proof by itself."""
+
+import hashlib
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from ledger.evidence import Offence, Proof
+from ledger.reputation_types import MemberLine, Penalty, RoundOutcome, State
+from ledger.signal_arithmetic import (
+    MICRO,
+    accumulate_milli,
+    cosine_micro,
+    deviation_milli,
+    log2_milli,
+    lower_median,
+    nearness_millibits,
+    odds_millibits,
+)
+from ledger.signals import RULES, Claim, MemberSignals, signals
+from ledger.sketch import Projected, ProjectedRound
+
+MEMBERS = 12
+DIMENSIONS = 64
+ROUNDS = 6
+
+
+@pytest.mark.parametrize(("above", "below"), [(1, 1), (8, 1), (3, 7), (10**40, 3), (1, 10**30)])
+def test_logarithms_are_the_real_ones_rounded_down(above: int, below: int) -> None:
+    exact = 1_000 * math.log2(above / below)
+    assert exact - 1.3 <= log2_milli(above, below) <= exact
+
+
+def test_logarithms_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        log2_milli(0, 1)
+    with pytest.raises(ValueError, match="needs values"):
+        lower_median([])
+
+
+def test_a_deviation_counts_spreads_and_less_than_a_floor_is_none() -> None:
+    others = [10, 20, 30, 40, 50]
+    # spread: 1.483 · 10, and 11 / 5 of it for five others
+    assert deviation_milli(95, others, floor=1, most_milli=9_000) == (95 - 30) * 1_000 // 30
+    assert deviation_milli(95, others, floor=130, most_milli=9_000) == 500
+    assert deviation_milli(9_999, others, floor=1, most_milli=9_000) == 9_000
+    assert deviation_milli(-9_999, others, floor=1, most_milli=9_000) == -9_000
+
+
+def test_sums_grow_fade_and_settle() -> None:
+    settled = 0
+    for _ in range(200):
+        settled = accumulate_milli(settled, 3_000, allowed=2_500, kept_of_8=7)
+    assert 3_990 <= settled <= 4_000  # 8 · (3,000 − 2,500)
+    faded = accumulate_milli(settled, 0, allowed=2_500, kept_of_8=7)
+    assert faded == settled * 7 // 8 - 2_500
+    assert accumulate_milli(faded, 0, allowed=2_500, kept_of_8=7) == 0
+
+
+def test_nearness_and_odds_are_bounded() -> None:
+    assert nearness_millibits(0) == 0
+    assert nearness_millibits(MICRO // 2) == 1_000
+    assert nearness_millibits(MICRO) == log2_milli(MICRO, MICRO >> 12) <= 12_010
+    assert odds_millibits(-MICRO) == odds_millibits(0) == odds_millibits(MICRO // 32)
+    assert odds_millibits(707_107) in (0, 1)
+    assert cosine_micro(-5, 25, 1) == -MICRO
+    assert cosine_micro(1, 0, 4) == 0
+
+
+@pytest.mark.parametrize("share_of_member", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("tails", ["normal", "student 5"])
+def test_chance_alone_doubts_one_member_in_a_thousand_in_20_rounds(
+    share_of_member: float, tails: str
+) -> None:
+    """The documented false alarm rate of one test: members differ for good, and from round to round."""
+    drawn = random.Random(f"{share_of_member} {tails}")
+    rules, members, hits = RULES, 8_000, 0
+
+    def noise() -> float:
+        one = drawn.gauss(0.0, 1.0)
+        if tails == "normal":
+            return one
+        chi = sum(drawn.gauss(0.0, 1.0) ** 2 for _ in range(5))
+        return one / math.sqrt(chi / 5) / math.sqrt(5 / 3)
+
+    lasting, passing = math.sqrt(share_of_member), math.sqrt(1 - share_of_member)
+    for _ in range(members):
+        own, total = lasting * drawn.gauss(0.0, 1.0), 0
+        for _ in range(20):
+            found = round(1_000 * (own + passing * noise()))
+            found = max(-rules.alone_most_milli, min(found, rules.alone_most_milli))
+            total = accumulate_milli(
+                total, found, allowed=rules.allowed_milli, kept_of_8=rules.kept_of_8
+            )
+            if total >= rules.near_level_milli:  # the lowest level of all tests
+                hits += 1
+                break
+    assert hits <= 0.0015 * members, hits
+
+
+def claim(member: int, round_: int, samples: int = 100) -> Claim:
+    return Claim(member, round_, samples, 1_000_000, 10)
+
+
+def id_of(member: int, round_: int) -> bytes:
+    return hashlib.sha256(f"{member}/{round_}".encode()).digest()
+
+
+class Federation:
+    """Updates in a few dimensions: a direction of all, one of each member, and noise of the round."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self.common = self._vector()
+        self.own = [self._vector() for _ in range(MEMBERS)]
+        self.updates: dict[tuple[int, int], list[float]] = {}
+        for round_ in range(1, ROUNDS + 1):
+            for member in range(MEMBERS):
+                fresh = self._vector()
+                self.updates[member, round_] = [
+                    a + 0.6 * b + 0.4 * c
+                    for a, b, c in zip(self.common, self.own[member], fresh, strict=True)
+                ]
+
+    def _vector(self) -> list[float]:
+        return [self._random.gauss(0.0, 1.0) for _ in range(DIMENSIONS)]
+
+    def noise(self) -> list[float]:
+        return [1.3 * value for value in self._vector()]
+
+    def found(self, ahead: dict[bytes, list[bytes]] | None = None) -> dict[int, MemberSignals]:
+        rounds = [
+            ProjectedRound(
+                round_,
+                bytes(32),
+                tuple(
+                    Projected(
+                        member, at, id_of(member, at), -10,
+                        tuple(round(2_000 * value) for value in self.updates[member, at]),
+                    )
+                    for member in range(MEMBERS)
+                    for at in range(max(1, round_ - 2), round_ + 1)
+                ),
+            )
+            for round_ in range(1, ROUNDS + 1)
+        ]  # fmt: skip
+        claims = {id_of(member, at): claim(member, at) for member, at in self.updates}
+        return {one.member: one for one in signals(rounds, (), claims, ahead=ahead)}
+
+
+def doubted(found: dict[int, MemberSignals]) -> dict[int, set[str]]:
+    return {member: {a.signal for a in one.alerts} for member, one in found.items() if one.alerts}
+
+
+def test_nobody_is_doubted_where_all_work() -> None:
+    for seed in range(4):
+        assert doubted(Federation(seed).found()) == {}, seed
+
+
+def test_noise_is_doubted_by_round_three() -> None:
+    federation = Federation(1)
+    for round_ in range(1, ROUNDS + 1):
+        federation.updates[3, round_] = federation.noise()
+    found = federation.found()
+    assert doubted(found).keys() == {3}
+    assert min(alert.round for alert in found[3].alerts) <= 3
+    assert found[3].alerts[0].evidence[0] == id_of(3, 1)
+
+
+def test_who_replays_is_doubted_and_who_is_replayed_is_not() -> None:
+    federation = Federation(2)
+    for round_ in range(2, ROUNDS + 1):
+        federation.updates[5, round_] = federation.updates[8, round_ - 1]
+    found = federation.found()
+    assert doubted(found).keys() == {5}
+    near = next(alert for alert in found[5].alerts if alert.signal == "near")
+    assert near.round <= 3
+    assert {id_of(8, 1), id_of(8, 2)} & set(near.evidence)
+
+
+def test_copies_within_a_round_cost_only_who_provably_came_later() -> None:
+    federation = Federation(3)
+    for round_ in range(1, ROUNDS + 1):
+        federation.updates[5, round_] = federation.updates[8, round_]
+    assert 8 not in doubted(federation.found())
+    ahead = {id_of(5, round_): [id_of(8, round_)] for round_ in range(1, ROUNDS + 1)}
+    found = federation.found(ahead)
+    assert doubted(found) == {5: {"near", "joint"}} or doubted(found) == {5: {"near"}}
+    assert found[5].alerts[0].round <= 2
+
+
+def test_one_step_is_too_small_and_a_hundred_are_too_large() -> None:
+    federation = Federation(4)
+    for round_ in range(1, ROUNDS + 1):
+        federation.updates[2, round_] = [v / 9 for v in federation.updates[2, round_]]
+        federation.updates[7, round_] = [v * 9 for v in federation.updates[7, round_]]
+    found = doubted(federation.found())
+    assert "small" in found[2]
+    assert "large" in found[7]
+    assert found.keys() == {2, 7}
+
+
+def test_doubt_fades_when_what_made_it_ends() -> None:
+    federation = Federation(5)
+    for round_ in (1, 2, 3):
+        federation.updates[3, round_] = federation.noise()
+    one = federation.found()[3]
+    assert one.alerts
+    assert max(alert.until for alert in one.alerts) < ROUNDS
+    assert one.doubt_milli < one.peak_milli
+
+
+def outcome(round_: int, offence: Offence, records: tuple[bytes, ...]) -> RoundOutcome:
+    penalty = Penalty(Proof(4, offence, records), 1)
+    line = MemberLine(4, 500_000, None, (), None, 0, (penalty,), 499_999)
+    return RoundOutcome(round_, 3, (), (line,), State(round_, ()))
+
+
+@pytest.mark.parametrize(("offence", "name"), [(Offence.BASE, "base"), (Offence.COPY, "copy")])
+def test_what_records_prove_needs_no_statistics(offence: Offence, name: str) -> None:
+    (one,) = signals((), [outcome(1, offence, (id_of(4, 1),))], {})
+    assert [(alert.signal, alert.round, alert.evidence) for alert in one.alerts] == [
+        (name, 1, (id_of(4, 1),))
+    ]
+    assert one.doubt_milli >= 1_000
+
+
+def test_two_unopened_commits_may_be_accidents_and_three_are_not() -> None:
+    rounds = [outcome(at, Offence.UNREVEALED, (id_of(4, at), id_of(5, at))) for at in (1, 2, 3)]
+    (one,) = signals((), rounds[:2], {})
+    assert one.alerts == ()
+    (one,) = signals((), rounds, {})
+    assert [alert.signal for alert in one.alerts] == ["unrevealed"]
+    assert len(one.alerts[0].evidence) == 6
+
+
+def test_with_few_others_there_is_proof_or_nothing() -> None:
+    federation = Federation(6)
+    for round_ in range(1, ROUNDS + 1):
+        federation.updates[1, round_] = federation.noise()
+    federation.updates = {key: v for key, v in federation.updates.items() if key[0] < 4}
+    claims = {id_of(member, at): claim(member, at) for member, at in federation.updates}
+    rounds = [
+        ProjectedRound(
+            at, bytes(32),
+            tuple(
+                Projected(m, at, id_of(m, at), 0, tuple(round(99 * v) for v in vector))
+                for (m, r), vector in sorted(federation.updates.items())
+                if r == at
+            ),
+        )
+        for at in range(1, ROUNDS + 1)
+    ]  # fmt: skip
+    assert doubted({one.member: one for one in signals(rounds, (), claims)}) == {}
+    assert replace(RULES, others_min=3).level("joint") == RULES.joint_level_milli
