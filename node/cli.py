@@ -15,7 +15,7 @@ except ModuleNotFoundError:  # an auditor's install has no node
     sys.exit("swarm-node: not in the auditor's install: pip install 'swarm-node[node]'")
 
 from node import command_line
-from node.commands import charter, model, roster, running, site, standing
+from node.commands import charter, metrics, model, roster, running, site, standing
 
 PROGRAM: Final = "swarm-node"
 
@@ -33,6 +33,7 @@ app.command()(site.doctor)
 app.command()(running.run)
 app.command()(running.status)
 app.command()(standing.reputation)
+app.command()(metrics.metrics)
 app.command("config")(site.config)
 app.command()(running.export)
 app.add_typer(model.app, name="model")

@@ -25,6 +25,7 @@ from node.software import software_version
 from swarm.protocol.book import Agreed, RoundBook
 from swarm.protocol.payload import payload_digest
 from swarm.protocol.round import MOMENTS_ROUND
+from swarm.protocol.stopping import Stopping
 
 FORMAT: Final = "swarm-model/1"
 MICRO: Final = 1_000_000
@@ -107,7 +108,7 @@ class Evaluation:
 
 
 def export_model(config: SiteConfig, file: Path) -> ModelMetadata:
-    """Write the newest agreed model to ``file`` (safetensors).
+    """Write the released model to ``file`` (safetensors): the newest agreed, or the best by patience.
 
     What stays at home (personalisation) is not in it. Of several models (ifca) it is the one that
     suits this site's training rows best.
@@ -118,7 +119,7 @@ def export_model(config: SiteConfig, file: Path) -> ModelMetadata:
     charter = load_site_charter(config)
     book = read_book(config, charter)
     own = own_place(book.roster, load_identity(config.paths)).author
-    agreed = newest_model(book, own)
+    agreed = released_model(charter, book, own)
     state = read_payload(config, agreed.proposal.result, agreed.round)
     moments = _summed(config, charter, book)
     several = charter.aggregation.strategy == "ifca"
@@ -236,6 +237,13 @@ def read_book(config: SiteConfig, charter: Charter) -> RoundBook:
         for signed in store.records():
             book.learn(open_record(signed, roster=book.roster))
     return book
+
+
+def released_model(charter: Charter, book: RoundBook, own: int) -> Agreed:
+    """Return what is handed out: with `stopping.patience` the best round so far, else the newest model."""
+    stopping = Stopping(book, charter.stopping, rounds=charter.rounds.rounds)
+    best = stopping.released() if charter.stopping.patience else None
+    return best or newest_model(book, own)
 
 
 def newest_model(book: RoundBook, own: int | None = None) -> Agreed:

@@ -13,7 +13,7 @@ import trio
 
 from ledger.fork import Fork
 from ledger.insight import Insight
-from ledger.record import Body, Codec, Kind, Metrics, MetricValue, Record, Verified
+from ledger.record import Body, Codec, GroupValue, Kind, Metrics, MetricValue, Record, Verified
 from ledger.roster_store import load_roster
 from ledger.store import Store
 from ledger.weighing import Weighing
@@ -195,6 +195,7 @@ class Service:
         self.own = hospital.own
         self.network = world.network
         self.metrics: tuple[MetricValue, ...] = ()
+        self.groups: tuple[GroupValue, ...] = ()
         self._running: dict[Effect, trio.CancelScope] = {}
         self._changed = trio.Event()
         self._failure: Exception | None = None
@@ -293,7 +294,7 @@ class Service:
             self.overview.changed()
         body = record.value.body
         if isinstance(body, Metrics) and record.value.author == self._hospital.own:
-            self.metrics = body.values
+            self.metrics, self.groups = body.values, body.groups
 
     async def _write(
         self, kind: Kind, round_: int, body: Body, *, state: Mapping[str, bytes] | None = None

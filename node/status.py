@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ledger.charter import Charter
-from ledger.record import MetricId, Metrics, MetricValue, Record, Verified, open_record
+from ledger.record import GroupValue, MetricId, Metrics, MetricValue, Record, Verified, open_record
 from ledger.roster import Roster
+from node.measured import groups_json
 from node.overview import overview_facts
 from node.status_network import network_facts, ways
 from swarm.protocol.book import RoundBook
+from swarm.protocol.stopping import Stopping
 
 if TYPE_CHECKING:
     from node.config import SiteConfig
@@ -103,6 +105,7 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
     }
     status = _describe(config.name, service.charter, service.book, service.own, live)
     status.update(_metrics(service.metrics))
+    status.update(subgroups=groups_json(service.charter, service.groups))
     status.update(
         running=True,
         pid=os.getpid(),
@@ -138,6 +141,7 @@ def stored_status(config: "SiteConfig") -> Status:
     is_gossip = charter.aggregation.is_gossip
     book = RoundBook(Roster.from_charter(charter), is_gossip=is_gossip)
     metrics: tuple[MetricValue, ...] = ()
+    groups: tuple[GroupValue, ...] = ()
     last: Verified[Record] | None = None
     if config.paths.ledger.exists():
         with Store.open(config.paths.ledger, read_only=True) as store:
@@ -151,13 +155,15 @@ def stored_status(config: "SiteConfig") -> Status:
                 if record.value.author == own:
                     last = record
                     body = record.value.body
-                    metrics = body.values if isinstance(body, Metrics) else metrics
+                    if isinstance(body, Metrics):
+                        metrics, groups = body.values, body.groups
             for fork in forks.take_news():
                 book.freeze(fork.author, fork.epoch, fork.seq)
     else:
         own = own_place(book.roster, identity).author
     status = _describe(config.name, charter, book, own, {})
     status.update(_metrics(metrics))
+    status.update(subgroups=groups_json(charter, groups))
     model = book.latest_model(own)
     status.update(
         running=False,
@@ -214,6 +220,8 @@ def _describe(
             **live.get(index, {}),
         }
 
+    stopping = Stopping(book, charter.stopping, rounds=charter.rounds.rounds)
+    released = stopping.released()
     return {
         "site": name,
         "federation": charter.federation,
@@ -222,6 +230,8 @@ def _describe(
         "rounds_agreed": len([r for r in book.agreed_rounds() if r > 0]),
         "averaging": charter.aggregation.averaging,
         "agreed_round": agreed.round if agreed else None,
+        "stopped_round": stopping.standing().stopped,
+        "released_round": released.round if released else None,
         "own_round": own_merge[0] if own_merge else None,
         "result_digest": newest_merge.result.hex() if newest_merge else None,
         "members": [member(m.index) for m in book.roster.active],

@@ -58,7 +58,7 @@ def headline(status: Status) -> str:
     """Say in one line where the site stands."""
     parts = [
         f"{status['site']}: {str(status['phase']).replace('_', ' ')}",
-        f"round {status['round']} of {status['rounds']}",
+        f"round {status['round']} of {status['rounds']}{_stopped(status)}",
         "averages with neighbours" if _is_gossip(status) else f"{status['rounds_agreed']} agreed",
     ]
     if status.get("auc") is not None:
@@ -66,6 +66,13 @@ def headline(status: Status) -> str:
     if status.get("waiting_for"):
         parts.append(f"waits: {status['waiting_for']}")
     return ", ".join(parts)
+
+
+def _stopped(status: Status) -> str:
+    """Say that training has ended early, and with which model."""
+    if status.get("stopped_round") is None:
+        return ""
+    return f" (stopped: no better loss, best after round {status['released_round']})"
 
 
 def render(status: Status, *, width: int = PLAIN_WIDTH) -> Group:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ledger.errors import ConfigError
 from node.knobs import Value
@@ -25,6 +25,8 @@ SIMULATED: Final = "simulated"
 ENGINES: Final = (PROCESSES, SIMULATED)
 SEEDS_MAX: Final = 100
 MAIN_VARIANT: Final = "main"
+OWN_KEYS: Final = frozenset({"targets", "variants"})
+"""What a scenario `like` another does not take from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +119,9 @@ class ScenarioSpec:
     """One scenario of the catalogue.
 
     data: where patients come from: "breast-cancer" or "digits" (scikit-learn's, split here), "clinics"
-    (the free-riders', riders/clinics.py) or "folder" (--data). pattern: each file of the folder that matches is a hospital, in order of name;
-    with `deal`, they are one table whose rows go to so many hospitals, of these sizes.
+    (the free-riders', riders/clinics.py) or "folder" (--data). pattern: each file of the folder that
+    matches is a hospital, in order of name; with `deal`, they are one table whose rows go to so many
+    hospitals, of these sizes; with `first`, so many of them take part.
     external: a file of the folder that nobody trains on.
     pace: how long computing takes in virtual time; None: everything alike.
     engine: "processes" (real nodes) or "simulated" (one process, virtual time, the same service).
@@ -150,6 +153,7 @@ class ScenarioSpec:
     pattern: str = ""
     external: str = ""
     patience: int = 0
+    first_hospitals: int = 0
     pace: Pace | None = None
     variants: tuple[Variant, ...] = ()
 
@@ -217,7 +221,7 @@ class ScenarioSpec:
         """Fill in the hospitals that a pattern finds. Raises ConfigError when it finds too few."""
         if not self.pattern or self.hospitals:
             return self
-        files = sorted(folder.glob(self.pattern))
+        files = sorted(folder.glob(self.pattern))[: self.first_hospitals or None]
         if len(files) < 2:
             raise ConfigError(f"--data {folder}: need at least 2 files {self.pattern} there")
         found = tuple(
@@ -241,10 +245,7 @@ class ScenarioSpec:
 
 def parse_spec(name: str, text: str) -> ScenarioSpec:
     """Read one scenario; raises ConfigError naming scenario and key."""
-    try:
-        top = Table(name, tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+    top = Table(name, _read(name, text))
     spec = ScenarioSpec(
         name=name,
         title=top.take("title", str),
@@ -265,6 +266,7 @@ def parse_spec(name: str, text: str) -> ScenarioSpec:
         pattern=top.take("pattern", str, ""),
         external=top.take("external", str, ""),
         patience=top.take("patience", int, 0),
+        first_hospitals=top.take("first", int, 0),
         pace=_pace(top.table("pace")) if top.has("pace") else None,
         variants=tuple(_variant(table) for table in top.tables("variants", [])),
     )
@@ -276,8 +278,36 @@ def load_spec(name: str) -> ScenarioSpec:
     """Load a scenario of the catalogue by name; raises ConfigError that lists what there is."""
     if name not in (known := scenario_names()):
         raise ConfigError(f'there is no scenario "{name}"; choose from: {", ".join(known)}')
+    return parse_spec(name, _text(name))
+
+
+def _text(name: str) -> str:
     entry = resources.files("scenarios") / "catalogue" / f"{name}.toml"
-    return parse_spec(name, entry.read_text(encoding="utf-8"))
+    return entry.read_text(encoding="utf-8")
+
+
+def _read(name: str, text: str) -> dict[str, Any]:
+    """Read the TOML; with `like`, on top of another scenario without its targets and variants."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+    like = values.pop("like", None)
+    if like is None:
+        return values
+    if like not in scenario_names():
+        raise ConfigError(f"{name}: like: there is no scenario {like!r}")
+    base = _read(str(like), _text(str(like)))
+    return _overlaid({key: base[key] for key in base.keys() - OWN_KEYS}, values)
+
+
+def _overlaid(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Tables key by key, everything else whole."""
+    result = dict(base)
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _overlaid(result[key], value) if both else value
+    return result
 
 
 def scenario_names() -> tuple[str, ...]:
