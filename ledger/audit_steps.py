@@ -120,5 +120,7 @@ STEPS: Final = (
     ),
     Step(18, "timestamps", ("E_TIMESTAMP",), "audit_checkpoints.step_18_token"),
     Step(19, "reputation", ("E_REPUTATION",), "audit_reputation.step_19_reputation"),
-    Step(20, "payloads and merges", ("E_PAYLOAD", "E_AGG_RESULT", "E_SKETCH"), "recompute.recompute"),
+    Step(
+        20, "payloads and merges", ("E_PAYLOAD", "E_AGG_RESULT", "E_SKETCH"), "recompute.recompute"
+    ),
 )
