@@ -47,8 +47,15 @@ PATTERN = GOOD.partition("[[hospitals]]")[0].replace(
 
 
 def test_the_catalogue_loads() -> None:
-    assert scenario_names() == ("four-hospitals", "heart", "images", "imbalance", "stroke")
-    four, heart, _images, imbalance, stroke = (load_spec(name) for name in scenario_names())
+    known = {name: load_spec(name) for name in scenario_names()}
+    four, heart, stroke = (known[name] for name in ("four-hospitals", "heart", "stroke"))
+    assert {"images", "imbalance", "stragglers", "topologies"} <= known.keys()
+    imbalance, stragglers = known["imbalance"], known["stragglers"]
+    # What is like another has its data and settings, and targets and variants of its own.
+    assert stragglers.query == stroke.query
+    assert stragglers.charter["data.features"] == stroke.charter["data.features"]
+    assert stragglers.charter["training.local_steps"] != stroke.charter["training.local_steps"]
+    assert [variant.name for variant in stragglers.variants] == ["buffered"]
     assert (stroke.engine, stroke.seeds, stroke.external) == ("simulated", 5, "external.csv")
     assert [variant.name for variant in stroke.variants] == ["mlp"]
     sizes = [hospital.rows[1] for hospital in imbalance.hospitals if hospital.rows]
