@@ -23,10 +23,11 @@ DATA_KINDS: Final = (BREAST_CANCER, DIGITS, CLINICS, FOLDER)
 PROCESSES: Final = "processes"
 SIMULATED: Final = "simulated"
 ENGINES: Final = (PROCESSES, SIMULATED)
+ATTACKS: Final = "attacks"
+STUDIES: Final = ("", ATTACKS)
+NOT_LIKE: Final = ("title", "about", "targets", "variants", "study")
 SEEDS_MAX: Final = 100
 MAIN_VARIANT: Final = "main"
-OWN_KEYS: Final = frozenset({"targets", "variants"})
-"""What a scenario `like` another does not take from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +157,14 @@ class ScenarioSpec:
     first_hospitals: int = 0
     pace: Pace | None = None
     variants: tuple[Variant, ...] = ()
+    study: str = ""
+    """What is asked of it beside learning: "", or "attacks" (poisoning/)."""
 
     def __post_init__(self) -> None:
         for key, value, known in (
             ("data", self.data, DATA_KINDS),
             ("engine", self.engine, ENGINES),
+            ("study", self.study, STUDIES),
         ):
             if value not in known:
                 raise ConfigError(f"{self.name}: {key}: use {' or '.join(known)}, not {value!r}")
@@ -245,7 +249,7 @@ class ScenarioSpec:
 
 def parse_spec(name: str, text: str) -> ScenarioSpec:
     """Read one scenario; raises ConfigError naming scenario and key."""
-    top = Table(name, _read(name, text))
+    top = Table(name, _document(name, text))
     spec = ScenarioSpec(
         name=name,
         title=top.take("title", str),
@@ -269,45 +273,45 @@ def parse_spec(name: str, text: str) -> ScenarioSpec:
         first_hospitals=top.take("first", int, 0),
         pace=_pace(top.table("pace")) if top.has("pace") else None,
         variants=tuple(_variant(table) for table in top.tables("variants", [])),
+        study=top.take("study", str, ""),
     )
     top.finish()
     return spec
 
 
-def load_spec(name: str) -> ScenarioSpec:
-    """Load a scenario of the catalogue by name; raises ConfigError that lists what there is."""
-    if name not in (known := scenario_names()):
-        raise ConfigError(f'there is no scenario "{name}"; choose from: {", ".join(known)}')
-    return parse_spec(name, _text(name))
+def _document(name: str, text: str) -> dict[str, Any]:
+    """Read TOML; with `like`, over what another scenario of the catalogue says.
 
-
-def _text(name: str) -> str:
-    entry = resources.files("scenarios") / "catalogue" / f"{name}.toml"
-    return entry.read_text(encoding="utf-8")
-
-
-def _read(name: str, text: str) -> dict[str, Any]:
-    """Read the TOML; with `like`, on top of another scenario without its targets and variants."""
+    Tables are laid over each other, anything else replaces; texts, bars and variants are never taken over.
+    """
     try:
-        values = tomllib.loads(text)
+        document: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: not valid TOML: {error}") from None
-    like = values.pop("like", None)
-    if like is None:
-        return values
-    if like not in scenario_names():
-        raise ConfigError(f"{name}: like: there is no scenario {like!r}")
-    base = _read(str(like), _text(str(like)))
-    return _overlaid({key: base[key] for key in base.keys() - OWN_KEYS}, values)
+    if "like" not in document:
+        return document
+    other = Table(name, {"like": document.pop("like")}).take("like", str)
+    return _laid_over(
+        {k: v for k, v in _document(other, _text_of(other)).items() if k not in NOT_LIKE}, document
+    )
 
 
-def _overlaid(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Tables key by key, everything else whole."""
-    result = dict(base)
-    for key, value in values.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = _overlaid(result[key], value) if both else value
-    return result
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = {k for k in below.keys() & above.keys() if isinstance(below[k], dict)}
+    inner = {k: _laid_over(below[k], above[k]) for k in both if isinstance(above[k], dict)}
+    return {**below, **above, **inner}
+
+
+def load_spec(name: str) -> ScenarioSpec:
+    """Load a scenario of the catalogue by name; raises ConfigError that lists what there is."""
+    return parse_spec(name, _text_of(name))
+
+
+def _text_of(name: str) -> str:
+    if name not in (known := scenario_names()):
+        raise ConfigError(f'there is no scenario "{name}"; choose from: {", ".join(known)}')
+    entry = resources.files("scenarios") / "catalogue" / f"{name}.toml"
+    return entry.read_text(encoding="utf-8")
 
 
 def scenario_names() -> tuple[str, ...]:
