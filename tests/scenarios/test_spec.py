@@ -92,7 +92,7 @@ def test_nested_settings_become_dotted_keys() -> None:
         ("rounds = 3", 'rounds = "3"', "s: rounds: need int, got '3'"),
         ("rounds = 3", "rounds = true", "s: rounds: need int, got True"),
         ("rounds = 3", "rounds = 0", "s: rounds: need at least 1"),
-        ('data = "folder"', 'data = "cloud"', "s: data: use breast-cancer or digits or folder"),
+        ('data = "folder"', 'data = "cloud"', "s: data: use breast-cancer or digits or clinics or folder"),
         ('data = "folder"', 'data = "breast-cancer"', "A needs `file` exactly if"),
         ('name = "B"', 'name = "A"', "two have the same name"),
         ('folder = "b"', 'folder = "../b"', "folder '../b' needs letters"),
@@ -154,6 +154,6 @@ def test_a_pattern_finds_hospitals_by_name_and_too_few_are_an_error(tmp_path: Pa
 
 def test_an_unknown_scenario_lists_what_there_is() -> None:
     with pytest.raises(
-        ConfigError, match='no scenario "five"; choose from: four-hospitals, heart, '
+        ConfigError, match='no scenario "five"; choose from: four-hospitals, free-riders, '
     ):
         load_spec("five")
