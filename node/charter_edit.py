@@ -102,7 +102,7 @@ WHEN: Final[Mapping[str, str]] = {
     "personalisation": "What each site keeps to itself on top of the shared model.",
     "personalisation.mode": ", ".join(f'"{one}"' for one in PERSONALISATIONS) + ".",
     "personalisation.steps": 'Of "fine_tune" (at most) and "ditto" (each round).',
-    "personalisation.learning_rate": "Of those steps.",
+    "personalisation.learning_rate": 'Of those steps, and of the inner step of "per_fedavg".',
     "stopping": "When training ends before its last round, and whose model is released.",
     "stopping.patience": "Rounds without a better validation loss; 0 = never, the last model is released.",
     "stopping.delta_min": "How much lower a loss must be to count as better.",
