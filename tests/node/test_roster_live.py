@@ -18,6 +18,9 @@ from ledger.roster_update import Add, Operation, Remove, Rotate, SignedUpdate, U
 from ledger.store import Store
 from ledger.verify import verify_bundles
 from node.identity import Identity
+from node.network_memory import MemoryHub
+from scenarios.simulation.rosters import rotate
+from scenarios.simulation.swarm import VIRTUAL_S_MAX, Calm
 from scenarios.simulator import SimulatedSite, Swarm, identity_of, simulate
 from swarm.protocol.rosters import (
     decode_roster_reply,
@@ -210,6 +213,28 @@ def test_a_rotated_member_goes_on_in_its_next_epoch(tmp_path: Path, *, lost: boo
     outcome = simulate(charter=charter, sites=sites, directory=tmp_path, seed=SEED, faults=faults)
     assert not outcome.failures, outcome.failures
     assert len(set(outcome.results)) == 1
+    assert_every_bundle_verifies(tmp_path, charter, range(4))
+
+
+def test_who_hears_of_an_unknown_roster_asks_for_it_at_once(tmp_path: Path) -> None:
+    """The update lies on one disk only, and nobody compares anything for an hour."""
+    charter, sites = swarm_of(4, rounds=6)
+    hub = MemoryHub(seed=SEED)
+    swarm = Swarm(charter, sites, tmp_path, hub, SEED, Calm(hub, tmp_path), sync_interval_s=3_600.0)
+
+    async def faults(swarm: Swarm) -> None:
+        await until(lambda: agreed(swarm, 0) >= 1)
+        await swarm.kill(3)
+        with Store.open(tmp_path / "3.db") as store:
+            assert rotate(store, charter, sites, 3, []) == 1
+        swarm.start(3)
+        with trio.fail_after(10.0):
+            await until(lambda: versions(swarm, range(4)) == {1})
+        for index in range(4):
+            await swarm.ended[index].wait()
+
+    swarm.run_to_end(faults, virtual_s_max=VIRTUAL_S_MAX)
+    assert swarm.failures == []
     assert_every_bundle_verifies(tmp_path, charter, range(4))
 
 
