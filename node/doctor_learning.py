@@ -86,7 +86,8 @@ def _one_step(config: SiteConfig, charter: Charter, data: SiteData) -> Finding:
         )
         if task.needs_moments:
             task.set_moments(task.merge_moments([(bytes(32), task.local_moments())]))
-        trained = task.train(task.initial(), 1)
+        model = task.initial()
+        trained = task.train(model, 1)
         took_s = perf_counter() - started_s
     except ConfigError as error:
         return fail("model", str(error))
@@ -97,12 +98,13 @@ def _one_step(config: SiteConfig, charter: Charter, data: SiteData) -> Finding:
             "try it alone with the same features",
         )
     size = len(trained.payload)
-    if size > charter.rounds.payload_bytes_max:
-        return fail(
-            "model",
-            f"its updates have {size:,} bytes, the charter allows {charter.rounds.payload_bytes_max:,}",
-            "raise rounds.payload_bytes_max in a new charter",
-        )
+    for what, count in (("updates", size), ("results", len(model))):
+        if count > charter.rounds.payload_bytes_max:
+            return fail(
+                "model",
+                f"its {what} have {count:,} bytes, the charter allows {charter.rounds.payload_bytes_max:,}",
+                "raise rounds.payload_bytes_max in a new charter",
+            )
     return ok(
         "model",
         f"{charter.model.name} builds and takes a step: updates of {size / 1000:,.1f} kB, "

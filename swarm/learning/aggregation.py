@@ -3,11 +3,13 @@
 Room: learning. Law: as in rows.py. Rules that withstand liars: robust.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from swarm.learning.rows import BLOCK_ELEMENTS, Vector, combine, in_order
+import numpy as np
 
-__all__ = ["BLOCK_ELEMENTS", "Vector", "weighted_mean"]
+from swarm.learning.rows import BLOCK_ELEMENTS, Block, Vector, blocks, combine, in_order
+
+__all__ = ["BLOCK_ELEMENTS", "Vector", "weighted_mean", "weighted_mean_one_by_one"]
 
 
 def weighted_mean(
@@ -23,3 +25,30 @@ def weighted_mean(
     """
     table, weights = in_order(rows, weights_micro, digests)
     return combine(table, [float(weight) for weight in weights], float(sum(weights)))
+
+
+def weighted_mean_one_by_one(
+    read: Callable[[int], Vector], weights_micro: Sequence[int], digests: Sequence[bytes]
+) -> Vector:
+    """Return the same bits as ``weighted_mean``, with one row in memory at a time.
+
+    read: returns row i, (d,) float32; for rows that must be unpacked before they can be read.
+    """
+    if not digests or len(weights_micro) != len(digests):
+        raise ValueError(f"{len(digests)} rows and {len(weights_micro)} weights")
+    if min(weights_micro) < 0 or sum(weights_micro) == 0:
+        raise ValueError("weights must be at least 0 and not all 0")
+    order = sorted(range(len(digests)), key=lambda i: (digests[i], weights_micro[i]))
+    total: Block = np.empty(0)
+    for i in order:
+        row = read(i)
+        if not total.size:
+            total = np.zeros(row.size, dtype=np.float64)
+        if row.shape != total.shape or row.dtype != np.float32:
+            raise ValueError("every row must be a float32 vector of the same length")
+        factor = np.float64(weights_micro[i])
+        for piece in blocks(row.size) if factor else ():
+            # Multiply, then add: two roundings, as in `combine`.
+            total[piece] += np.multiply(row[piece], factor)
+    mean: Vector = np.divide(total, np.float64(sum(weights_micro)), out=total).astype(np.float32)
+    return mean

@@ -17,7 +17,7 @@ from ledger.charter import AggregationPolicy, Charter
 from ledger.record import Codec, Reason
 from ledger.rules import CODEC_OF_NAME, liars_among
 from swarm.learning import robust
-from swarm.learning.aggregation import weighted_mean
+from swarm.learning.aggregation import weighted_mean, weighted_mean_one_by_one
 from swarm.learning.codecs import (
     NotFiniteError,
     Residual,
@@ -179,21 +179,20 @@ class Merger:
             if origin is None:
                 raise ValueError("this charter's merges start from the round's base")
             state = self.decode_state(origin)
-        rows = [self.read(payload, state) for _, payload, _ in inputs]
-        merged = self._combined(
-            rows, [weight for *_, weight in inputs], [digest for digest, *_ in inputs], state
-        )
+        merged = self._combined(inputs, state)
         if state is None:
             return self.encode_state(self.strategy.begin(merged))
         return self.encode_state(self.strategy.step(state, merged))
 
-    def _combined(
-        self,
-        rows: Sequence[Vector],
-        weights_micro: Sequence[int],
-        digests: Sequence[bytes],
-        state: Vector | None,
-    ) -> Vector:
+    def _combined(self, inputs: Sequence[Input], state: Vector | None) -> Vector:
+        digests = [digest for digest, _, _ in inputs]
+        payloads = [payload for _, payload, _ in inputs]
+        weights_micro = [weight for _, _, weight in inputs]
+        if self.policy.rule == "mean" and self._packer is not None:
+            return weighted_mean_one_by_one(
+                lambda i: self.read(payloads[i], state), weights_micro, digests
+            )
+        rows = [self.read(payload, state) for payload in payloads]
         if self.policy.rule == "mean":
             return weighted_mean(rows, weights_micro, digests)
         if state is None:

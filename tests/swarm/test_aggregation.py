@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.conformance import ConformanceError, check_aggregation_rule
-from swarm.learning.aggregation import BLOCK_ELEMENTS, Vector, weighted_mean
+from swarm.learning.aggregation import (
+    BLOCK_ELEMENTS,
+    Vector,
+    weighted_mean,
+    weighted_mean_one_by_one,
+)
 
 Rows = Sequence[Vector]
 Inputs = tuple[list[Vector], list[int], list[bytes]]
@@ -39,6 +44,13 @@ def test_any_order_of_the_rows_gives_the_same_bits(given_inputs: Inputs, seed: i
     stdlib_random.Random(seed).shuffle(order)
     again = weighted_mean(*([values[i] for i in order] for values in given_inputs))
     assert weighted_mean(rows, weights, digests).tobytes() == again.tobytes()
+
+
+@given(inputs())
+def test_rows_that_are_unpacked_one_by_one_give_the_same_bits(given_inputs: Inputs) -> None:
+    rows, weights, digests = given_inputs
+    one_by_one = weighted_mean_one_by_one(rows.__getitem__, weights, digests)
+    assert weighted_mean(rows, weights, digests).tobytes() == one_by_one.tobytes()
 
 
 @given(inputs())
