@@ -54,6 +54,10 @@ class BusyError(UnavailableError):
     """The peer itself says that it cannot answer now: it is there, and the way to it works."""
 
 
+class UnspokenError(UnavailableError):
+    """The peer does not speak this protocol: an older node. It is asked again in one that it knows."""
+
+
 class OtherFederationError(UnavailableError):
     """A member answers, but speaks for another charter: one of the two holds the wrong file."""
 
@@ -212,9 +216,11 @@ def check_gossip(message: bytes) -> None:
         raise ValueError(f"a gossip message has 1 to {GOSSIP_BYTES_MAX} bytes, got {len(message)}")
 
 
-def check_request(protocol: str, body: bytes, reply_bytes_max: int) -> None:
+def check_request(
+    protocol: str, body: bytes, reply_bytes_max: int, *, spoken: Sequence[str] = REQUEST_PROTOCOLS
+) -> None:
     """Raise ValueError unless a request with these parts may be sent."""
-    if protocol not in REQUEST_PROTOCOLS:
+    if protocol not in spoken:
         raise ValueError(f"no such request protocol: {protocol}")
     if len(body) > REQUEST_BYTES_MAX:
         raise ValueError(f"a request has up to {REQUEST_BYTES_MAX} bytes, got {len(body)}")

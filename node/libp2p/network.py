@@ -77,10 +77,10 @@ class Libp2pNetwork:
         self._listen = [parse_address(text) for text in listen]
         self._members = Members(own_index=own_index, network_seed=network_seed, peers=peers)
         self._topic = f"{RECORDS_PROTOCOL}/{net.hex()}"  # so that two federations never mix
-        self._wire_ids = {
-            protocol: TProtocol(f"{protocol}/{net.hex()}")
-            for protocol in (*REQUEST_PROTOCOLS, PING)
-        }
+        self._net = net
+        self._wire_ids: dict[str, TProtocol] = {}
+        for protocol in (*REQUEST_PROTOCOLS, PING):
+            self.speak(protocol)
         self._log = log
         self._timing = timing or Timing()
         self._line = line or Line()
@@ -95,6 +95,10 @@ class Libp2pNetwork:
         self._refusals = TokenBucket(rate_per_s=0.1, burst=5)
         self._listeners: list[trio.SocketListener] = []
         self._life: _Life | None = None
+
+    def speak(self, protocol: str) -> None:
+        """Offer one more protocol, from the next start on, and allow requests in it."""
+        self._wire_ids[protocol] = TProtocol(f"{protocol}/{self._net.hex()}")
 
     # ---- node.network.Network
 
@@ -128,7 +132,7 @@ class Libp2pNetwork:
         self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int, timeout_s: float
     ) -> bytes:
         """Ask one member over a stream of its own."""
-        check_request(protocol, body, reply_bytes_max)
+        check_request(protocol, body, reply_bytes_max, spoken=tuple(self._wire_ids))
         if peer not in self._members.peers:
             raise ValueError(f"no peer has index {peer} (and a member does not ask itself)")
         name = self._members.peers[peer].name

@@ -34,6 +34,7 @@ from node.network import (
     SYNC_PROTOCOL,
     Handlers,
     OtherFederationError,
+    UnspokenError,
 )
 from node.serving import RequestDesk
 
@@ -102,7 +103,7 @@ class Requester:
         except UnknownProtocolError as error:
             # Protocol names hold the charter's digest, and every version knows this one.
             if protocol != SYNC_PROTOCOL:
-                raise UnavailableError(f"{name}: no stream ({error})") from error
+                raise UnspokenError(f"{name}: no stream ({error})") from error
             self._links[peer].refused()
             raise OtherFederationError(f"{name} holds another charter") from error
         if protocol == SYNC_PROTOCOL:

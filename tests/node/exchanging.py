@@ -15,8 +15,8 @@ from node.blobs import BlobStore
 from node.compute import InlineCompute
 from node.exchange import Exchange
 from node.journal import Journal
-from node.network import FETCH_PROTOCOL
-from node.network_memory import Conditions, MemoryHub, MemoryNetwork
+from node.network import FETCH_PROTOCOL, Network
+from node.network_memory import Conditions, MemoryHub
 from node.transfer import Transfer
 from node.world import World
 from scenarios.simulator import _Silent
@@ -32,7 +32,7 @@ PAYLOAD = bytes(range(256)) * (5 * CHUNK_BYTES // 512)
 class Node:
     """An exchange with everything real around it but the round machine."""
 
-    network: MemoryNetwork
+    network: Network
     journal: Journal
     blobs: BlobStore
     book: RoundBook
@@ -85,13 +85,14 @@ async def nodes(
     conditions: Conditions | None = None,
     indices: Sequence[int] = (0, 1, 2, 3),
     syncing: bool = True,
+    network_of: Callable[[int], Network] | None = None,
 ) -> AsyncIterator[tuple[MemoryHub, dict[int, Node], trio.Nursery]]:
     hub = MemoryHub(seed=5, conditions=conditions)
     with ExitStack() as stack:
         async with trio.open_nursery() as nursery:
             made = {}
             for index in indices:
-                network = hub.network(index)
+                network = network_of(index) if network_of else hub.network(index)
                 world = World(
                     network=network,
                     compute=InlineCompute(),
