@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Final, NoReturn, TextIO
 
-from . import cli_prove, cli_read, cli_reputation
+from . import cli_prove, cli_read, cli_reputation, cli_shapley
 from .errors import SwarmError
 
 EXIT_CANNOT_CHECK: Final = 2
@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     cli_read.add_commands(commands, _digest, _jobs)
     cli_reputation.add_command(commands, _digest, _jobs)
+    cli_shapley.add_command(commands, _digest, _jobs)
     cli_prove.add_commands(commands, _digest)
     return parser
 

@@ -147,13 +147,14 @@ def recompute(audit: Audit, directory: Path, with_: Recomputation) -> Recomputed
     A merge that gives another digest refuses the log that states it, from there: E_AGG_RESULT.
     Raises ConfigError if the directory cannot be read.
     """
-    work = _Work(audit, _files(directory), with_)
+    work = _Work(audit, payload_files(directory), with_)
     work.check_payloads()
     work.check_merges()
     return work.done
 
 
-def _files(directory: Path) -> dict[tuple[bytes, int], Path]:
+def payload_files(directory: Path) -> dict[tuple[bytes, int], Path]:
+    """Return the files that are named as payloads, by digest and codec. Raises ConfigError."""
     try:
         paths = sorted(directory.iterdir())
     except OSError as error:
@@ -307,13 +308,13 @@ class _Work:
         path = self._files.get((digest, Codec.FLOAT32))
         if path is None:
             return None
-        payload = _read(path, None, self._audit.charter.rounds.payload_bytes_max)
+        payload = read_payload(path, None, self._audit.charter.rounds.payload_bytes_max)
         right = payload is not None and self._with.digest(Codec.FLOAT32, payload) == digest
         return payload if right else None
 
     def _payload(self, offer: _Offer) -> bytes:
         path = self._files[offer.digest, offer.codec]
-        payload = _read(path, offer.bytes_count, offer.bytes_count)
+        payload = read_payload(path, offer.bytes_count, offer.bytes_count)
         if payload is None:
             raise VerificationError(
                 "E_PAYLOAD", "another length", expected=f"{offer.bytes_count} bytes"
@@ -332,7 +333,7 @@ class _Work:
                     yield record_id(record_bytes), (*log, seq), value[8], value[12]
 
 
-def _read(path: Path, bytes_count: int | None, bytes_max: int) -> bytes | None:
+def read_payload(path: Path, bytes_count: int | None, bytes_max: int) -> bytes | None:
     """Return the file if it is a regular one of that length, else None. Raises ConfigError.
 
     bytes_count: None for any up to ``bytes_max``.
