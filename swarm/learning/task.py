@@ -189,16 +189,18 @@ class LearningTask:
         self, state: Vector, memory: Arrays, seed: int, keeper: Keeper | None
     ) -> tuple[LocalResult, Arrays]:
         """Return what is sent, and what stays at home."""
-        site = self._site(seed, keeper)
+        site = self._site(seed, keeper, is_trained=True)
         own = part_of(memory, PERSONAL)
         self._personalisation.before(site, own)
         result = self._strategy.train(site, state, part_of(memory, STRATEGY))
         shared = self._strategy.parameters(state)
         return result, self._personalisation.after(site, shared, own)
 
-    def _site(self, seed: int, keeper: Keeper | None = None) -> LocalSite:
+    def _site(
+        self, seed: int, keeper: Keeper | None = None, *, is_trained: bool = False
+    ) -> LocalSite:
         module = self._module
-        if self._is_own_model:
+        if self._is_own_model and is_trained:
             # A copy, so that nothing a model keeps beside its shared tensors outlives the round.
             module = copy.deepcopy(module)
         else:
@@ -299,7 +301,8 @@ class LearningTask:
         state, rows = self._merger.decode_state(model), self._inputs.validation
         own = part_of(memory, PERSONAL)
         with torch_threads(self._threads), torch_seed(derive_seed("predict", self._seed)):
-            site = self._site(derive_seed("personal", self._seed))
+            trains = self._charter.personalisation.mode == "fine_tune"
+            site = self._site(derive_seed("personal", self._seed), is_trained=trains)
             self._personalisation.before(site, own)
             shared = self._strategy.model_for(site, state)
             adapted = self._personalisation.adapt(site, shared, own, rows)

@@ -48,24 +48,6 @@ class TrainResult:
     loss_after: float
 
 
-def train(
-    module: nn.Module,
-    data: Batches,
-    training: Training,
-    *,
-    head: str,
-    seed: int,
-    keeper: Keeper | None = None,
-) -> TrainResult:
-    """Train all of a module, as ``train_site`` does, with nothing that a strategy adds."""
-    return train_site(
-        LocalSite(
-            module=module, layout=Layout.of(module), batches=data, training=training, head=head,
-            seed=seed, keeper=keeper,
-        )
-    )  # fmt: skip
-
-
 def train_site(site: LocalSite, correct: Correct | None = None) -> TrainResult:
     """Take the charter's local steps in place, from the parameters that the module holds.
 

@@ -13,12 +13,14 @@ from node.config import (
     RunConfig,
     SitePaths,
     effective,
+    load_charter_file,
     load_site,
     load_site_charter,
     socket_path,
     template,
 )
 from node.knobs import BY_KEY, KNOBS
+from tests.learning import make_charter
 
 MINIMAL = 'name = "Anna"\n[data]\nsource = "patients.csv"\n'
 
@@ -177,3 +179,14 @@ def test_another_charter_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
     site.charter.write_text(site.charter.read_text() + "# one more line\n")
     with pytest.raises(ConfigError, match=r"charter.toml: digest is .* pins"):
         load_site_charter(pinned)
+
+
+def test_a_charter_whose_choices_do_not_go_together_is_one_line_that_names_the_file(
+    tmp_path: Path,
+) -> None:
+    charter = make_charter(aggregation='strategy = "ifca"\nrule = "median"')
+    path = tmp_path / "agreed.toml"
+    path.write_bytes(charter.source_bytes)
+    with pytest.raises(ConfigError, match=r'^agreed\.toml: strategy = "ifca" sends') as caught:
+        load_charter_file(path, complete=False)
+    assert "\n" not in str(caught.value)

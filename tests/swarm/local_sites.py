@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ledger.charter import Charter, Training
-from swarm.learning.batches import MatrixBatches
+from swarm.learning.batches import Batches, MatrixBatches
 from swarm.learning.local import LocalSite
 from swarm.learning.parameters import Layout
+from swarm.learning.training import TrainResult, train_site
+from swarm.learning.training_state import Keeper
 from tests.learning import make_charter
 
 Floats = NDArray[np.float64]
@@ -83,3 +85,21 @@ def gradient(w: Floats, data: MatrixBatches, chosen: NDArray[np.int64] | None = 
         features, labels = features[chosen], labels[chosen]
     table = np.column_stack([features, np.ones(len(labels))])
     return np.asarray(table.T @ (1 / (1 + np.exp(-table @ w)) - labels) / len(labels))
+
+
+def train(
+    module: nn.Module,
+    data: Batches,
+    training: Training,
+    *,
+    head: str,
+    seed: int,
+    keeper: Keeper | None = None,
+) -> TrainResult:
+    """Train all of a module with nothing that a strategy adds."""
+    return train_site(
+        LocalSite(
+            module=module, layout=Layout.of(module), batches=data, training=training, head=head,
+            seed=seed, keeper=keeper,
+        )
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from swarm.learning.strategies.ifca import Ifca
 from swarm.learning.strategies.per_fedavg import PerFedAvg, second_batch
 from swarm.learning.strategies.scaffold import CONTROL, Scaffold
 from swarm.learning.strategy import Strategy, strategy_of
-from swarm.learning.training import batch_indices, mean_loss, train
+from swarm.learning.training import batch_indices, mean_loss
 from tests.learning import digest
 from tests.swarm.local_sites import (
     TRAINING,
@@ -24,6 +24,7 @@ from tests.swarm.local_sites import (
     normed,
     rows,
     site_of,
+    train,
 )
 
 RATE = TRAINING.learning_rate

@@ -18,8 +18,8 @@ from swarm.learning.training import (
     predict,
     row_losses,
     steps_of_a_round,
-    train,
 )
+from tests.swarm.local_sites import train
 
 TRAINING = Training(
     optimiser="sgd",

@@ -11,9 +11,10 @@ from torch import nn
 from ledger.charter import Training
 from swarm.learning.batches import MatrixBatches
 from swarm.learning.task import LearningTask
-from swarm.learning.training import TrainResult, train
+from swarm.learning.training import TrainResult
 from swarm.learning.training_state import StateError, TrainingState, restore
 from tests.learning import make_charter, make_site
+from tests.swarm.local_sites import train
 
 STEPS = 9
 
