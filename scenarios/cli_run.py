@@ -91,12 +91,11 @@ def run(  # noqa: PLR0913 - a command's options
         if not variants:
             spec = replace(spec, variants=())
         chosen = chosen_seeds(spec.seed, spec.seeds, seed, seeds)
-        if spec.data == CLINICS:
-            find_free_riders(spec, case, chosen, engine=engine, json_file=json_file)
-            raise typer.Exit(OK)
-        if case:
+        if case and spec.data != CLINICS:
             fail("--case: only free-riders has cases", USAGE)
-        if spec.engine == SIMULATED:
+        if spec.data == CLINICS:
+            status = find_free_riders(spec, case, chosen, engine=engine, json_file=json_file)
+        elif spec.engine == SIMULATED:
             status = _simulate(spec, chosen, data=data, json_file=json_file, out=out)
         else:
             asked = chosen if seed or seeds else chosen[:1]
@@ -160,6 +159,8 @@ def _run(spec: Any, *, data: Path | None, json_file: Path | None, out: Path, kee
 def _simulate(
     spec: Any, seeds: list[int], *, data: Path | None, json_file: Path | None, out: Path
 ) -> int:
+    if spec.study:
+        return _attack(spec, seeds, data=data, json_file=json_file)
     from rich.console import Console
 
     from scenarios.main_job import new_directory
@@ -181,6 +182,16 @@ def _simulate(
     return FAILED if study.failures else OK
 
 
+def _attack(spec: Any, seeds: list[int], *, data: Path | None, json_file: Path | None) -> int:
+    from scenarios.poisoning.study import as_table, run_attacks
+
+    study = run_attacks(spec, seeds, data=data, note=lambda text: typer.echo(text, err=True))
+    write_json(json_file, study)
+    for line in as_table(study):
+        typer.echo(line)
+    return FAILED if study["failures"] else OK
+
+
 def find_free_riders(
     spec: Any,
     cases: list[str] | None,
@@ -188,7 +199,7 @@ def find_free_riders(
     *,
     engine: str | None,
     json_file: Path | None,
-) -> None:
+) -> int:
     """Run the cases of `free-riders`; with `--engine simulated` as whole services."""
     from scenarios.riders.cases import CASES
     from scenarios.riders.study import as_table, run_study
@@ -207,3 +218,4 @@ def find_free_riders(
     write_json(json_file, study)
     for line in as_table(study):
         typer.echo(line)
+    return OK

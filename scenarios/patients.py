@@ -87,7 +87,9 @@ def write_own_patients(spec: ScenarioSpec, directories: list[Path]) -> None:
         sites = split_clinics(spec.seed, len(directories))
     else:
         sites = (split_breast_cancer if spec.data == BREAST_CANCER else split_digits)(spec.seed)
-    for directory, (_, columns, rows) in zip(directories, sites, strict=True):
+    for directory, (_, columns, rows) in zip(
+        directories, sites, strict=False
+    ):  # perhaps only the first
         write_csv(directory / PATIENTS_FILE, columns, rows)
 
 

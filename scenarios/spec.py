@@ -26,8 +26,6 @@ ENGINES: Final = (PROCESSES, SIMULATED)
 ATTACKS: Final = "attacks"
 STUDIES: Final = ("", ATTACKS)
 NOT_LIKE: Final = ("title", "about", "targets", "variants", "study")
-ATTACKS: Final = "attacks"
-STUDIES: Final = ("", ATTACKS)
 SEEDS_MAX: Final = 100
 MAIN_VARIANT: Final = "main"
 

@@ -1,0 +1,1 @@
+"""Members that send wrong updates, against every rule: the scenario `attacks`."""
