@@ -7,7 +7,7 @@ from ledger.rules import result_codec, rule_of_round, rule_parameters
 from ledger.weights import weights_micro
 from node.effects.desk import Desk
 from swarm.protocol.book import Offer
-from swarm.protocol.effects import Merge
+from swarm.protocol.effects import Adopt, Merge
 from swarm.protocol.round import MOMENTS_ROUND
 
 __all__ = ["aggregate", "weights_micro"]
@@ -48,6 +48,18 @@ async def aggregate(desk: Desk, effect: Merge) -> None:
         ),
         left_out=tuple(LeftOut(author=a, reason=reason) for a, reason in effect.left_out),
         result_digest=result,
+    )
+    await desk.record(Kind.AGGREGATION, effect.round, body)
+
+
+async def adopt(desk: Desk, effect: Adopt) -> None:
+    """Publish as the own vote what others have merged from what this node does not hold."""
+    body = Aggregation(
+        rule=effect.proposal.rule,
+        parameters=(effect.attempt,),
+        inputs=effect.proposal.inputs,
+        left_out=tuple(LeftOut(author=a, reason=reason) for a, reason in effect.left_out),
+        result_digest=effect.proposal.result,
     )
     await desk.record(Kind.AGGREGATION, effect.round, body)
 

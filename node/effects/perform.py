@@ -4,6 +4,7 @@ from ledger.errors import UnavailableError
 from node.effects import evaluating, judging, merging, obtaining, signing, training
 from node.effects.desk import Desk
 from swarm.protocol.effects import (
+    Adopt,
     CheckSketch,
     Effect,
     Evaluate,
@@ -30,6 +31,8 @@ async def perform(desk: Desk, effect: Effect) -> None:
             await obtaining.obtain(desk, effect)
         case Merge():
             await merging.aggregate(desk, effect)
+        case Adopt():
+            await merging.adopt(desk, effect)
         case Evaluate():
             await evaluating.evaluate(desk, effect)
         case SignClose():

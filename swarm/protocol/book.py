@@ -135,6 +135,10 @@ class RoundBook:
         """Tell whether the log that an author writes now is frozen."""
         return (author, self.roster.epoch(author)) in self._frozen
 
+    def is_behind_fork(self, offer: Offer) -> bool:
+        """Tell whether others may have been shown another record in an offer's place."""
+        return offer.seq >= self._frozen.get((offer.author, offer.epoch), offer.seq + 1)
+
     def learn(self, checked: Verified[Record]) -> None:
         """Enter one verified record. Records about nothing that a round needs are ignored."""
         self.version += 1
@@ -267,8 +271,8 @@ class RoundBook:
             for one in vote.inputs
         }
         found: dict[int, Offer] = {}
-        for (author, epoch), offer in sorted(self._epochs_offers.get(round_, {}).items()):
-            if offer.id in voted or offer.seq < self._frozen.get((author, epoch), offer.seq + 1):
+        for (author, _), offer in sorted(self._epochs_offers.get(round_, {}).items()):
+            if offer.id in voted or not self.is_behind_fork(offer):
                 found.setdefault(author, offer)
         return found
 

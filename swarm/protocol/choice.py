@@ -10,8 +10,8 @@ from typing import Final, TypeAlias, final
 
 from ledger.charter import AggregationPolicy, RoundPolicy
 from ledger.rules import rule_of_round
-from swarm.protocol.attempts import next_vote
-from swarm.protocol.book import Offer, RoundBook
+from swarm.protocol.attempts import Next, next_vote
+from swarm.protocol.book import Offer, Proposal, RoundBook
 from swarm.protocol.candidates import MOMENTS_ROUND, Candidates
 from swarm.protocol.ranking import ranked
 
@@ -138,17 +138,33 @@ class Choice:
 
         What may have won the attempt before, and nothing else. If nothing may have: what had most
         votes there and can be fetched, so that all who have seen the same votes choose the same;
-        at last what is held here.
+        at last what is held here. Then nothing from behind a fork: not everybody could name it.
         """
-        roster, before = self._book.roster, attempt - 1
-        votes = self._book.attempt_votes(MOMENTS_ROUND, before)
-        allowed = next_vote(votes, members=roster.n, quorum=roster.q)
+        allowed = self._allowed(attempt)
         if not allowed.ready:
             return NONE
         if allowed.bound is not None:
             return self._candidates.named([allowed.bound], MOMENTS_ROUND)[0]
-        sets = self._sets(MOMENTS_ROUND, before)
-        able = [inputs for inputs in sets if not any(map(lost, inputs))]
-        held = self._candidates.held(MOMENTS_ROUND)
+        forked = self._book.is_behind_fork
+        sets = self._sets(MOMENTS_ROUND, attempt - 1)
+        able = [inputs for inputs in sets if not any(lost(one) or forked(one) for one in inputs)]
+        held = tuple(one for one in self._candidates.held(MOMENTS_ROUND) if not forked(one))
         own = held if self.closes(held, MOMENTS_ROUND) else NONE
         return max(able, key=lambda inputs: sets[inputs], default=own)
+
+    def adopted(self, attempt: int) -> Proposal | None:
+        """What alone may be voted for, if this node holds other branches of a fork than it names.
+
+        It cannot compute that itself. An honest member has: more than f voted for it.
+        """
+        bound = self._allowed(attempt).bound
+        if bound is None or self._candidates.named([bound], MOMENTS_ROUND)[0]:
+            return None
+        votes = self._book.attempt_votes(MOMENTS_ROUND, attempt - 1)
+        count = sum(vote == bound for vote in votes.values())
+        return bound if count > self._book.roster.f else None
+
+    def _allowed(self, attempt: int) -> Next[Proposal]:
+        roster = self._book.roster
+        votes = self._book.attempt_votes(MOMENTS_ROUND, attempt - 1)
+        return next_vote(votes, members=roster.n, quorum=roster.q)

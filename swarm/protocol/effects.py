@@ -7,7 +7,7 @@ no longer wanted. What was done comes back as a record on the ledger or a payloa
 from dataclasses import dataclass
 
 from ledger.record import Sketch
-from swarm.protocol.book import Offer
+from swarm.protocol.book import Offer, Proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,19 @@ class Merge:
     left_out: tuple[tuple[int, int], ...]
     attempt: int = 0
     origin: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Record the AGGREGATION of others as the own vote: their result is held, its inputs are not all.
+
+    Only in round zero, behind a fork; docs/wire.md §5.7.
+    """
+
+    round: int
+    proposal: Proposal
+    left_out: tuple[tuple[int, int], ...]
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +130,4 @@ class CheckSketch:
 
 Beside = Score | OpenScores | ShowSketch | CheckSketch
 """Work that runs beside a round's own, and that no round waits for."""
-Effect = SignOpen | Train | Fetch | Merge | Evaluate | SignClose | GiveUp | Beside
+Effect = SignOpen | Train | Fetch | Merge | Adopt | Evaluate | SignClose | GiveUp | Beside

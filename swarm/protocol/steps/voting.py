@@ -1,9 +1,9 @@
 """AGREE and SETTLE: vote for a set of contributions, and see whether a quorum did. Spec: docs/wire.md §5.5, §5.7."""
 
-from swarm.protocol.book import Offer
+from swarm.protocol.book import Offer, Proposal
 from swarm.protocol.candidates import MOMENTS_ROUND
 from swarm.protocol.choice import Inputs
-from swarm.protocol.effects import Effect, Fetch, Merge
+from swarm.protocol.effects import Adopt, Effect, Fetch, Merge
 from swarm.protocol.phases import Event
 from swarm.protocol.position import Position, Step
 
@@ -16,6 +16,9 @@ def agree(at: Position, now_s: float) -> Step:
     if at.is_over() or at.is_overtaken() or (at.book.agreed(at.round) and (late or at.attempt)):
         return Event.OVERTAKEN, ()
     if at.attempt:
+        adopted = at.choice.adopted(at.attempt)
+        if adopted is not None:
+            return None, _adopt(at, adopted)
         chosen = at.choice.again(at.attempt, lambda offer: _is_lost(at, offer))
     else:
         chosen = _choose(at, now_s, late=late)
@@ -55,6 +58,16 @@ def merge(at: Position, chosen: Inputs, attempt: int = 0) -> tuple[Effect, ...]:
         return (Fetch(origin, at.voters(origin)),)
     left_out = at.candidates.left_out(at.round, chosen, at.active())
     return (Merge(at.round, chosen, left_out, attempt, origin),)
+
+
+def _adopt(at: Position, proposal: Proposal) -> tuple[Effect, ...]:
+    """Vote for what others have merged, once the result is here."""
+    if proposal.result not in at.held:
+        return (Fetch(proposal.result, at.voters(proposal.result)),)
+    merged = {one.author for one in proposal.inputs}
+    reasons = at.candidates.left_out(at.round, (), at.active())
+    left_out = tuple((author, reason) for author, reason in reasons if author not in merged)
+    return (Adopt(at.round, proposal, left_out, at.attempt),)
 
 
 def settle(at: Position, now_s: float) -> Step:

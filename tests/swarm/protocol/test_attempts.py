@@ -1,13 +1,17 @@
 """Round zero votes until it agrees, and never on two things: the rule, all small cases, and whole swarms."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from random import Random
 
 import pytest
 
+from ledger.record import Aggregation, Codec, sign_record
 from ledger.roster import quorum, tolerated
 from swarm.protocol.attempts import Next, next_vote
+from swarm.protocol.book import Proposal
+from swarm.protocol.effects import Adopt, Fetch, Merge
 from swarm.protocol.round import Phase
 from tests.federation import Desk, Federation, input_of, result_of
 from tests.swarm.protocol.paper_swarm import PaperSwarm
@@ -180,3 +184,57 @@ def test_what_a_forked_log_voted_for_is_known_to_nobody() -> None:
     votes = desk.book.attempt_votes(0, 0)
     assert 3 not in votes
     assert next_vote(votes, members=4, quorum=3).bound is not None
+
+
+def test_who_was_shown_another_branch_votes_for_what_may_have_won_without_naming_it_himself() -> (
+    None
+):
+    """Twins of one contribution: two members hold one, this desk holds the other."""
+    federation = Federation(4)
+    desk = Desk(federation, has_moments=True)
+    desk.start()
+    offers = [author.contribute(0) for author in federation.authors]
+    twin = sign_record(replace(offers[3].value, time_ms=7), federation[3].signer)
+    mine = [*offers[:3], twin]
+    desk.learn(*mine)
+    for offer in mine:
+        desk.hold_payload(offer)
+    desk.advance()
+    desk.learn(federation[0].vote(0, mine))
+    others = [federation[index].vote(0, offers) for index in (1, 2)]
+    desk.learn(*others)
+    desk.advance()
+    assert desk.phase is Phase.SETTLE
+    desk.book.freeze(3, 0, 1)
+    body = others[0].value.body
+    assert isinstance(body, Aggregation)
+    assert desk.wait(100) == (Fetch(body.result_digest, (1, 2)),)
+    desk.hold(body.result_digest, codec=Codec.MOMENTS)
+    (effect,) = desk.advance()
+    assert effect == Adopt(0, Proposal(body.rule, body.inputs, body.result_digest), (), 1)
+    for index in (0, 1, 2):
+        desk.learn(federation[index].vote(0, body.inputs, attempt=1))
+    desk.advance()
+    assert desk.book.agreed(0) is not None
+    assert desk.phase is Phase.TRAIN
+
+
+def test_after_a_split_nobody_votes_for_what_lies_behind_a_fork() -> None:
+    """Three branches shown to three members: only what all can name is worth a vote."""
+    federation = Federation(4)
+    desk = Desk(federation, has_moments=True)
+    desk.start()
+    offers = [author.contribute(0) for author in federation.authors]
+    desk.learn(*offers)
+    for offer in offers:
+        desk.hold_payload(offer)
+    desk.advance()
+    desk.learn(federation[0].vote(0, offers))
+    for index in (1, 2):
+        twin = sign_record(replace(offers[3].value, time_ms=index), federation[3].signer)
+        desk.learn(federation[index].vote(0, [*offers[:3], twin]))
+    desk.book.freeze(3, 0, 1)
+    desk.advance()
+    (merge,) = desk.wait(100)
+    assert isinstance(merge, Merge)
+    assert {offer.author for offer in merge.offers} == {0, 1, 2}
