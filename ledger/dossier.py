@@ -13,6 +13,7 @@ from .anomalies import Anomaly, anomalies
 from .bodies import Kind, MetricId, MetricValue, Reason, Rule
 from .charter import Charter
 from .errors import ConfigError, VerificationError
+from .pooling import pool, pool_groups
 from .reading import opened_ledger, read_all
 from .report import Report
 from .reputation import replay
@@ -20,6 +21,7 @@ from .reputation_report import as_json as reputation_json
 from .reputation_types import Reputation
 from .roster import Roster
 from .story import Event, Result, RoundStory, Story, tell
+from .subgroups import part_name
 from .verify import Audited
 from .words import kind_name
 
@@ -91,6 +93,13 @@ class Dossier:
                 for one in values:
                     series.setdefault(one.metric, {}).setdefault(member, []).append((number, one))
         return series
+
+    def newest_metrics(self) -> tuple[int, RoundStory] | None:
+        """Return the newest round that most members who ever measured one have measured."""
+        measured = {n: told for n, told in self.story.rounds.items() if told.metrics}
+        most = max((len(told.metrics) for told in measured.values()), default=0)
+        numbers = [n for n, told in measured.items() if 2 * len(told.metrics) > most]
+        return (max(numbers), measured[max(numbers)]) if numbers else None
 
     def main_metric(self, series: Series) -> int:
         """Return the charter's metric, or the first that there is."""
@@ -193,18 +202,17 @@ class Dossier:
             "metrics": [
                 {
                     "member": member,
-                    "values": [
-                        {
-                            "metric": MetricId(one.metric).name,
-                            "micro": one.micro,
-                            "low_micro": one.low_micro,
-                            "high_micro": one.high_micro,
-                            "count": one.count,
-                        }
-                        for one in values
-                    ],
+                    "values": [_metric_json(one) for one in values],
                 }
                 for member, values in sorted(told.metrics.items())
+            ],
+            "pooled_metrics": [_metric_json(one) for one in pool(told.metrics.values()).values()],
+            "subgroups": [
+                {
+                    "subgroup": part_name(self.charter.schema, *part),
+                    "pooled": [_metric_json(one) for one in values.values()],
+                }
+                for part, values in pool_groups(told.groups.values()).items()
             ],
             "refusals": [
                 {
@@ -216,6 +224,16 @@ class Dossier:
                 for one in told.refusals
             ],
         }
+
+
+def _metric_json(one: MetricValue) -> dict[str, Any]:
+    return {
+        "metric": MetricId(one.metric).name,
+        "micro": one.micro,
+        "low_micro": one.low_micro,
+        "high_micro": one.high_micro,
+        "count": one.count,
+    }
 
 
 def _member_json(one: Any) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Final
 
-from .bodies import Codec, MetricId, Reason, Rule
+from .bodies import Codec, MetricId, MetricValue, Reason, Rule
 from .dossier import Dossier
+from .pooling import pool, pool_groups
 from .report import EMPTY, VERIFIED
 from .report_style import STYLE
 from .story import MemberStory, Result, RoundStory
+from .subgroups import part_name
 from .svg import Axes, Point, panel
 from .words import kind_name, micro, utc
 
@@ -262,17 +264,46 @@ def _metrics(dossier: Dossier) -> Iterator[str]:
             if not values:
                 cells.append("")
                 continue
-            _, one = values[-1]
-            cells.append(
-                f"{one.micro / 1e6:.3f}<span>{one.low_micro / 1e6:.3f} to {one.high_micro / 1e6:.3f}"
-                f", n {one.count:,}</span>"
-            )
-        newest = max(
-            series[metric][member][-1][0] for metric in metrics if member in series[metric]
-        )
-        rows.append((_name(dossier, member), f"{newest}", *cells))
+            cells.append(_interval(values[-1][1]))
+        last = max(series[metric][member][-1][0] for metric in metrics if member in series[metric])
+        rows.append((_name(dossier, member), f"{last}", *cells))
+    newest = dossier.newest_metrics()
+    if newest is not None:
+        pooled = pool(newest[1].metrics.values())
+        cells = [_interval(pooled[metric]) if metric in pooled else "" for metric in metrics]
+        rows.append(("<b>All, by patients</b>", f"{newest[0]}", *cells))
     head = ("Hospital", "Round", *(MetricId(metric).name for metric in metrics))
     yield from _table(head, rows)
+    yield from _subgroups(dossier)
+
+
+def _interval(one: MetricValue) -> str:
+    return (
+        f"{one.micro / 1e6:.3f}<span>{one.low_micro / 1e6:.3f} to {one.high_micro / 1e6:.3f}"
+        f", n {one.count:,}</span>"
+    )
+
+
+def _subgroups(dossier: Dossier) -> Iterator[str]:
+    newest = dossier.newest_metrics()
+    parts = pool_groups(newest[1].groups.values()) if newest else {}
+    if newest is None or not parts:
+        return
+    metrics = sorted({metric for values in parts.values() for metric in values})
+    least = dossier.charter.privacy.group_count_min
+    yield (
+        f'<p class="small">Parts of the patients in round {newest[0]}, over the hospitals that published them: '
+        f"none with fewer than {least} patients, cases or non-cases in a hospital, and none that would "
+        "give such a one away.</p>"
+    )
+    rows = [
+        (
+            escape(part_name(dossier.charter.schema, *part)),
+            *(_interval(values[metric]) if metric in values else "" for metric in metrics),
+        )
+        for part, values in parts.items()
+    ]
+    yield from _table(("Patients", *(MetricId(metric).name for metric in metrics)), rows)
 
 
 def _buckets(dossier: Dossier) -> str:

@@ -15,6 +15,7 @@ from .bodies import (
     Close,
     CloseReason,
     Contribution,
+    GroupValue,
     Input,
     Metrics,
     MetricValue,
@@ -101,6 +102,7 @@ class RoundStory:
     offers: list[Offer] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     metrics: dict[int, tuple[MetricValue, ...]] = field(default_factory=dict)
+    groups: dict[int, tuple[GroupValue, ...]] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -210,6 +212,7 @@ def _enter(story: Story, record: Verified[Record]) -> None:
         case Metrics():
             member.metrics += 1
             story.round(body.round).metrics[value.author] = body.values
+            story.round(body.round).groups[value.author] = body.groups
         case Rejection():
             refusal = Refusal(
                 by=value.author, place=place, target_id=body.target_id, reason=body.reason

@@ -17,8 +17,10 @@ from ledger.bodies import (
     Anchor,
     Close,
     CloseReason,
+    GroupValue,
     Kind,
     LeftOut,
+    MetricId,
     Reason,
     Rejection,
     Release,
@@ -418,6 +420,30 @@ def test_reputation_is_drawn_where_there_are_evaluations(
     _, page, document = reported(federation, tmp_path, capsys)
     assert "Replayed from the records" in page.text
     assert document["reputation"]["round"] == 2
+
+
+def test_metrics_are_pooled_over_members_and_subgroups_have_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    federation = Federation(4)
+    federation.open_all()
+    for author in range(4):
+        body = federation.metrics_body(1)
+        part = GroupValue(
+            subgroup=0, part=author % 2, metric=MetricId.AUC, micro=800_000 + 10_000 * author,
+            low_micro=700_000, high_micro=900_000, count=20,
+        )  # fmt: skip
+        federation.write(author, Kind.METRICS, 1, replace(body, groups=(part,)))
+    _, page, document = reported(federation, tmp_path, capsys)
+    (told,) = document["rounds"]
+    pooled = {one["metric"]: one for one in told["pooled_metrics"]}
+    assert (pooled["AUC"]["micro"], pooled["AUC"]["count"]) == (900_000, 4 * 64)
+    assert (
+        pooled["AUC"]["high_micro"] - pooled["AUC"]["micro"] == 25_000
+    )  # half of one's, with four
+    assert [one["pooled"][0]["micro"] for one in told["subgroups"]] == [810_000, 820_000]
+    assert "All, by patients" in page.text
+    assert "subgroup 0, part 1" in page.text  # this charter names none: said by number
 
 
 def test_a_refuted_ledger_is_reported_as_such_up_to_where_it_stands(
