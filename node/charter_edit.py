@@ -39,7 +39,7 @@ WHEN: Final[Mapping[str, str]] = {
     "version": "Layout of this file.",
     "federation": "Any other federation needs another name.",
     "seed": "Draws the starting model. Any number; the same for all.",
-    "model": '"logistic", "mlp", or "python:package.module:Class" (each site must allow the package).',
+    "model": '"logistic", "mlp", "cnn", or "python:package.module:Class" (each site must allow the package).',
     "data": "What every site's table must hold. Nothing outside these lists is accepted.",
     "data.label": "The column to predict.",
     "data.head": '"binary", "multiclass" or "regression".',

@@ -34,7 +34,7 @@ def new(  # noqa: PLR0913 - one parameter an option
     rounds: Annotated[int, typer.Option(help="Rounds of training.")],
     label: Annotated[str, typer.Option(help="Column to predict.")],
     model: Annotated[
-        str, typer.Option(help="logistic, mlp or python:package.module:Class.")
+        str, typer.Option(help="logistic, mlp, cnn or python:package.module:Class.")
     ] = "logistic",
     model_arg: Annotated[
         list[str] | None,
