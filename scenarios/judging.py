@@ -16,7 +16,7 @@ from ledger.charter import Charter
 from ledger.record import MetricId
 from scenarios.releasing import Released
 from swarm.learning import metrics
-from swarm.learning.baselines import Baseline
+from swarm.learning.baselines import Baseline, plain
 from swarm.learning.dataset import SiteData, Split, Table
 from swarm.learning.task import LearningTask
 
@@ -101,7 +101,7 @@ class Judge:
         self._charter = charter
         self._table = table
         self._allow = allow
-        self._task = self._make(moments)
+        self._task = self._make(charter, moments)
         self._known: dict[bytes, Quality] = {}
 
     def swarm(self, model: bytes) -> Quality:
@@ -114,12 +114,13 @@ class Judge:
     def baseline(self, baseline: Baseline) -> Quality:
         """Judge a model with the moments that it was trained with."""
         task = baseline.task
-        own = self._make(task.local_moments() if task.needs_moments else None)
+        moments = task.local_moments() if task.needs_moments else None
+        own = self._make(plain(self._charter), moments)
         return quality([(own, self._table)], [baseline.model], self._charter.schema.head)
 
-    def _make(self, moments: bytes | None) -> LearningTask:
+    def _make(self, charter: Charter, moments: bytes | None) -> LearningTask:
         data = SiteData(train=self._table, validation=self._table)
-        task = LearningTask(self._charter, data, allow=self._allow, seed=0, threads=1)
+        task = LearningTask(charter, data, allow=self._allow, seed=0, threads=1)
         if moments is not None:
             task.set_moments(moments)
         return task

@@ -49,7 +49,7 @@ def train_alone(
     The moments of "federated" standardisation are then the site's own. patience: as in
     stopping.released_round, by the site's own validation loss.
     """
-    task = LearningTask(_plain(charter), data, allow=allow, seed=seed, threads=threads)
+    task = LearningTask(plain(charter), data, allow=allow, seed=seed, threads=threads)
     if task.needs_moments:
         task.set_moments(task.local_moments())
     return Baseline(task=task, model=_rounds(task, charter, patience))
@@ -74,7 +74,7 @@ def train_pooled(
     validation = _stack([site.validation for site in sites]) if patience else sites[0].validation
     pooled = SiteData(train=_stack([site.train for site in sites]), validation=validation)
     task = LearningTask(
-        _same_steps(_plain(charter), sites), pooled, allow=allow, seed=seed, threads=threads
+        _same_steps(plain(charter), sites), pooled, allow=allow, seed=seed, threads=threads
     )
     if task.needs_moments:
         task.set_moments(task.local_moments())
@@ -100,7 +100,7 @@ def _rounds(task: LearningTask, charter: Charter, patience: int) -> bytes:
     return best if patience else model
 
 
-def _plain(charter: Charter) -> Charter:
+def plain(charter: Charter) -> Charter:
     """The same model and training without what is between sites: one site has nobody to merge with."""
     aggregation = replace(
         charter.aggregation,
