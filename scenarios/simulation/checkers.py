@@ -15,6 +15,8 @@ from ledger.bundle import export_bundle
 from ledger.charter import Charter
 from ledger.errors import SwarmError
 from ledger.record import Aggregation, Contribution, Kind
+from ledger.roster import Roster
+from ledger.roster_store import load_roster
 from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
 from scenarios.simulation.disk import DATABASE
@@ -50,6 +52,7 @@ def check(evidence: Evidence, seen: Observations) -> None:
         try:
             with Store.open(disk / DATABASE) as store:
                 ledger = ledgers[index] = read.ledger(store)
+                nothing_behind_a_cut(index, load_roster(store, evidence.charter), ledger, seen)
                 alike = bundles[id(ledger)]
                 if len(alike) < BUNDLES_ALIKE_MAX:
                     bundle = evidence.scratch / f"bundle-{index}"
@@ -64,6 +67,19 @@ def check(evidence: Evidence, seen: Observations) -> None:
     disks_are_bounded(evidence, ledgers, seen)
     if exported := [one for alike in bundles.values() for one in alike]:
         bundles_verify(evidence, exported, ledgers, seen)
+
+
+def nothing_behind_a_cut(index: int, roster: Roster, ledger: Ledger, seen: Observations) -> None:
+    """Who knows of a cut holds nothing of what it has cut off, nor another branch."""
+    for cut in roster.cuts():
+        held = ledger.logs.get((cut.author, cut.epoch), 0)
+        if held > cut.kept:
+            what = f"member {index} holds {held} records of log {(cut.author, cut.epoch)}"
+            seen.blame("nothing-behind-a-cut", f"{what}, of which {cut.kept} were kept")
+        elif held and held == cut.kept:
+            last = ledger.ids[cut.author, cut.epoch, held - 1]
+            if last != cut.head_id:
+                seen.blame("nothing-behind-a-cut", f"member {index} holds another branch")
 
 
 def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:

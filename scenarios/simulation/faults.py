@@ -130,7 +130,10 @@ class Stall:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rotation:
-    """A site is stopped, a quorum of the others' admins signs its next ledger key, and it comes back."""
+    """A site is stopped, a quorum of admins signs its next ledger key, and it comes back.
+
+    A liar goes on with its old key: the others cut its log where they have it.
+    """
 
     at_s: float
     member: int

@@ -32,6 +32,7 @@ from node.network import (
     GOSSIP_BYTES_MAX,
     REQUEST_BYTES_MAX,
     REQUEST_PROTOCOLS,
+    ROSTER_PROTOCOL,
     SYNC_PROTOCOL,
     TASK_STATUS_IGNORED,
     Handlers,
@@ -71,6 +72,8 @@ ATTACKS: Final = (
     "flood",  # writes many valid, useless records
     "slow",  # answers late or after the deadline
 )
+OLD_KEY: Final = "old-key"
+"""What a liar does that is rotated: it hears of no update, and signs on with the key that it had."""
 SPAM_PAUSE_S: Final = 0.7
 SPAM_BYTES_MAX: Final = 400
 FORKS_MAX: Final = 2
@@ -149,6 +152,9 @@ class LyingNetwork:
         self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int, timeout_s: float
     ) -> bytes:
         """Ask, and perhaps something broken first."""
+        if OLD_KEY in self._attacks and protocol == ROSTER_PROTOCOL:
+            await trio.lowlevel.checkpoint()
+            raise UnavailableError("does not want to know")
         if "malform" in self._attacks and self._random.random() < 0.3:
             await self._quietly(peer, protocol, mutated(self._random, body))
         return await self._inner.request(

@@ -177,7 +177,8 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         faults=()
         if size.calm
         else _draw_faults(draw, members, upright, heal_s)
-        + _draw_rotations(seed, [one for one in upright if one not in stays_dead], heal_s),
+        + _draw_rotations(seed, [one for one in upright if one not in stays_dead], heal_s)
+        + _draw_old_keys(seed, liars, heal_s),
         stays_dead=() if size.calm else stays_dead,
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
@@ -204,6 +205,15 @@ def _draw_rotations(seed: int, members: Sequence[int], heal_s: float) -> tuple[F
         )
         for member in draw.sample(members, draw.randint(1, min(2, len(members))))
     )  # fmt: skip
+
+
+def _draw_old_keys(seed: int, liars: Sequence[Liar], heal_s: float) -> tuple[Fault, ...]:
+    """Rotate a liar. Not one that forks: which branch a cut keeps is another story."""
+    draw = _stream("old-key", seed)
+    plain = [liar.member for liar in liars if "equivocate" not in liar.attacks]
+    if not plain or draw.random() >= ROTATED_SHARE:
+        return ()
+    return (Rotation(at_s=round(draw.uniform(0.5, heal_s), 2), member=plain[0], down_s=0.0),)
 
 
 def _draw_liars(draw: Random, members: int, count: int, tolerated: int) -> tuple[Liar, ...]:

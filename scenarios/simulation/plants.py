@@ -37,6 +37,7 @@ from node.blobs import BlobStore
 from node.effects import merging, obtaining
 from node.effects.desk import Desk
 from node.journal import Journal
+from scenarios.simulation.faults import Rotation
 from scenarios.simulation.plan import Plan
 from swarm.protocol.book import RoundBook
 from swarm.protocol.deadline import AdaptiveDeadline
@@ -252,6 +253,10 @@ def _causes_unchecked() -> Sequence[Patch]:
     return [(node.intake.Intake, "_causes_known", lambda *_what: True)]
 
 
+def _cut_ignored() -> Sequence[Patch]:
+    return [(node.intake.Intake, "_check_cut", lambda *_what: None)]
+
+
 # Arithmetic and accounts
 
 
@@ -297,6 +302,11 @@ def _with(attack: str) -> Callable[[Plan], bool]:
     return lambda plan: any(attack in liar.attacks for liar in plan.liars)
 
 
+def _somebody_signs_on(plan: Plan) -> bool:
+    rotated = {one.member for one in plan.faults if isinstance(one, Rotation)}
+    return not rotated.isdisjoint(liar.member for liar in plan.liars)
+
+
 def _somebody_stays_dead(plan: Plan) -> bool:
     return bool(plan.stays_dead)
 
@@ -334,6 +344,11 @@ PLANTS: Final[dict[str, Plant]] = {
     "quorum-short": Plant("takes half of the members for a quorum", _quorum_short),
     "causes-unchecked": Plant(
         "stores records before what they refer to", _causes_unchecked, _with("false-acks")
+    ),
+    "cut-ignored": Plant(
+        "stores what was signed with a key that a roster update has ended",
+        _cut_ignored,
+        _somebody_signs_on,
     ),
     "weights-equal": Plant("weighs every hospital the same, against the charter", _weights_equal),
     "staleness-ignored": Plant("weighs late contributions like those on time", _staleness_ignored),

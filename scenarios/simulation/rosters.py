@@ -6,6 +6,7 @@ not heard of the newest one yet is not rotated.
 
 from collections.abc import Sequence
 
+from ledger.chain import LogHead
 from ledger.charter import Charter
 from ledger.fork import Cut
 from ledger.record import NO_ID
@@ -28,9 +29,18 @@ def rotate(
     before = load_roster(store, charter)
     if before.digest != (signed[-1] if signed else charter.net):
         return before.version
+    head = store.heads().get((member, before.epoch(member)))
+    after = store_update(store, before, rotation(before, sites, member, head))
+    signed.append(after.digest)
+    return after.version
+
+
+def rotation(
+    before: Roster, sites: Sequence[SimulatedSite], member: int, head: LogHead | None
+) -> SignedUpdate:
+    """Return the signed update that gives a member its next key and ends its log at ``head``."""
     identity, epoch = sites[member].identity, before.epoch(member)
-    head = store.heads().get((member, epoch))
-    update = sign(
+    return sign(
         before,
         sites,
         Rotate(
@@ -48,9 +58,6 @@ def rotate(
             head_id=head.prev_id if head else NO_ID,
         ),
     )
-    after = store_update(store, before, update)
-    signed.append(after.digest)
-    return after.version
 
 
 def sign(

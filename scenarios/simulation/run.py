@@ -9,7 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -21,13 +21,14 @@ from node.network_memory import Conditions, MemoryHub
 from node.service import Service
 from scenarios.simulation import faults as plans
 from scenarios.simulation.checkers import Evidence, check
+from scenarios.simulation.disk import CrashedError
 from scenarios.simulation.faults import CrashAtStep, Fault
 from scenarios.simulation.federation import charter_of, sites_of
 from scenarios.simulation.observations import Observations, Violation
 from scenarios.simulation.once import worked_out_once
 from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
 from scenarios.simulation.plants import planted
-from scenarios.simulation.rosters import rotate
+from scenarios.simulation.rosters import rotate, rotation
 from scenarios.simulation.swarm import Swarm, heads_digest
 from scenarios.simulation.world import Rough
 from swarm.protocol.round import Phase
@@ -378,6 +379,9 @@ class Run:
     async def _rotate(self, fault: plans.Rotation) -> None:
         """Stop a site, cut its log where it ends, and start it with its next key; others hear it from it."""
         index = fault.member
+        if index not in self.plan.honest:
+            await self._rotate_liar(index)
+            return
         if index in self._down or self.swarm.ended[index].is_set():
             return
         self._down.add(index)
@@ -388,6 +392,28 @@ class Run:
         self.world.say(f"member {index} is rotated: roster {version}")
         if self._nursery is not None:
             self._nursery.start_soon(self._return, index, fault.down_s)
+
+    async def _rotate_liar(self, liar: int) -> None:
+        """Cut a liar's log where those who run hold most of it; it goes on with its old key."""
+        newest = self._rosters[-1] if self._rosters else self.swarm.charter.net
+        knowing = [
+            service
+            for index in self.plan.honest
+            if index not in self._down
+            and not self.swarm.ended[index].is_set()
+            and (service := self.swarm.services.get(index)) is not None
+            and service.journal.roster.digest == newest
+        ]
+        if not knowing:
+            return
+        log = (liar, knowing[0].journal.roster.epoch(liar))
+        best = max(knowing, key=lambda one: one.journal.counts().get(log, 0))
+        head = best.journal.heads().get(log)
+        update = rotation(best.journal.roster, self.swarm.sites, liar, head)
+        self._rosters.append(update.digest)
+        self.world.say(f"member {liar} is rotated by the others, who keep {head}")
+        with suppress(SwarmError, CrashedError):  # what it costs that site is seen elsewhere
+            await best.rosters._take(update, source="the plan")  # noqa: SLF001 - as from its inbox
 
     async def _spoil(self, fault: plans.BadDisk) -> None:
         """Writes fail; a node that stops for it is started again once the disk is mended."""

@@ -20,8 +20,8 @@ from node.network import TASK_STATUS_IGNORED, EventLog, Handlers, Network, TaskS
 from node.network_memory import MemoryHub, MemoryNetwork
 from node.service import Service
 from scenarios.simulation.disk import CrashedError, MemberDisk, seen_flushes
-from scenarios.simulation.faults import CrashAtStep
-from scenarios.simulation.liars import LyingNetwork
+from scenarios.simulation.faults import CrashAtStep, Rotation
+from scenarios.simulation.liars import OLD_KEY, LyingNetwork
 from scenarios.simulation.observations import Observations
 from scenarios.simulation.plan import Plan
 from scenarios.simulation.swarm import EPOCH_MS
@@ -107,7 +107,11 @@ class Rough:
         self._directory = directory
         self._observations = observations
         self._trace = trace
-        self._attacks = {liar.member: liar.attacks for liar in plan.liars}
+        rotated = {one.member for one in plan.faults if isinstance(one, Rotation)}
+        self._attacks = {
+            liar.member: (*liar.attacks, OLD_KEY) if liar.member in rotated else liar.attacks
+            for liar in plan.liars
+        }
         self._lying: dict[int, LyingNetwork] = {}
         self.crashed: Callable[[int, CrashAtStep], None] = lambda _index, _crash: None
         """Called when a member dies at one of its steps."""
