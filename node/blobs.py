@@ -138,8 +138,13 @@ class BlobStore:
         self._check_room(manifest.digest, manifest.bytes_count)
         with faults(self._directory, "look for room"):
             free = shutil.disk_usage(self._directory).free
-        if free < manifest.bytes_count + DISK_SPARE_BYTES:
-            raise NoRoomError(f"{self._directory}: {free} bytes are free, too few for a payload")
+        needed = manifest.bytes_count + DISK_SPARE_BYTES
+        if free < needed:
+            raise NoRoomError(
+                f"{self._directory}: {free >> 20} MiB are free, and a payload of {manifest.bytes_count} "
+                f"bytes may only come while {-(-needed >> 20)} MiB are (the ledger needs the rest): "
+                "free some"
+            )
         self._incoming[manifest.digest] = manifest.bytes_count
         return Partial.begin(self._directory, manifest)
 

@@ -359,7 +359,8 @@ class Service:
 
     def waiting_for(self) -> str:
         """What keeps this node from going on, in words."""
-        return why_waiting(self.machine, connected=len(self.network.connected()))
+        why = why_waiting(self.machine, connected=self.network.connected())
+        return f"{why}; {self.transfer.no_room}" if why and self.transfer.no_room else why
 
     def _tell_phase(self) -> None:
         phase = self.machine.phase

@@ -60,14 +60,14 @@ def ask(path: Path) -> Status | None:
 async def serve_status(path: Path, describe: Callable[[], Status]) -> None:
     """Answer everybody who may open the socket file (its owner) until cancelled."""
     _remove(path)
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with listener:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
         before = os.umask(0o177)
         try:
-            await listener.bind(os.fspath(path))
+            plain.bind(os.fspath(path))
         finally:
             os.umask(before)
-        listener.listen()
+        plain.listen()  # at once: whoever sees the file may connect
+        listener = trio.socket.from_stdlib_socket(plain)
 
         async def answer(stream: trio.SocketStream) -> None:
             with trio.move_on_after(ANSWER_TIMEOUT_S):

@@ -71,6 +71,8 @@ class Transfer:
         """
         self.tidy: Callable[[], Awaitable[None]] = _nothing_to_tidy
         """Called when there is no room for a payload: removes what is not needed any more."""
+        self.no_room = ""
+        """Why payloads do not come in, while the disk is the reason."""
         self._world = world
         self._log = world.log
         self.blobs = blobs
@@ -223,14 +225,18 @@ class Transfer:
         """Fetch; a disk that has no room for somebody else's payload is no reason to stop."""
         while True:
             try:
-                return await pull.run()
+                partial = await pull.run()
             except NoRoomError as error:
                 before = self.blobs.bytes_stored
                 await self.tidy()
                 if self.blobs.bytes_stored < before:
                     continue
+                self.no_room = str(error)
                 self._log.warning("no_room", digest=pull.digest.hex()[:16], why=str(error))
                 await trio.sleep(NO_ROOM_WAIT_S)
+            else:
+                self.no_room = ""
+                return partial
 
     @asynccontextmanager
     async def _turn(self, digest: bytes) -> AsyncIterator[None]:

@@ -1,12 +1,15 @@
 """Why a node waits, in words for whoever runs it: a stall that is explained is half repaired."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from swarm.protocol.round import Phase, RoundMachine
 
 
-def why_waiting(machine: RoundMachine, *, connected: int) -> str:
-    """Return what the machine needs to go on, or an empty string while it works by itself."""
+def why_waiting(machine: RoundMachine, *, connected: Collection[int]) -> str:
+    """Return what the machine needs to go on, or an empty string while it works by itself.
+
+    connected: members that are reached now.
+    """
     book, roster = machine.book, machine.book.roster
     everyone = {member.index for member in roster.active}
 
@@ -39,9 +42,21 @@ def why_waiting(machine: RoundMachine, *, connected: int) -> str:
             most = max((votes.count(vote) for vote in votes), default=0)
             why = f"equal results: {most} of {roster.q} needed"
         case Phase.CATCH_UP:
-            why = f"the agreed model of round {machine.round}"
+            why = f"the agreed model of round {machine.round}{_from_whom(machine, connected)}"
         case Phase.LINGER:
             why = f"to finish: {names(book.opened - book.closed)}"
         case _:  # it works by itself
             pass
-    return why
+    lonely = bool(why) and not connected and machine.phase is not Phase.JOIN and roster.n > 1
+    return f"{why}; no other hospital is connected" if lonely else why
+
+
+def _from_whom(machine: RoundMachine, connected: Collection[int]) -> str:
+    """Say who serves the agreed model, or who would, if he ran."""
+    agreed = machine.book.agreed(machine.round)
+    holders = sorted(agreed.voters) if agreed else []
+    names = {index: machine.book.roster.member(index).name for index in holders}
+    reached = [name for index, name in names.items() if index in connected]
+    if reached:
+        return f", from {', '.join(reached)}"
+    return f": one of those who hold it has to run and be reached: {', '.join(names.values())}"
