@@ -54,6 +54,26 @@ def test_real_nodes_and_simulated_ones_agree_on_the_same_models_in_every_round(
 
 
 @needs_ist
+def test_a_scenario_names_strategy_rule_and_codec_in_its_charter(tmp_path: Path) -> None:
+    spec = small_stroke(rounds=2, hospitals=4)
+    chosen = {
+        "aggregation.strategy": "fedadam",
+        "aggregation.rule": "trimmed_mean",
+        "aggregation.neighbour_mixing": True,
+        "aggregation.codec": "top_k_int8",
+    }
+    run = simulated(replace(spec, charter=dict(spec.charter) | chosen), tmp_path / "run", IST)
+    assert run.outcome.ledger.verdict == "VERIFIED"
+    assert sorted(run.digests) == [1, 2]
+    assert run.external is not None
+    assert run.external.pooled.auc is not None
+    assert run.external.released.auc is not None
+    plain = simulated(spec, tmp_path / "plain", IST)
+    assert run.bytes_payloads < plain.bytes_payloads
+    assert run.external.pooled == plain.external.pooled, "the baseline is the same"
+
+
+@needs_ist
 def test_hospitals_that_took_no_part_gain_from_the_swarm(tmp_path: Path) -> None:
     spec = small_stroke(rounds=2, hospitals=4)
     run = simulated(spec, tmp_path / "run", IST)
