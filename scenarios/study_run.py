@@ -129,6 +129,7 @@ def run_jobs(
                 note(f"{who}: {heard.value}")
     finally:
         _end(processes)
+        tasks.cancel_join_thread()  # what nobody takes any more must not keep this process
     return [results[at] for at in range(len(jobs))]
 
 

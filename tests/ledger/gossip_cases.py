@@ -14,9 +14,12 @@ Record = Verified[_Record]
 RING = '[aggregation]\naveraging = "gossip"\ntopology = "ring"\n'
 
 
-def ring() -> tuple[Federation, list[Record]]:
+BUFFERED = RING + "buffer = 1\n"
+
+
+def ring(aggregation: str = RING) -> tuple[Federation, list[Record]]:
     """Everybody has offered in round 1."""
-    federation = Federation(5, RING)
+    federation = Federation(5, aggregation)
     federation.open_all()
     return federation, [offer(federation, author, 1) for author in range(5)]
 
@@ -119,4 +122,34 @@ def stale_neighbour_at_full_weight() -> Case:
     own = offer(federation, 0, 2)
     body = federation.aggregation_body([own, offers[1]], 2, staleness=False)
     federation.write(0, Kind.AGGREGATION, 2, body)
+    return bad(federation, codes="12 E_AGG_WEIGHT")
+
+
+@case
+def buffered_merge_of_an_own_contribution_as_old_as_it_is() -> Case:
+    federation, offers = ring(BUFFERED)
+    merge(federation, 0, 3, [offers[0], offer(federation, 1, 3)])
+    merge(federation, 0, 4, [offer(federation, 0, 4), offers[4]])
+    return good(federation)
+
+
+@case
+def buffered_merge_of_a_model_that_was_merged_before() -> Case:
+    federation, offers = ring(BUFFERED)
+    merge(federation, 0, 1, [offers[0], offers[1]])
+    merge(federation, 0, 2, [offer(federation, 0, 2), offers[1]])
+    return bad(federation, codes="12 E_AGG_INPUT")
+
+
+@case
+def buffered_merge_that_makes_the_own_old_contribution_weigh_as_a_new_one() -> Case:
+    federation, offers = ring(BUFFERED)
+    inputs = [offers[0], offer(federation, 1, 3)]
+    write(
+        federation,
+        0,
+        3,
+        federation.aggregation_body(inputs, 3, staleness=False),
+        [500_000, 500_000],
+    )
     return bad(federation, codes="12 E_AGG_WEIGHT")

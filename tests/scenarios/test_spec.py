@@ -92,7 +92,11 @@ def test_nested_settings_become_dotted_keys() -> None:
         ("rounds = 3", 'rounds = "3"', "s: rounds: need int, got '3'"),
         ("rounds = 3", "rounds = true", "s: rounds: need int, got True"),
         ("rounds = 3", "rounds = 0", "s: rounds: need at least 1"),
-        ('data = "folder"', 'data = "cloud"', "s: data: use breast-cancer or digits or clinics or folder"),
+        (
+            'data = "folder"',
+            'data = "cloud"',
+            "s: data: use breast-cancer or digits or clinics or folder",
+        ),
         ('data = "folder"', 'data = "breast-cancer"', "A needs `file` exactly if"),
         ('name = "B"', 'name = "A"', "two have the same name"),
         ('folder = "b"', 'folder = "../b"', "folder '../b' needs letters"),
