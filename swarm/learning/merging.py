@@ -137,6 +137,10 @@ class Merger:
             if (np.abs(values[piece]) > VALUE_MAX).any():
                 raise PayloadError(Reason.NORM_BOUND, f"a value beyond {VALUE_MAX:g}")
             release(values)
+        try:
+            self.strategy.examine(values)
+        except ValueError as error:
+            raise PayloadError(Reason.BAD_SHAPE, str(error)) from error
 
     def read(self, payload: bytes, state: Vector | None) -> Vector:
         """Return the update (u,) in a payload, as seen from a state. Raises PayloadError."""

@@ -49,6 +49,9 @@ class Strategy(Protocol):
     def reference(self, state: Vector) -> Vector:
         """Return what an update is measured from: (s·d,) → (u,)."""
 
+    def examine(self, update: Vector) -> None:
+        """Raise ValueError for a vector (u,) that no site's training gives; it is finite."""
+
     def step(self, state: Vector, merged: Vector) -> Vector:
         """Return the next state from the round's and the merged updates (u,): (s·d,).
 

@@ -249,6 +249,28 @@ def test_ifcas_models_start_apart_and_the_same_everywhere() -> None:
     )
 
 
+@pytest.mark.parametrize("lie", ["twice", "heavy", "negative", "nobody", "both"])
+def test_a_liar_cannot_weigh_more_in_ifca_than_one_member(lie: str) -> None:
+    ifca = Ifca(clusters=2, seed=0)
+    honest = ifca.train(site_of(rows()), ifca.begin(start()), {}).update
+    ifca.examine(honest)
+    chosen = int(honest[8:].argmax())
+    update = honest.copy()
+    match lie:
+        case "twice":
+            update[8:] = 1
+        case "heavy":
+            update[8 + chosen] = 1e6
+        case "negative":
+            update[9 - chosen] = -1
+        case "nobody":
+            update[8:] = 0
+        case "both":
+            update[:8] = 1
+    with pytest.raises(ValueError, match="changes that alone"):
+        ifca.examine(update)
+
+
 @pytest.mark.parametrize("broken", ["length", "negative", "infinite"])
 def test_an_ifca_merge_that_no_members_made_is_refused(broken: str) -> None:
     ifca = Ifca(clusters=2, seed=0)

@@ -63,6 +63,9 @@ class FedAvg:
         """Return the round's parameters, (d,)."""
         return self.parameters(state)
 
+    def examine(self, update: Vector) -> None:
+        """Any parameters could be a site's."""
+
     def step(self, state: Vector, merged: Vector) -> Vector:
         """Return the state after the outer step; in FedAvg the mean as it is, bit for bit."""
         if isinstance(self.outer, Averaging):

@@ -69,6 +69,20 @@ class Ifca:
         """Return zeros, (k·d + k,): an update is a change already."""
         return np.zeros(state.size + self.clusters, dtype=np.float32)
 
+    def examine(self, update: Vector) -> None:
+        """Refuse all but a change in one slot and a membership of 1 there.
+
+        Else one liar could weigh a thousand times, or leave a cluster a negative share to divide by.
+        """
+        members = update[-self.clusters :]
+        slots = update[: -self.clusters].reshape(self.clusters, -1)
+        chosen = int(members.argmax())
+        others = [cluster for cluster in range(self.clusters) if cluster != chosen]
+        if members[chosen] != 1 or members[others].any() or slots[others].any():
+            raise ValueError(
+                "an update of one cluster's model changes that alone, with membership 1"
+            )
+
     def step(self, state: Vector, merged: Vector) -> Vector:
         """Move each model by its cluster's weighted mean change; float64, rounded once."""
         if merged.size != state.size + self.clusters:

@@ -53,6 +53,9 @@ class PerFedAvg:
         """Return the round's parameters."""
         return state
 
+    def examine(self, update: Vector) -> None:
+        """Any parameters could be a site's."""
+
     def step(self, state: Vector, merged: Vector) -> Vector:
         """Return the mean."""
         return same_length(state, merged)

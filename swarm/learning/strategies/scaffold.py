@@ -52,6 +52,9 @@ class Scaffold:
         """Return all of the state: an update is a changed one."""
         return state
 
+    def examine(self, update: Vector) -> None:
+        """Any parameters could be a site's."""
+
     def step(self, state: Vector, merged: Vector) -> Vector:
         """Return the mean: both parts are averaged. ValueError unless it is as long as the state."""
         return same_length(state, merged)
