@@ -119,6 +119,9 @@ class Observations:
                         f"member {index} sent its record {slot} and starts without it",
                     )
                 for ack in record.acks:
+                    cut = journal.roster.cut(ack.author, ack.epoch)
+                    if cut is not None and ack.seq >= cut.kept:
+                        continue  # a quorum has decided that it goes
                     if counts.get((ack.author, ack.epoch), 0) <= ack.seq:
                         self.blame(
                             "durable-before-acked",
