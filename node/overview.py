@@ -4,7 +4,6 @@ Room: node. The same function as an auditor's (ledger/insight.py) over the same 
 integers. It reads the store anew, beside everything else, and no more often than it can afford.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, final
@@ -23,6 +22,8 @@ from node.world import World
 
 REST_TIMES: Final = 20
 """A look that took t seconds is followed by 20 t of rest: at most a twentieth of a core."""
+
+REST_MIN_S: Final = 1.0
 
 
 def insight_of(records: Iterable[Verified[Record]], roster: Roster, charter: Charter) -> Insight:
@@ -76,7 +77,7 @@ class Overview:
         while True:
             await self._news.wait()
             self._news = trio.Event()
-            started_s = time.perf_counter()
+            started_s = trio.current_time()
             try:
                 self.insight = await compute.run(
                     stored_insight, self._path, self._roster, self._charter
@@ -86,8 +87,8 @@ class Overview:
             else:
                 self._looked(self.insight)
                 self._tell(self.insight)
-            self.seconds = time.perf_counter() - started_s
-            await trio.sleep(REST_TIMES * self.seconds)
+            self.seconds = trio.current_time() - started_s
+            await trio.sleep(max(REST_TIMES * self.seconds, REST_MIN_S))
 
     def _tell(self, insight: Insight) -> None:
         """Say in the log, in words, what is new."""

@@ -14,7 +14,9 @@ from typing import Final
 from ledger.bundle import export_bundle
 from ledger.charter import Charter
 from ledger.errors import SwarmError
+from ledger.evidence import Offence, Seen
 from ledger.record import Aggregation, Contribution, Kind
+from ledger.reputation import replay
 from ledger.roster import Roster
 from ledger.roster_store import load_roster
 from ledger.store import Store
@@ -24,6 +26,8 @@ from scenarios.simulation.held import Ledger, Reader, Vote, attempt_of
 from scenarios.simulation.observations import PAYLOADS_A_ROUND, Log, Observations, Slot
 from scenarios.simulation.plan import Plan
 
+FALSE_IF_HONEST: Final = (Offence.UNREVEALED, Offence.COPY, Offence.FALSE_SKETCH, Offence.FORK)
+"""What an honest member never does. Where training changes nothing it does send its base back."""
 PAYLOAD_BYTES: Final = 512
 """More than any payload of the tiny learner."""
 BUNDLES_ALIKE_MAX: Final = 7
@@ -47,12 +51,14 @@ def check(evidence: Evidence, seen: Observations) -> None:
     """Judge everything; what does not hold is noted in ``seen``."""
     read = Reader(evidence.plan.members)
     ledgers: dict[int, Ledger] = {}
+    rosters: dict[int, Roster] = {}
     bundles: dict[int, list[Path]] = defaultdict(list)
     for index, disk in evidence.disks.items():
         try:
             with Store.open(disk / DATABASE) as store:
                 ledger = ledgers[index] = read.ledger(store)
-                nothing_behind_a_cut(index, load_roster(store, evidence.charter), ledger, seen)
+                roster = rosters[index] = load_roster(store, evidence.charter)
+                nothing_behind_a_cut(index, roster, ledger, seen)
                 alike = bundles[id(ledger)]
                 if len(alike) < BUNDLES_ALIKE_MAX:
                     bundle = evidence.scratch / f"bundle-{index}"
@@ -65,6 +71,7 @@ def check(evidence: Evidence, seen: Observations) -> None:
     agreed_is_one(ledgers, seen)
     everybody_is_accounted_for(evidence.plan, evidence.charter, ledgers, seen)
     disks_are_bounded(evidence, ledgers, seen)
+    honest_are_not_blamed(evidence, ledgers, rosters, seen)
     if exported := [one for alike in bundles.values() for one in alike]:
         bundles_verify(evidence, exported, ledgers, seen)
 
@@ -115,6 +122,25 @@ def no_honest_record_lost(plan: Plan, ledgers: Mapping[int, Ledger], seen: Obser
             held = ledger.logs.get(log, 0)
             if log[0] in plan.honest and held < count:
                 seen.blame("no-record-lost", f"member {index} has {held} of {count} of log {log}")
+
+
+def honest_are_not_blamed(
+    evidence: Evidence,
+    ledgers: Mapping[int, Ledger],
+    rosters: Mapping[int, Roster],
+    seen: Observations,
+) -> None:
+    """Whatever befell an honest member, reputation proves nothing against it."""
+    if evidence.plan.reputation == "off":
+        return
+    for index, ledger in _distinct(ledgers):
+        records = [Seen(record, ledger.ids[slot]) for slot, record in ledger.records.items()]
+        for outcome in replay(records, rosters[index], strict=False).rounds:
+            for line in outcome.members:
+                for one in line.penalties:
+                    if line.member in evidence.plan.honest and one.proof.offence in FALSE_IF_HONEST:
+                        what = f"member {line.member} is blamed for {one.proof.offence.name}"
+                        seen.blame("honest-not-blamed", f"{what} in round {outcome.round}")
 
 
 def longest_of(ledgers: Mapping[int, Ledger]) -> dict[Log, int]:

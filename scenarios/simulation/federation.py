@@ -6,6 +6,7 @@ from ledger.charter import Charter, load_charter
 from ledger.keys import Signer, derive
 from node.identity import Identity
 from node.service import Learner
+from scenarios.simulation.judge import TinyJudge
 from scenarios.simulation.learner import COLUMNS, LyingLearner, TinyLearner
 from scenarios.simulation.plan import Plan
 from scenarios.simulation.swarm import SimulatedSite, identity_of
@@ -32,6 +33,7 @@ def charter_of(plan: Plan) -> Charter:
         f'standardise = "{"federated" if plan.has_moments else "none"}"\n'
         + features
         + _aggregation(plan)
+        + (f'[reputation]\nmode = "{plan.reputation}"\n' if plan.reputation != "off" else "")
         + "[rounds]\n"
         + "".join(f"{key} = {value}\n" for key, value in policy.items())
         + "".join(_member(plan.seed, index) for index in range(plan.members))
@@ -61,8 +63,18 @@ def sites_of(plan: Plan) -> list[SimulatedSite]:
             honest, bad_update="" if bad == "merge" else bad, bad_merge=bad == "merge"
         )
 
+    def judge(index: int, on: Learner) -> TinyJudge:
+        honest = on.honest if isinstance(on, LyingLearner) else on
+        if not isinstance(honest, TinyLearner):
+            raise TypeError("simulated members learn with the tiny learner")
+        return TinyJudge(honest, charter, lies=index in attacks)
+
     return [
-        SimulatedSite(identity=identity_of(plan.seed, index), learner=partial(learner, index))
+        SimulatedSite(
+            identity=identity_of(plan.seed, index),
+            learner=partial(learner, index),
+            judge=partial(judge, index) if plan.reputation != "off" else None,
+        )
         for index in range(plan.members)
     ]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ledger.charter import Charter
 from ledger.errors import PeerError
 from ledger.record import Codec, GroupValue, MetricId, MetricValue, Reason
+from swarm.learning.aggregation import Vector
 from swarm.learning.merging import Merger
 from swarm.learning.moments import (
     Matrix,
@@ -54,6 +55,15 @@ class TinyLearner:
         score = (self._raw - 5.0) @ truth / 3.0 + draw.normal(size=rows) * 0.3
         self._labels: NDArray[np.float64] = (score > 0).astype(np.float64)
         self._features: Matrix = Standardiser.identity(FEATURES).apply(self._raw - 5.0)
+
+    @property
+    def merger(self) -> Merger:
+        """The charter's merges."""
+        return self._merger
+
+    def loss_of(self, parameters: Vector) -> float:
+        """Mean log loss of a model over its own cases."""
+        return self._loss(parameters[: FEATURES + 1].astype(np.float64))
 
     @property
     def samples(self) -> int:
@@ -183,7 +193,7 @@ class LyingLearner:
         self, honest: TinyLearner, *, bad_update: str = "", bad_merge: bool = False
     ) -> None:
         """bad_update: "", "nan", "shape" or "huge". bad_merge: publish another result than the merge."""
-        self._honest = honest
+        self.honest = honest
         self._merger = honest._merger  # noqa: SLF001 - the same file
         self._bad_update = bad_update
         self._bad_merge = bad_merge
@@ -206,7 +216,7 @@ class LyingLearner:
         left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
     ) -> Trained:
         """Train, then spoil the payload."""
-        trained = self._honest.train(base, round, memory, left_out)
+        trained = self.honest.train(base, round, memory, left_out)
         payload = trained.payload
         if self._bad_update == "nan":
             payload = payload[:-4] + np.array([np.nan], dtype="<f4").tobytes()
@@ -227,9 +237,9 @@ class LyingLearner:
     ) -> bytes:
         """Merge, then move the result."""
         try:
-            merged = self._honest.merge(inputs, origin)
+            merged = self.honest.merge(inputs, origin)
         except PeerError:
-            return self._honest.initial()
+            return self.honest.initial()
         if not self._bad_merge:
             return merged
         state = self._merger.decode_state(merged) + np.float32(1.0)

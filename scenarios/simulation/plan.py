@@ -41,6 +41,8 @@ SAFETY_S_MAX: Final = 40.0
 HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
 FAULTS_MAX: Final = 9
+REPUTATION: Final = ("off", "off", "off", "score", "weigh")
+"""Charters in which members judge each other, where all average with all."""
 GOSSIP_SHARE: Final = 0.12
 """Of the plans, so many average with neighbours."""
 ROTATED_SHARE: Final = 0.12
@@ -69,6 +71,8 @@ class Plan:
     averaging: str
     learning: str
     """What the charter's [aggregation] says beside: rule, codec, strategy."""
+    reputation: str
+    """The charter's reputation.mode."""
     has_moments: bool
     members_min: int
     deadline_min_s: float
@@ -120,6 +124,7 @@ class Plan:
             f"{'' if self.averaging == 'full' else ', averaging with neighbours'}, at least {self.members_min} a round, "
             f"deadline {self.deadline_min_s:g} to {self.deadline_max_s:g} s, grace {self.grace_s:g} s"
             + "".join(f", {one}" for one in self.learning.splitlines())
+            + (f", reputation: {self.reputation}" if self.reputation != "off" else "")
         )
         machines = (
             f"training takes {_numbers(self.compute_s)} s, clocks are off by "
@@ -157,6 +162,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         rounds=rounds,
         averaging=averaging,
         learning=learning,
+        reputation=_draw_reputation(seed, averaging, learning),
         has_moments=draw.random() < 0.25,
         members_min=draw.randint(2, max(2, (members + 1) // 2)),
         deadline_min_s=draw.choice((2.0, 5.0)),
@@ -188,6 +194,12 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
 def _stream(name: str, seed: int) -> Random:
     """Return a stream of its own for what came later: what else happens in a seed stays as it was."""
     return Random(f"swarm/simulation/{name}/{seed}")  # noqa: S311 - not a secret
+
+
+def _draw_reputation(seed: int, averaging: str, learning: str) -> str:
+    if averaging != "full" or "ifca" in learning:
+        return "off"
+    return _stream("reputation", seed).choice(REPUTATION)
 
 
 def _draw_averaging(seed: int) -> str:

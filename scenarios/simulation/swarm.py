@@ -48,11 +48,13 @@ class SimulatedSite:
     """One hospital of a simulation: its keys, and how to build its learner afresh at every start.
 
     judge: how to build what measures contributions, on that learner; None: nothing does.
+    looks: whether its node looks at everybody's standing as it goes, which costs real time.
     """
 
     identity: Identity
     learner: Callable[[], Learner]
     judge: Callable[[Learner], Judge] | None = None
+    looks: bool = False
 
 
 def identity_of(seed: int, index: int) -> Identity:
@@ -199,7 +201,7 @@ class Swarm:
                     random=starts,
                     log=around.log(index),
                     secret=starts.randbytes,
-                    beside=InlineCompute() if site.judge else None,
+                    beside=InlineCompute() if site.looks else None,
                 )
                 learner = site.learner()
                 place = own_place(load_roster(store, self.charter), site.identity)

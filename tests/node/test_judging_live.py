@@ -39,7 +39,7 @@ def judged(
     charter, sites = swarm_of(members, rounds=rounds, aggregation=text, **SHORT)
     dimensions = charter.reputation.sketch_dimensions
     return charter, [
-        replace(site, judge=lambda task: Judge(task, dimensions=dimensions))  # type: ignore[arg-type]
+        replace(site, judge=lambda task: Judge(task, dimensions=dimensions), looks=True)  # type: ignore[arg-type]
         for site in sites
     ]
 
