@@ -129,7 +129,7 @@ def stale_neighbour_at_full_weight() -> Case:
 def buffered_merge_of_an_own_contribution_as_old_as_it_is() -> Case:
     federation, offers = ring(BUFFERED)
     merge(federation, 0, 3, [offers[0], offer(federation, 1, 3)])
-    merge(federation, 0, 4, [offer(federation, 0, 4), offers[4]])
+    merge(federation, 0, 4, [offer(federation, 0, 4), offer(federation, 4, 4)])
     return good(federation)
 
 
