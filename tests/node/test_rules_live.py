@@ -139,13 +139,20 @@ def test_neighbours_merge_by_a_robust_rule_and_the_auditor_follows_each(tmp_path
 # A site that dies
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
+    """What is agreed where nobody dies."""
+    charter, sites = swarm_of(MEMBERS, rounds=4, aggregation=ROBUST)
+    swarm, _ = run(charter, sites, tmp_path_factory.mktemp("calm"))
+    return results(swarm)
+
+
 @pytest.mark.parametrize("instant", ["in training", "after memory", "after contribution"])
 def test_a_crash_at_any_instant_leaves_no_trace_in_what_is_sent(
-    tmp_path: Path, instant: str
+    tmp_path: Path, instant: str, calm: dict[int, bytes]
 ) -> None:
     """The residual of error feedback survives: the same bits as without the crash."""
     charter, sites = swarm_of(MEMBERS, rounds=4, aggregation=ROBUST)
-    calm, _ = run(charter, sites, fresh(tmp_path / "calm"))
     dying = trio.Event()
 
     def tamper(index: int, service: Service) -> None:
@@ -183,7 +190,7 @@ def test_a_crash_at_any_instant_leaves_no_trace_in_what_is_sent(
     hit, _ = run(charter, sites, fresh(tmp_path / "hit"), tamper=tamper, faults=faults)
     assert dying.is_set()
     assert hit.failures == []
-    assert results(hit) == results(calm)
+    assert results(hit) == calm
 
 
 def test_memory_of_another_contribution_or_a_torn_one_counts_as_none(tmp_path: Path) -> None:
