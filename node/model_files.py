@@ -199,6 +199,11 @@ def evaluate_model(config: SiteConfig, file: Path, sources: Sequence[str]) -> Ev
         raise ConfigError(
             "model evaluate needs a table: this charter's data are own Python data sets"
         )
+    if charter.personalisation.mode == "fedbn":
+        raise ConfigError(
+            "model evaluate cannot measure this model: its batch norm layers stay at each site "
+            "(personalisation.mode is fedbn) and are not in the file"
+        )
     tensors, metadata = _read(file, charter)
     table = load_all_rows(
         DataConfig(

@@ -277,3 +277,35 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         done = run_command("run", "--config", site.config, "--log-level", "error")
         assert done.returncode == 2
         assert_one_line_error(done.stderr, str(site.port), "in use")
+
+
+def test_of_several_models_a_site_exports_the_one_that_suits_its_patients(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = (
+        "aggregation.strategy=ifca", "training.class_weights=federated", "training.local_epochs=3",
+    )  # fmt: skip
+    (site,) = make_federation(tmp_path, rounds=2, settings=settings)
+    done = run_command("run", "--config", site.config, "--linger", "0")
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "model.safetensors"
+    assert call(["model", "export", str(file), "--config", str(site.config)]) == 0
+    with safe_open(file, framework="np") as opened:
+        assert set(opened.keys()) == {"model.linear.weight", "model.linear.bias", "moments"}
+        weight = opened.get_tensor("model.linear.weight")
+        assert opened.get_tensor("moments").size == 3 * (weight.shape[1] + 2), "columns and classes"
+    patients = tmp_path / "elsewhere.csv"
+    write_patients(patients, seed=5)
+    capsys.readouterr()
+    command = [
+        "model",
+        "evaluate",
+        str(file),
+        "--data",
+        str(patients),
+        "--config",
+        str(site.config),
+    ]
+    assert call([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["auc"]["value"] > 0.7
