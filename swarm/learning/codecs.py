@@ -230,7 +230,9 @@ def decode_update(codec: UpdateCodec, body: bytes, count: int) -> Vector:
         longest = codec.bytes_max(count)
         try:
             # A frame that unpacks to more than any honest one is refused before it is unpacked.
-            with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
+            with zstandard.ZstdDecompressor().stream_reader(
+                packed, read_across_frames=True
+            ) as reader:
                 packed = reader.read(longest + 1)
         except zstandard.ZstdError as error:
             raise ValueError(f"the update does not unpack: {error}") from error

@@ -133,6 +133,15 @@ def test_every_cut_and_every_extra_byte_is_refused(name: str) -> None:
         decode_update(codec, b"\x00" + packed + b"\x00", update.size)
 
 
+def test_nothing_may_follow_what_was_compressed() -> None:
+    update = np.zeros(5_000, dtype=np.float32)
+    body = encode_update(CODECS["int8"], update)
+    assert body[:1] == b"\x01"
+    for more in (b"x", b"\x00" * 9, b"another payload"):
+        with pytest.raises(ValueError, match=r"does not unpack|not what"):
+            decode_update(CODECS["int8"], body + more, update.size)
+
+
 def test_a_zstd_bomb_is_not_unpacked() -> None:
     bomb = b"\x01" + zstandard.ZstdCompressor().compress(bytes(1 << 28))
     with pytest.raises(ValueError, match="not what its codec writes"):
