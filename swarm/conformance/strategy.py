@@ -71,7 +71,10 @@ def _check_training(
     _vector(
         result.update, strategy.update_length(layout.count), "an update, update_length(d) values,"
     )
-    strategy.examine(result.update)
+    try:
+        strategy.examine(result.update)
+    except ValueError as error:
+        demand(False, f"an update of its own is refused: {error}")
     demand(result.steps == site.training.local_steps, "other steps are taken than the charter's")
     demand(result.samples == len(site.batches), "the samples are not the site's rows")
     demand(

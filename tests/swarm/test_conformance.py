@@ -141,6 +141,11 @@ class Lenient(Wrapped):
         return np.resize(merged, state.shape)
 
 
+class Prudish(Wrapped):
+    def examine(self, update: Vector) -> None:
+        raise ValueError("no")
+
+
 class Backwards(Wrapped):
     def step(self, state: Vector, merged: Vector) -> Vector:
         return state - 3 * (merged - state)
@@ -178,6 +183,7 @@ class Diverging(Wrapped):
         (Thawing(FedAvg()), "a frozen tensor was changed"),
         (Lenient(FedAvg()), "a merge of another length is not refused"),
         (Backwards(FedAvg()), "learn nothing"),
+        (Prudish(FedAvg()), "an update of its own is refused: no"),
         (Diverging(FedAvg()), "an update.*not finite"),
         (FedAvg(outer=Nesterov(rate=-2.0)), "learn nothing"),
     ],
