@@ -13,13 +13,15 @@ from .anomalies import Anomaly, anomalies
 from .bodies import Kind, MetricId, MetricValue, Reason, Rule
 from .charter import Charter
 from .errors import ConfigError, VerificationError
+from .insight import Insight, look
 from .pooling import pool, pool_groups
 from .reading import opened_ledger, read_all
 from .report import Report
-from .reputation import replay
 from .reputation_report import as_json as reputation_json
 from .reputation_types import Reputation
 from .roster import Roster
+from .signal_report import as_json as signals_json
+from .signals import MemberSignals
 from .story import Event, Result, RoundStory, Story, tell
 from .subgroups import part_name
 from .verify import Audited
@@ -42,6 +44,7 @@ class Dossier:
     story: Story
     anomalies: tuple[Anomaly, ...]
     reputation: Reputation | None
+    signals: tuple[MemberSignals, ...]
     reputation_note: str
 
     def name(self, member: int) -> str:
@@ -160,6 +163,7 @@ class Dossier:
             ],
             "reputation": None if self.reputation is None else reputation_json(self.reputation),
             "reputation_note": self.reputation_note,
+            "signals": signals_json(self.signals),
             "not_proved": list(self.limits()),
         }
 
@@ -269,12 +273,13 @@ def compile_dossier(audited: Audited) -> Dossier:
     paths, report = audit.readable(), audited.report
     counts: Mapping[Log, int] = {(log.author, log.epoch): log.records for log in report.logs}
     story = tell(read_all(paths, roster, counts), roster, audit.time_ms_of)
-    reputation, note = None, "No evaluations were recorded, so there is none to replay."
+    insight: Insight | None = None
+    note = "No evaluations were recorded, so there is none to replay."
     if report.records > REPLAYED_MAX:
         note = f"Not replayed: more than {REPLAYED_MAX:,} records. swarm-audit reputation does it."
     elif report.counts.get("EVALUATION_REVEAL"):
         try:
-            reputation = replay(list(read_all(paths, roster, counts)), roster)
+            insight = look(list(read_all(paths, roster, counts)), roster, charter)
         except VerificationError as error:
             note = f"Cannot be replayed from what stands: {error}"
     return Dossier(
@@ -283,6 +288,7 @@ def compile_dossier(audited: Audited) -> Dossier:
         report=report,
         story=story,
         anomalies=tuple(anomalies(story, roster, report)),
-        reputation=reputation,
+        reputation=insight.reputation if insight else None,
+        signals=insight.signals if insight else (),
         reputation_note=note,
     )

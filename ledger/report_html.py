@@ -14,6 +14,7 @@ from .bodies import Codec, MetricId, MetricValue, Reason, Rule
 from .dossier import Dossier
 from .pooling import pool, pool_groups
 from .report import EMPTY, VERIFIED
+from .report_signals import signal_section
 from .report_style import STYLE
 from .story import MemberStory, Result, RoundStory
 from .subgroups import part_name
@@ -47,6 +48,7 @@ def page(dossier: Dossier) -> str:
         *_statements(dossier),
         *_privacy(dossier),
         *_reputation(dossier),
+        *signal_section(dossier.signals, dossier.name),
         *_states(dossier),
         *_limits(dossier),
         *_sources(dossier),

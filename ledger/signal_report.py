@@ -17,6 +17,7 @@ def as_json(signals: Sequence[MemberSignals]) -> list[dict[str, Any]]:
         {
             "member": one.member,
             "doubt_milli": one.doubt_milli,
+            "peak_milli": one.peak_milli,
             "doubts": [alert_json(alert) for alert in one.alerts],
             "timeline": [{"round": round_, **values} for round_, values in one.timeline],
         }

@@ -25,7 +25,9 @@ from ledger.evidence import Offence, Seen
 from ledger.insight import look
 from ledger.panel import agreed_inputs, evaluators
 from ledger.record import Kind, Record, Verified, sign_record
+from ledger.report_signals import signal_section
 from ledger.reputation import replay
+from ledger.signals import Alert, MemberSignals
 from ledger.sketch import (
     EXPONENT_BIAS,
     Projected,
@@ -285,3 +287,18 @@ def test_voters_of_the_same_inputs_get_the_same_factors_whatever_else_they_hold(
         factor_micro(values[author], floor=500_000, ceiling=1_500_000) for author, _, _ in slots
     ]
     assert Weighing(replace(policy, mode="score"), roster).factors_micro(4, slots) == []
+
+
+def test_the_report_shows_each_doubt_with_records_and_what_would_clear_it() -> None:
+    evidence = tuple(digest_of(str(i)) for i in range(9))
+    alert = Alert("near", 3, 6, evidence, "its updates are <others'>", "updates of its own")
+    timeline = ((1, {}), (2, {"near_millibits": 1_234}))
+    one = MemberSignals(1, timeline, (alert,), 900, 1_200)
+    page = "".join(signal_section([one], lambda member: f"hospital {member}"))
+    assert "hospital 1" in page
+    assert "its updates are &lt;others&#x27;&gt; (rounds 3 to 6). Would clear it: updates of" in page
+    assert f"{evidence[0].hex()[:16]}, " in page
+    assert "and 1 more" in page
+    assert "<td>1,234</td>" in page
+    assert "Nobody is doubted" in "".join(signal_section([replace(one, alerts=())], str))
+    assert not [*signal_section([], str)]
