@@ -143,7 +143,7 @@ class Lenient(Wrapped):
 
 class Prudish(Wrapped):
     def examine(self, update: Vector) -> None:
-        raise ValueError("no")
+        raise ValueError(f"no to {update.size}")
 
 
 class Backwards(Wrapped):
@@ -183,7 +183,7 @@ class Diverging(Wrapped):
         (Thawing(FedAvg()), "a frozen tensor was changed"),
         (Lenient(FedAvg()), "a merge of another length is not refused"),
         (Backwards(FedAvg()), "learn nothing"),
-        (Prudish(FedAvg()), "an update of its own is refused: no"),
+        (Prudish(FedAvg()), "an update of its own is refused: no to"),
         (Diverging(FedAvg()), "an update.*not finite"),
         (FedAvg(outer=Nesterov(rate=-2.0)), "learn nothing"),
     ],
