@@ -1,12 +1,15 @@
 """Four real node processes exchange a model of 100 MB, round after round. Run: make bench.
 
 Says how long the exchange of a round lasts (from the last CONTRIBUTION until the last node holds all
-payloads), how that compares with the same bytes over plain TLS on loopback in the same minute, and how
-much memory a node takes above one that learns a tiny model. Limits: RATIO_MAX times TLS, MODELS_MAX
-models of memory.
+payloads, checked and flushed to the disk), how that compares with the same bytes over plain TLS on
+loopback, where nothing is checked or stored, and how much memory a node takes above one that learns a
+tiny model. In turns: TLS, a federation, TLS, a federation, TLS; each round is compared with the TLS
+before and after its federation. Limits: at best RATIO_MAX times TLS, and MODELS_MAX models of memory.
 """
 
 import json
+import os
+import statistics
 import sys
 import tempfile
 from collections import defaultdict
@@ -25,10 +28,15 @@ from scenarios.processes import Nodes
 from scenarios.spec import load_spec
 from scenarios.view import NodeView
 
+TURNS: Final = 2
 ROUNDS: Final = 3
 WIDTH: Final = 4_970
 """Two hidden layers of this width: 25 million parameters."""
-RATIO_MAX: Final = 15.0
+HOSPITALS: Final = 4
+PAYLOAD_BYTES: Final = 100_000_000
+"""Of the comparison; it is scaled to the model's own."""
+RATIO_MAX: Final = 4.0
+"""The goal is 3."""
 MODELS_MAX: Final = 4.0
 WALL_S_MAX: Final = 900.0
 MB: Final = 1e6
@@ -115,29 +123,36 @@ def place() -> Iterator[Path]:
 
 def main() -> bool:
     """Print every figure; return whether all limits hold."""
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    ratios: list[float] = []
+    memory_mb: list[float] = []
     with place() as directory:
         base = run(directory / "tiny", 8, 1)
-        big = run(directory / "big", WIDTH, ROUNDS)
-    members = len(big.memory_mb)
-    size_mb = big.model_bytes / MB
-    tls_s = exchange_s(members, big.model_bytes)
-    total_mb = members * (members - 1) * size_mb
-    print(f"model of {size_mb:.1f} MB among {members} hospitals: {total_mb:.0f} MB a round")
-    print(f"TLS 1.3 on loopback, the same bytes: {tls_s:.2f} s, {total_mb / tls_s:.0f} MB/s")
-    for round_, seconds in big.exchange_s.items():
-        print(
-            f"round {round_}: exchanged in {seconds:.2f} s, {total_mb / seconds:.0f} MB/s, "
-            f"{seconds / tls_s:.1f} times TLS"
-        )
-    above = max(big.memory_mb) - max(base.memory_mb)
-    models = above * 1024 * 1024 / big.model_bytes
+        tls_s = [exchange_s(HOSPITALS, PAYLOAD_BYTES)]
+        for turn in range(TURNS):
+            big = run(directory / f"big-{turn}", WIDTH, ROUNDS)
+            tls_s.append(exchange_s(HOSPITALS, PAYLOAD_BYTES))
+            beside_s = statistics.mean(tls_s[-2:]) * big.model_bytes / PAYLOAD_BYTES
+            memory_mb += big.memory_mb
+            for round_, seconds in big.exchange_s.items():
+                ratios.append(seconds / beside_s)
+                print(
+                    f"turn {turn}, round {round_}: {seconds:.2f} s, TLS {beside_s:.2f} s: "
+                    f"{ratios[-1]:.2f} times"
+                )
+    total_mb = len(big.memory_mb) * (len(big.memory_mb) - 1) * big.model_bytes / MB
     print(
-        f"peak memory: {max(base.memory_mb):.0f} MB with a tiny model, {max(big.memory_mb):.0f} MB with "
+        f"{total_mb:.0f} MB a round among {len(big.memory_mb)} hospitals; load {os.getloadavg()[0]:.1f}"
+    )
+    print(
+        f"times TLS: least {min(ratios):.2f} (limit {RATIO_MAX}), median {statistics.median(ratios):.2f}"
+    )
+    models = (max(memory_mb) - max(base.memory_mb)) * 1024 * 1024 / big.model_bytes
+    print(
+        f"peak memory: {max(base.memory_mb):.0f} MB with a tiny model, {max(memory_mb):.0f} MB with "
         f"this one: {models:.1f} models more (limit {MODELS_MAX})"
     )
-    ratio = min(big.exchange_s.values()) / tls_s
-    print(f"best round: {ratio:.1f} times TLS (limit {RATIO_MAX})")
-    return ratio <= RATIO_MAX and models <= MODELS_MAX
+    return min(ratios) <= RATIO_MAX and models <= MODELS_MAX
 
 
 if __name__ == "__main__":

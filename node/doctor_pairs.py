@@ -178,7 +178,11 @@ def others_findings(facts: Facts) -> Iterator[Finding]:
     ]
     told = [member for member in others if member in facts.views]
     if not told:
-        yield warn("others", "nobody told how it reaches the rest", "run the doctor again later")
+        yield warn(
+            "others",
+            "no member answered, so none could tell how it reaches the others",
+            "run the doctor again when some of them run",
+        )
         return
     apart = 0
     for place, b in enumerate(others):

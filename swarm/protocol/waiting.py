@@ -10,7 +10,7 @@ def why_waiting(machine: RoundMachine, *, connected: Collection[int]) -> str:
 
     connected: members that are reached now.
     """
-    book, roster = machine.book, machine.book.roster
+    book, roster, own = machine.book, machine.book.roster, machine.position.own
     everyone = {member.index for member in roster.active}
 
     def names(authors: Iterable[int]) -> str:
@@ -22,7 +22,7 @@ def why_waiting(machine: RoundMachine, *, connected: Collection[int]) -> str:
             missing = everyone - book.opened
             why = f"to sign the charter: {names(missing)}" if missing else "ledgers to be compared"
             if not connected and roster.n > 1:
-                why = "no other hospital is connected yet"
+                why = _alone(book.reached(own))
         case Phase.COLLECT:
             absent = machine.active() - set(book.offers(machine.round))
             if machine.near is not None:
@@ -44,11 +44,18 @@ def why_waiting(machine: RoundMachine, *, connected: Collection[int]) -> str:
         case Phase.CATCH_UP:
             why = f"the agreed model of round {machine.round}{_from_whom(machine, connected)}"
         case Phase.LINGER:
-            why = f"to finish: {names(book.opened - book.closed)}"
+            why = f"to finish: {names(book.opened - book.closed - {own})}"
         case _:  # it works by itself
             pass
     lonely = bool(why) and not connected and machine.phase is not Phase.JOIN and roster.n > 1
     return f"{why}; no other hospital is connected" if lonely else why
+
+
+def _alone(reached: int) -> str:
+    """Say why a node that meets nobody stands still; reached: the round that it was in before."""
+    if not reached:
+        return "no other hospital is connected yet"
+    return f"another hospital to run: alone this site does not go on with round {reached}"
 
 
 def _from_whom(machine: RoundMachine, connected: Collection[int]) -> str:

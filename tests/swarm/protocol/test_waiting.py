@@ -75,3 +75,12 @@ def test_who_comes_back_after_all_have_left_is_told_who_holds_the_model() -> Non
     )
     why = why_waiting(desk.machine, connected=(1,))
     assert why == "the agreed model of round 1, from hospital-b"
+
+
+def test_who_comes_back_alone_is_told_that_it_needs_another_and_for_which_round() -> None:
+    federation = Federation(3)
+    desk = Desk(federation)
+    desk.learn(federation[0].open(), federation[0].contribute(2))
+    assert why_waiting(desk.machine, connected=()) == (
+        "another hospital to run: alone this site does not go on with round 2"
+    )
