@@ -31,7 +31,14 @@ from scenarios.audit import audit
 from scenarios.baselines import level_of
 from scenarios.commands import ScenarioError
 from scenarios.exchanged import Exchanged, exchanged, seconds_by_round
-from scenarios.judging import External, Judge, Quality, judge_all, quality
+from scenarios.judging import (
+    External,
+    Judge,
+    Quality,
+    calibration_gap,
+    judge_all,
+    quality,
+)
 from scenarios.outcome import Outcome
 from scenarios.pace import Paced
 from scenarios.patients import Patients, data_config, split_table
@@ -90,6 +97,8 @@ class SeedRun:
     test_swarm: Quality
     test_pooled: Quality
     external: External | None
+    gaps: tuple[float | None, ...]
+    """Per hospital: judging.calibration_gap of the model that it uses."""
     bytes_payloads: int
     bytes_float32: int
     virtual_s: float
@@ -218,6 +227,9 @@ def run_seed(job: SeedJob, report: Report) -> SeedRun:
             [(pooled.task, one) for one in validation], [pooled.model] * len(tasks), head
         ),
         external=external,
+        gaps=tuple(
+            calibration_gap(task, one, head) for task, one in zip(tasks, models, strict=True)
+        ),
         bytes_payloads=moved.sent,
         bytes_float32=moved.float32,
         virtual_s=ran.virtual_s,

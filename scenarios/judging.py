@@ -92,6 +92,18 @@ def mean_quality(found: Sequence[Quality]) -> Quality:
     )
 
 
+def calibration_gap(task: LearningTask, model: bytes, head: str) -> float | None:
+    """Mean chance that a hospital's own model gives its validation patients, less how often it happened.
+
+    None but for two classes. Of few patients this is mostly chance: average it over splits.
+    """
+    if head != "binary":
+        return None
+    scores, labels = task.own_scores(model)
+    chances = 1.0 / (1.0 + np.exp(-np.clip(scores.reshape(-1).astype(np.float64), -30.0, 30.0)))
+    return float(chances.mean() - labels.mean()) if len(labels) else None
+
+
 class Judge:
     """Puts payloads of one swarm, and baselines, to a table that nobody trained on."""
 

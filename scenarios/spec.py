@@ -90,8 +90,8 @@ class Targets:
     external_*: as above, on the external test set. rounds_to_99_max: rounds until 99 % of the pooled
     AUC there; with _worst: of the slowest hospital. auc_min, accuracy_min: of all hospitals' validation
     patients together. Of variants, beside the scenario itself: external_under_main_max: how far below its
-    external AUC; sooner_than_main_min: how many times less time to 99 %; ece_of_main_max: calibration
-    error as a part of its; auc_off_main_max: how far from its AUC over hospitals either way.
+    external AUC; sooner_than_main_min: how many times less time to 99 %; calibration_of_main_max:
+    calibration_gap as a part of its; auc_off_main_max: how far from its AUC over hospitals either way.
     bytes_fewer_min: how many times fewer bytes than as bare float32.
     """
 
@@ -104,7 +104,7 @@ class Targets:
     rounds_to_99_worst_max: float | None = None
     external_under_main_max: float | None = None
     sooner_than_main_min: float | None = None
-    ece_of_main_max: float | None = None
+    calibration_of_main_max: float | None = None
     auc_off_main_max: float | None = None
     bytes_fewer_min: float | None = None
     auc_min: float | None = None
@@ -392,7 +392,7 @@ def _targets(table: Table) -> Targets:
         rounds_to_99_worst_max=table.perhaps("rounds_to_99_worst_max"),
         external_under_main_max=table.perhaps("external_under_main_max"),
         sooner_than_main_min=table.perhaps("sooner_than_main_min"),
-        ece_of_main_max=table.perhaps("ece_of_main_max"),
+        calibration_of_main_max=table.perhaps("calibration_of_main_max"),
         auc_off_main_max=table.perhaps("auc_off_main_max"),
         bytes_fewer_min=table.perhaps("bytes_fewer_min"),
         auc_min=table.perhaps("auc_min"),

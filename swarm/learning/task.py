@@ -297,6 +297,12 @@ class LearningTask:
             load(site.module, parameters, self._layout)
             return predict(site.module, rows), rows.labels.numpy()
 
+    def own_scores(
+        self, model: bytes, memory: Arrays = NO_MEMORY
+    ) -> tuple[NDArray[np.floating], NDArray[Any]]:
+        """Raw outputs (n, k) of this site's own model on its validation rows, and their labels (n,)."""
+        return self._personal_scores(model, memory), self._inputs.validation.labels.numpy()
+
     def _personal_scores(self, model: bytes, memory: Arrays) -> NDArray[np.floating]:
         state, rows = self._merger.decode_state(model), self._inputs.validation
         own = part_of(memory, PERSONAL)
