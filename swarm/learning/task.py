@@ -35,7 +35,7 @@ from swarm.learning.rows import Vector
 from swarm.learning.seeding import derive_seed, torch_seed, torch_threads
 from swarm.learning.subgroups import evaluate_groups
 from swarm.learning.trained import Trained
-from swarm.learning.training import predict
+from swarm.learning.training import predict, steps_of_a_round
 from swarm.learning.training_state import NO_MEMORY, Arrays, Keeper, StateError, part_of, together
 
 PROBE_ROWS = 2  # enough to see whether a model keeps its rows apart
@@ -115,6 +115,13 @@ class LearningTask:
     def samples(self) -> int:
         """Training rows of this site, exactly."""
         return count_rows(self._data.train)
+
+    @property
+    def rows_a_round(self) -> int:
+        """Training rows that the local steps of a round see, each as often as it is seen."""
+        training = self._charter.training
+        batch = min(training.batch_size, self.samples)
+        return steps_of_a_round(self.samples, training) * batch
 
     def initial(self) -> bytes:
         """Payload of the starting model, the same at every member."""

@@ -11,8 +11,15 @@ from typing import final
 import numpy as np
 from torch import nn
 
+from swarm.learning.models import Logistic
 from swarm.learning.task import LearningTask
-from swarm.scoring.evaluation import Contribution, Losses, leave_one_out
+from swarm.scoring.evaluation import (
+    ROWS_MAX,
+    Contribution,
+    Losses,
+    leave_one_out,
+    rows_within_budget,
+)
 from swarm.scoring.projection import Projection, project
 
 
@@ -49,7 +56,19 @@ class Judge:
         ]
         if self._module is None:
             self._module = copy.deepcopy(self._task.module)
-        return leave_one_out(self._module, contributions, self._task.patients, self._task.head)
+        return leave_one_out(
+            self._module,
+            contributions,
+            self._task.patients,
+            self._task.head,
+            rows_max=self._rows_max(len(contributions)),
+        )
+
+    def _rows_max(self, contributions: int) -> int:
+        """A linear model costs next to nothing; a network is put to as many patients as fit the budget."""
+        if isinstance(self._task.module, Logistic):
+            return ROWS_MAX
+        return rows_within_budget(self._task.rows_a_round, contributions)
 
     def sketch(self, updates: Sequence[tuple[bytes, bytes]], seed: bytes) -> tuple[Projection, ...]:
         """Project what each payload adds to its base. updates: (payload, base). Raises PayloadError."""
