@@ -41,10 +41,12 @@ def print_study(console: Console, study: Study, *, report: Path, hospitals: bool
             len({h.result_digest for h in run.outcome.hospitals}) == 1 for run in variant.runs
         )
         one = "one model in all hospitals" if same else "DIFFERENT models"
+        rounds = f"{agreed} of {variant.runs[0].outcome.rounds} rounds agreed, {one}"
+        if variant.runs[0].outcome.is_gossip:
+            rounds = "every hospital its own model, averaged with its neighbours"
         _line(
             console,
-            f"{variant.name:>14}  {agreed} of {variant.spec.rounds} rounds agreed, {one}, "
-            f"audit {'/'.join(sorted(verdicts))}",
+            f"{variant.name:>14}  {rounds}, audit {'/'.join(sorted(verdicts))}",
         )
     _line(console, f"{'report':>14}  {report}")
     _line(console, f"{'time':>14}  {study.wall_s:.0f} s")

@@ -158,6 +158,6 @@ def test_a_pattern_finds_hospitals_by_name_and_too_few_are_an_error(tmp_path: Pa
 
 def test_an_unknown_scenario_lists_what_there_is() -> None:
     with pytest.raises(
-        ConfigError, match='no scenario "five"; choose from: four-hospitals, free-riders, '
+        ConfigError, match=r'no scenario "five"; choose from: .*four-hospitals, free-riders, '
     ):
         load_spec("five")
