@@ -35,8 +35,10 @@ from swarm.protocol.sync import gaps
 
 SYNC_FANOUT: Final = 3
 """Peers compared with per sync interval: every record reaches everybody in O(log n) intervals."""
-GATHER_S: Final = 0.02
-"""Records that are announced so soon after each other are stored together: one flush of the disk for all."""
+GATHER_A_MEMBER_S: Final = 0.005
+"""Records that are announced so soon after each other, times the members, are stored together: one flush
+of the disk for all, and one look at what they change."""
+GATHER_MAX_S: Final = 0.25
 GATHERED_MAX: Final = 256
 """Announcements that may wait for that."""
 REQUEST_TIMEOUT_S: Final = 20.0
@@ -138,7 +140,7 @@ class Exchange:
                 await self._take(peers, [one for _, several in gathered for one in several])
             except Exception as error:  # noqa: BLE001 - no message stops the node, but by `failed`
                 self._log.warning("handler_failed", where="gossip", peers=peers, error=repr(error))
-            await trio.sleep(GATHER_S)
+            await trio.sleep(min(GATHER_A_MEMBER_S * self._book.roster.n, GATHER_MAX_S))
 
     async def _take(self, peers: Sequence[int], envelopes: Sequence[bytes]) -> int:
         """Store what peers sent and return how many records were new."""

@@ -110,12 +110,13 @@ class Intake:
         for envelope in envelopes:
             try:
                 signed = parse_envelope(envelope)
-                if signed.id not in self._recent and signed.id not in self._pending:
+                id_ = signed.id
+                if id_ not in self._recent and id_ not in self._pending:
                     record = open_record(signed, roster=self._roster)
                     if isinstance(record.value.body, ForkProof):
                         self._forks.believe(record.value.body)
-                    self._pending[signed.id] = record
-                    batch.heard.add(signed.id)
+                    self._pending[id_] = record
+                    batch.heard.add(id_)
             except VerificationError as error:
                 batch.refused.append(error)
         self._find_twins()

@@ -351,14 +351,16 @@ class MemoryNetwork:
 
     def _post(self, due_s: float, message: _Message, bytes_count: int) -> None:
         self._posted += 1
+        is_first = not self._inbox or due_s < self._inbox[0][0]
         heapq.heappush(self._inbox, (due_s, self._posted, bytes_count, message))
-        self._arrival.set()
+        if is_first:  # else whoever waits wakes up for an earlier one
+            self._arrival.set()
 
     async def _deliver(self, nursery: trio.Nursery, handlers: Handlers) -> None:
         while True:
-            self._arrival = trio.Event()
             due_s = self._inbox[0][0] if self._inbox else float("inf")
             if due_s > _now_s():
+                self._arrival = trio.Event()
                 with trio.move_on_at(due_s):
                     await self._arrival.wait()
                 continue
