@@ -34,6 +34,7 @@ CLAIM_TIMES_MAX: Final = 4
 """A claim counts for at most so many median claims where updates are summed."""
 EXPLAINED_MILLIBITS: Final = 500
 """An earlier update that is as near to one's own past, to within this, was not one's source."""
+COPIED_MICRO: Final = 950_000
 VOTES_MIN: Final = 3
 FIRST_ROUND: Final = 1
 
@@ -132,16 +133,13 @@ class _Total:
         self._sum = [sum(column) for column in zip(*self._parts.values(), strict=True)]
         self._square = _dot(self._sum, self._sum)
 
-    def cosine_of(self, member: int, row: Projected) -> int:
-        """Cosine of a row to the sum of everybody else's, in millionths."""
-        if not self._sum:
+    def cosine_of(self, without: Collection[int], row: Projected) -> int:
+        """Cosine of a row to the sum of all others' but these members', in millionths."""
+        parts = [self._parts[member] for member in without if member in self._parts]
+        if len(parts) == len(self._parts):
             return 0
-        dot, square = _dot(row.values, self._sum), self._square
-        part = self._parts.get(member)
-        if part is not None:
-            dot -= _dot(row.values, part)
-            square += _dot(part, part) - 2 * _dot(part, self._sum)
-        return cosine_micro(dot, row.square, max(square, 0))
+        rest = [value - sum(out) for value, *out in zip(self._sum, *parts, strict=True)]
+        return cosine_micro(_dot(row.values, rest), row.square, _dot(rest, rest))
 
 
 def _worth(
@@ -150,7 +148,7 @@ def _worth(
 ) -> dict[int, int]:  # fmt: skip
     """Effective records for each claimed one, log2: from the cosine to the mean of the others."""
     total = _Total(own, weights)
-    cosines = {member: total.cosine_of(member, one) for member, one in own.items() if one.square}
+    cosines = {member: total.cosine_of((member,), one) for member, one in own.items() if one.square}
     if not cosines or lower_median([*cosines.values()]) < common_micro:
         return {}
     return {
@@ -170,7 +168,7 @@ def _steadiness(
     for member, one in own.items():
         earlier = by_member[member]
         if one.square and any(row.square for row in earlier.values()):
-            cosines[member] = _Total(earlier, dict.fromkeys(earlier, 1)).cosine_of(-1, one)
+            cosines[member] = _Total(earlier, dict.fromkeys(earlier, 1)).cosine_of((), one)
     if not cosines or lower_median([*cosines.values()]) < steady_micro:
         return {}
     return cosines
@@ -185,20 +183,20 @@ def _nearness(
     for one in past:
         of_round[one.round][one.member] = one
     moves = []
-    for number, rows in of_round.items():
+    for rows in of_round.values():
         if 2 * len(rows) > len(own):
             weights = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
-            moves.append((number, rows, _Total(rows, weights)))
+            moves.append((rows, _Total(rows, weights)))
     found = {}
     for member, one in own.items():
         mine = [rows[member] for rows in of_round.values() if member in rows]
-        candidates = [
-            (bits, _ids(rows, member))
-            for number, rows, total in moves
-            if not _led(
-                mine, number, total, bits := nearness_millibits(total.cosine_of(member, one))
+        candidates = []
+        for rows, total in moves:
+            out = {member, *_copiers(mine, rows)}
+            bits = nearness_millibits(total.cosine_of(out, one))
+            candidates.append(
+                (bits, tuple(row.id for m, row in sorted(rows.items()) if m not in out))
             )
-        ]
         before = ahead.get(one.id, ())
         live = [other for other in own.values() if other.id in before and other.member != member]
         # What one had published before theirs must be there to be shown, or one's copier accuses one.
@@ -212,16 +210,14 @@ def _nearness(
     return found
 
 
-def _led(mine: Sequence[Projected], number: int, total: _Total, bits: int) -> bool:
-    """Whether a round moved as one's own updates had by then: copied often enough, one leads it."""
-    return any(
-        row.round <= number and nearness_millibits(total.cosine_of(row.member, row)) >= bits
-        for row in mine
-    )
-
-
-def _ids(rows: Mapping[int, Projected], member: int) -> tuple[RecordId, ...]:
-    return tuple(row.id for other, row in sorted(rows.items()) if other != member)
+def _copiers(mine: Sequence[Projected], rows: Mapping[int, Projected]) -> set[int]:
+    """Who repeated what one had published by then: such rows are no movement of the others."""
+    return {
+        member
+        for member, row in rows.items()
+        for own in mine
+        if own.round <= row.round and _cosine(own, row) >= COPIED_MICRO
+    }
 
 
 def _nearest(

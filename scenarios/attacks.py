@@ -107,6 +107,7 @@ class FreeRider:
         self._before = Heard()
         self._now = Heard()
         self._honest: Trained | None = None
+        self._sent = b""
         self.samples = samples
 
     def __getattr__(self, name: str) -> Any:
@@ -127,9 +128,8 @@ class FreeRider:
         start = _values(base)
         update = (start + self._made(start, round)).astype(np.float32)
         norm = round_micro(distance(update, start))
-        return replace(
-            self._honest, payload=_payload(base, update), norm_micro=norm, samples=self.samples
-        )
+        self._sent = _payload(base, update)
+        return replace(self._honest, payload=self._sent, norm_micro=norm, samples=self.samples)
 
     def merge(self, inputs: Sequence[tuple[bytes, bytes, int]], *rest: Any) -> bytes:
         """Merge as everybody does, and keep what was fetched for it."""
@@ -171,10 +171,11 @@ class FreeRider:
         return start.astype(np.float64) - _values(self._before.base)
 
     def _replayed(self, count: int) -> NDArray[np.float64]:
-        """Another's update of the round before: the same one's, by order of digest."""
-        if not self._before.payloads:
+        """Another's update of the round before: the first by order of digest."""
+        others = {d: p for d, p in self._before.payloads.items() if p != self._sent}
+        if not others:
             return self._noise(count, FIRST_NORM)
-        chosen = self._before.payloads[min(self._before.payloads)]
+        chosen = others[min(others)]
         return _values(chosen).astype(np.float64) - _values(self._before.base)
 
     def _copied(self, start: Vector, number: int) -> NDArray[np.float64]:
