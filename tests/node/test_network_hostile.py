@@ -25,6 +25,7 @@ from node.libp2p.frames import WINDOW_BYTES, Flag, Kind
 from node.libp2p.requests import PING as PING_PROTOCOL
 from node.libp2p.yamux import LONG_BYTES, STREAMS_MAX, UNREAD_BYTES_MAX
 from node.network import FETCH_PROTOCOL, REQUEST_PROTOCOLS
+from scenarios import bad_member as bad_member_attacks
 from scenarios import strangers
 from scenarios.bad_member import frame, opening
 
@@ -205,21 +206,6 @@ async def test_a_peer_that_goes_on_after_its_stream_is_closed_is_cut(shared: lis
         assert fought.grown_bytes < 8 * MIB
 
 
-async def test_a_thousand_streams_are_refused_and_cost_little(shared: list[int]) -> None:
-    async with fight(shared) as fought:
-
-        async def attack() -> None:
-            async with fought.bad() as member, trio.open_nursery() as nursery:
-                nursery.start_soon(member.listen)
-                for number in range(1000):
-                    await member.say(opening(2 * number + 1, FETCH))
-                await trio.sleep(0.5)
-                nursery.cancel_scope.cancel()
-
-        await fought.during(attack)
-        assert fought.grown_bytes < 8 * MIB
-
-
 async def test_a_peer_that_asks_and_never_reads_is_cut(shared: list[int]) -> None:
     async with fight(shared) as fought:
 
@@ -230,7 +216,7 @@ async def test_a_peer_that_asks_and_never_reads_is_cut(shared: list[int]) -> Non
                     try:
                         while member.sent_bytes < 64 * MIB:
                             await member.say(pings)
-                    except Exception:  # noqa: BLE001 - cut
+                    except UnavailableError:  # cut
                         return
                 pytest.fail(f"still there after {member.sent_bytes} bytes")
 
@@ -238,19 +224,26 @@ async def test_a_peer_that_asks_and_never_reads_is_cut(shared: list[int]) -> Non
         assert fought.grown_bytes < 8 * MIB
 
 
-async def test_many_tiny_frames_do_not_swell_in_memory(shared: list[int]) -> None:
+@pytest.mark.parametrize("name", bad_member_attacks.ATTACKS)
+async def test_a_member_against_the_rules_costs_little(shared: list[int], name: str) -> None:
+    """The attacks of `swarm-scenario faults --case member`."""
     async with fight(shared) as fought:
+        target = bad_member_attacks.Target.of(
+            "127.0.0.1", fought.port, net=NET, network_seed=seeds(9)[BAD],
+            network_key=peers_on([1])[0].network_key,
+        )  # fmt: skip
+        outcomes: list[strangers.Outcome] = []
+        attack = partial(bad_member_attacks.attack_as_member, name, target, seconds=0.7)
 
-        async def attack() -> None:
-            async with fought.bad() as member:
-                slow = request_frame(b"sleep 20")
-                await member.say(opening(1, FETCH) + frame(Kind.DATA, 0, 1, slow))
-                tiny = frame(Kind.DATA, 0, 1, b"x") * 4096
-                for _ in range(16):
-                    await member.say(tiny)
+        async def run() -> None:
+            outcomes.append(await trio.to_thread.run_sync(attack))
 
-        await fought.during(attack)
-        assert fought.grown_bytes < 8 * MIB
+        await fought.during(run)
+        print(outcomes[0])  # noqa: T201
+        assert outcomes[0].connections > 0
+        assert fought.grown_bytes < (
+            UNREAD_BYTES_MAX + 16 * MIB if name == "fill_windows" else 8 * MIB
+        )
 
 
 async def test_random_bytes_of_a_member_end_its_own_connection_at_most(shared: list[int]) -> None:
