@@ -33,13 +33,18 @@ ROUNDS = 5
 
 
 def judged(
-    members: int, *, mode: str = "score", extra: str = "", rounds: int = ROUNDS
+    members: int,
+    *,
+    mode: str = "score",
+    extra: str = "",
+    rounds: int = ROUNDS,
+    looks: bool = False,
 ) -> tuple[Charter, list[SimulatedSite]]:
     text = f'weighting = "samples"\n[reputation]\nmode = "{mode}"\n{extra}'
     charter, sites = swarm_of(members, rounds=rounds, aggregation=text, **SHORT)
     dimensions = charter.reputation.sketch_dimensions
     return charter, [
-        replace(site, judge=lambda task: Judge(task, dimensions=dimensions), looks=True)  # type: ignore[arg-type]
+        replace(site, judge=lambda task: Judge(task, dimensions=dimensions), looks=looks)  # type: ignore[arg-type]
         for site in sites
     ]
 
@@ -80,8 +85,8 @@ def test_every_round_but_the_last_is_scored_and_sketched_and_all_agree(tmp_path:
 
 
 def test_who_is_slow_scores_when_it_can_and_holds_nobody_up(tmp_path: Path) -> None:
-    charter, sites = judged(MEMBERS, rounds=4)
-    plain, plain_sites = swarm_of(MEMBERS, rounds=4, aggregation='weighting = "samples"', **SHORT)
+    charter, sites = judged(MEMBERS, rounds=3)
+    plain, plain_sites = swarm_of(MEMBERS, rounds=3, aggregation='weighting = "samples"', **SHORT)
     _, without_s = run(plain, plain_sites, fresh(tmp_path / "off"), train_s={SLOW: 3.0})
     swarm, with_s = run(charter, sites, fresh(tmp_path / "on"), train_s={SLOW: 3.0})
     assert swarm.failures == []
@@ -160,14 +165,14 @@ def test_a_false_sketch_is_refused_by_all_costs_and_is_shown_by_the_payloads(
 
 
 def test_above_evaluators_max_a_drawn_panel_scores(tmp_path: Path) -> None:
-    charter, sites = judged(MEMBERS, extra="evaluators_max = 3\n", rounds=5)
+    charter, sites = judged(MEMBERS, extra="evaluators_max = 3\n", rounds=4)
     swarm, _ = run(charter, sites, tmp_path)
     assert swarm.failures == []
     by_round: defaultdict[int, set[int]] = defaultdict(set)
     for one in records_of(tmp_path, charter, 0):
         if isinstance(one.value.body, EvaluationReveal):
             by_round[one.value.round].add(one.value.author)
-    assert [len(by_round[round_]) for round_ in range(2, 6)] == [3] * 4
+    assert [len(by_round[round_]) for round_ in range(2, 5)] == [3] * 3
     assert len(set(map(frozenset, by_round.values()))) > 1
     insight = insight_of(tmp_path, charter, 2)
     assert {out.votes_needed for out in insight.reputation.rounds} == {1}
@@ -180,12 +185,12 @@ def test_above_evaluators_max_a_drawn_panel_scores(tmp_path: Path) -> None:
 
 
 def test_node_and_auditor_say_the_same_of_everybody(tmp_path: Path) -> None:
-    charter, sites = judged(MEMBERS)
+    charter, sites = judged(MEMBERS, rounds=4, looks=True)
     swarm, _ = run(charter, sites, tmp_path)
     assert swarm.failures == []
     seen = [swarm.services[index].overview for index in range(MEMBERS)]
     facts = [overview_facts(one.insight) for one in seen]
-    assert all(one is not None and one["round"] == ROUNDS for one in facts)
+    assert all(one is not None and one["round"] == 4 for one in facts)
     target = fresh(tmp_path / "audit")
     with Store.open(tmp_path / "2.db", read_only=True) as store:
         bundle = export_bundle(store, charter.source_bytes, target / "bundle")
@@ -238,7 +243,7 @@ def test_who_weighs_otherwise_than_reputation_says_is_found(tmp_path: Path) -> N
 def test_below_the_floor_a_member_gets_everything_later_and_holds_nobody_up(
     tmp_path: Path,
 ) -> None:
-    charter, sites = judged(MEMBERS, extra="access_floor = 0.499\n", rounds=8)
+    charter, sites = judged(MEMBERS, extra="access_floor = 0.499\n", rounds=8, looks=True)
     low: list[int] = []
 
     async def at_the_end(swarm: Swarm) -> None:
