@@ -76,14 +76,14 @@ class Ledger:
 
     @cached_property
     def agreed(self) -> Mapping[int, Vote]:
-        """Round → what q members voted for, bit for bit; in round zero each forked log may hide a vote."""
+        """Round → what q members voted for, bit for bit; each forked log may hide a vote."""
         found = {}
+        forked = self._forked()
         for (round_, _), by in sorted(self._votes().items()):
-            vote, count = Counter(by.values()).most_common(1)[0]
-            if round_ == 0:
-                count = len(self._forked() | {author for author, one in by.items() if one == vote})
-            if count >= quorum_of(self.members):
-                found[round_] = vote
+            for vote in by.values():
+                backing = forked | {author for author, one in by.items() if one == vote}
+                if len(backing) >= quorum_of(self.members):
+                    found[round_] = vote
         return found
 
     def _votes(self) -> dict[tuple[int, int], dict[int, Vote]]:

@@ -130,6 +130,9 @@ class RoundBook:
         self.version += 1
         self._frozen[author, epoch] = min(seq, self._frozen.get((author, epoch), seq))
         self._settle_moments()
+        for ballot, backers in self._backers.items():
+            for proposal in backers:
+                self._count(ballot, proposal, self.roster.version)
 
     def is_frozen(self, author: int) -> bool:
         """Tell whether the log that an author writes now is frozen."""
@@ -241,7 +244,11 @@ class RoundBook:
                     return
 
     def _count(self, ballot: Ballot, proposal: Proposal, version: int) -> None:
-        """A quorum of equal votes under one roster agrees a round; later ones only add voters."""
+        """A quorum of equal votes under one roster agrees a round; later ones only add voters.
+
+        Proven liars count as neither members nor liars: q - k of the others agree a round above zero.
+        Two results cannot both get that many, nor one that and the other q: 2·q > n + f.
+        """
         round_, attempt = ballot
         if self.is_gossip and round_ != 0:
             return
@@ -250,6 +257,10 @@ class RoundBook:
         members = self.roster.active_at(version)
         under = [a for a in voters if rosters[a] == version and a in members]
         before = self._agreed.get(round_)
+        if before is None and round_ != 0 and version == self.roster.version and self._frozen:
+            proven = [one for one in members if self.is_frozen(one)]
+            if len(proven) <= self.roster.f:
+                under += set(proven).difference(under)
         if len(under) >= quorum(len(members)) and (before is None or before.attempt <= attempt):
             self._agreed[round_] = Agreed(round_, proposal, voters, attempt)
             if proposal.rule != Rule.MOMENTS:

@@ -75,7 +75,8 @@ class Choice:
         book = self._book
         votes = book.votes(round_)
         missing = sum(
-            one.index not in votes and not book.has_passed(one.index, round_)
+            book.is_frozen(one.index)  # it counts for whatever most others vote for
+            or (one.index not in votes and not book.has_passed(one.index, round_))
             for one in book.roster.active
         )
         return book.votes_most(round_) + missing >= book.roster.q
@@ -121,16 +122,17 @@ class Choice:
         """An attempt of round zero after ``attempt`` that this node may vote in, if there is reason to.
 
         Reason: the votes are split, or somebody has gone on. A liar who runs ahead costs votes only.
+        One that others have voted in already comes before a fresh one: else three who need each other
+        would leap over each other for ever.
         """
-        roster = self._book.roster
         later = {a for a in self._book.attempts(MOMENTS_ROUND).values() if a > attempt}
         here = self._book.attempt_votes(MOMENTS_ROUND, attempt)
         if not later and len(set(here.values())) < 2:
             return None
-        for before in sorted({*later, attempt}, reverse=True):
-            votes = self._book.attempt_votes(MOMENTS_ROUND, before)
-            if next_vote(votes, members=roster.n, quorum=roster.q).ready:
-                return before + 1
+        fresh = {one + 1 for one in (*later, attempt)} - later
+        for target in (*sorted(later, reverse=True), *sorted(fresh, reverse=True)):
+            if self._allowed(target).ready:
+                return target
         return None
 
     def again(self, attempt: int, lost: Callable[[Offer], bool]) -> Inputs:

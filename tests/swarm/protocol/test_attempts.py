@@ -238,3 +238,13 @@ def test_after_a_split_nobody_votes_for_what_lies_behind_a_fork() -> None:
     (merge,) = desk.wait(100)
     assert isinstance(merge, Merge)
     assert {offer.author for offer in merge.offers} == {0, 1, 2}
+
+
+def test_an_attempt_that_others_have_begun_is_joined_not_leapt_over() -> None:
+    federation, desk, offers = split()
+    desk.learn(federation[2].vote(0, offers[1:]))  # type: ignore[arg-type]
+    for index in (1, 2):
+        desk.learn(federation[index].vote(0, offers[1:], attempt=1))  # type: ignore[arg-type]
+    (merge,) = desk.wait(100)
+    assert isinstance(merge, Merge)
+    assert merge.attempt == 1, "with this vote the attempt has a quorum"

@@ -214,3 +214,36 @@ def test_a_rotated_author_offers_anew_where_its_old_offer_lies_behind_the_fork()
         assert book.offers(3)[3].id == anew.id
         book.learn(federation[0].vote(3, [old]))
         assert book.offers(3)[3].id == old.id, "who has voted for it merges it"
+
+
+def test_behind_a_fork_q_less_the_proven_liars_agree_a_round_whatever_was_counted_before() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    inputs = [author.contribute(1) for author in federation.authors]
+    equal = [federation[index].vote(1, inputs) for index in (0, 1)]
+    other = federation[2].vote(1, inputs[:3])
+    liars = federation[3].vote(1, inputs)
+    for freeze_first in (True, False):
+        before, after = book_of(federation, *inputs, liars), book_of(federation, *inputs)
+        for book in (before, after):
+            if freeze_first:
+                book.freeze(3, 0, 1)
+            for record in (equal[0], other):
+                book.learn(record)
+            if not freeze_first:
+                book.freeze(3, 0, 1)
+            assert book.agreed(1) is None
+            book.learn(equal[1])
+            agreed = book.agreed(1)
+            assert agreed is not None
+            assert agreed.proposal.inputs == tuple(input_of(one) for one in inputs)
+
+
+def test_more_proven_liars_than_are_tolerated_agree_nothing() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    inputs = [author.contribute(1) for author in federation.authors]
+    book = book_of(federation, *inputs, federation[0].vote(1, inputs))
+    for author in (2, 3):
+        book.freeze(author, 0, 1)
+    assert book.agreed(1) is None

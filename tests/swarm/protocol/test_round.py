@@ -544,7 +544,7 @@ def test_the_same_records_in_any_order_and_time_lead_to_the_same_vote(
     assert merged <= {frozenset(range(4))}
 
 
-@pytest.mark.parametrize("how", ["voted otherwise", "went on", "left", "forked"])
+@pytest.mark.parametrize("how", ["voted otherwise", "went on", "left"])
 def test_votes_that_cannot_make_a_quorum_any_more_are_not_waited_for(how: str) -> None:
     federation = Federation(4)
     desk, offers = contributed(federation, held=(1, 2, 3))
@@ -559,8 +559,6 @@ def test_votes_that_cannot_make_a_quorum_any_more_are_not_waited_for(how: str) -
             desk.learn(federation[2].contribute(2))
         case "left":
             desk.learn(federation[2].close(1))
-        case "forked":
-            desk.book.freeze(2, 0, 2)
     (effect,) = desk.advance()
     assert isinstance(effect, Evaluate)
     assert desk.machine.model == result_of(1, [input_of(offer) for offer in offers])
