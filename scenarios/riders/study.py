@@ -121,10 +121,10 @@ def summary(case: str, runs: Sequence[SeedResult], without: Sequence[SeedResult]
     return {
         "case": case,
         "seeds": [run.seed for run in runs],
-        "recall": share(len(found), len(riders)),
-        "recall_round_3": share(early, len(riders)),
-        "precision": share(len(found), len(found) + len(false)),
-        "false_alarm_rate": share(len(false), len(honest)),
+        **_rate("recall", len(found), len(riders)),
+        **_rate("recall_round_3", early, len(riders)),
+        **_rate("precision", len(found), len(found) + len(false)),
+        **_rate("false_alarm_rate", len(false), len(honest)),
         "ranking_auc": _mean([run.ranking_auc for run in runs]),
         "ranking_auc_of_reputation_alone": _mean([run.reputation_auc for run in runs]),
         "flagged_honest": [
@@ -136,9 +136,10 @@ def summary(case: str, runs: Sequence[SeedResult], without: Sequence[SeedResult]
             member in (run.cast.rare, run.cast.tiny, run.cast.framed) for run, member in false
         ),
         "framed_flagged": sum(framed) if framed else None,
-        "rounds_to_detection": {"median": median(found), "most": max(found)} if found else None,
+        "rounds_to_detection": median(found) if found else None,
+        "rounds_to_detection_most": max(found, default=None),
         "roles": {
-            name: {"recall": share(sum(one is not None for one in rounds), len(rounds))}
+            name: _rate("recall", sum(one is not None for one in rounds), len(rounds))
             for name, rounds in by_role.items()
         },
         "auc": fmean(run.auc_by_round[-1] for run in runs),
@@ -147,21 +148,24 @@ def summary(case: str, runs: Sequence[SeedResult], without: Sequence[SeedResult]
     }  # fmt: skip
 
 
-def share(count: int, total: int) -> dict[str, float | int] | None:
-    """A rate with Wilson's 95 % interval (1927, https://doi.org/10.1080/01621459.1927.10502953)."""
+def _rate(name: str, count: int, total: int) -> dict[str, Any]:
+    """A rate, its interval, and what it was counted from; None where there was nothing to count."""
+    low, high = wilson(count, total)
+    return {
+        name: count / total if total else None,
+        f"{name}_interval": [low, high] if total else None,
+        f"{name}_counted": [count, total],
+    }
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate (1927, https://doi.org/10.1080/01621459.1927.10502953)."""
     if not total:
-        return None
+        return 0.0, 1.0
     rate = count / total
     middle = (rate + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
     half = Z95 * sqrt(rate * (1 - rate) / total + Z95**2 / (4 * total**2)) / (1 + Z95**2 / total)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return {
-        "value": rate,
-        "low": min(low, rate),
-        "high": max(high, rate),
-        "count": count,
-        "of": total,
-    }
+    return min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half))
 
 
 def as_table(study: dict[str, Any]) -> list[str]:
@@ -170,19 +174,21 @@ def as_table(study: dict[str, Any]) -> list[str]:
         "case              recall         by round 3     precision      honest doubted  ranking  AUC lost"
     ]
     for one in study["cases"]:
-        rates = [one["recall"], one["recall_round_3"], one["precision"]]
-        cells = [_cell(rate) for rate in rates]
-        false = one["false_alarm_rate"]
+        cells = [_cell(one, name) for name in ("recall", "recall_round_3", "precision")]
+        doubted, honest = one["false_alarm_rate_counted"]
         ranking = "-" if one["ranking_auc"] is None else f"{one['ranking_auc']:.3f}"
         lines.append(
             f"{one['case']:<17} {cells[0]:<14} {cells[1]:<14} {cells[2]:<14} "
-            f"{false['count']:>4} of {false['of']:<6} {ranking:>7}  {one['auc_lost_to_riders']:+.4f}"
+            f"{doubted:>4} of {honest:<6} {ranking:>7}  {one['auc_lost_to_riders']:+.4f}"
         )
     return lines
 
 
-def _cell(rate: dict[str, Any] | None) -> str:
-    return "-" if rate is None else f"{rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
+def _cell(one: dict[str, Any], name: str) -> str:
+    if one[name] is None:
+        return "-"
+    low, high = one[f"{name}_interval"]
+    return f"{one[name]:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
