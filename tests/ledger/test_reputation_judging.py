@@ -296,7 +296,9 @@ def test_the_report_shows_each_doubt_with_records_and_what_would_clear_it() -> N
     one = MemberSignals(1, timeline, (alert,), 900, 1_200)
     page = "".join(signal_section([one], lambda member: f"hospital {member}"))
     assert "hospital 1" in page
-    assert "its updates are &lt;others&#x27;&gt; (rounds 3 to 6). Would clear it: updates of" in page
+    assert (
+        "its updates are &lt;others&#x27;&gt; (rounds 3 to 6). Would clear it: updates of" in page
+    )
     assert f"{evidence[0].hex()[:16]}, " in page
     assert "and 1 more" in page
     assert "<td>1,234</td>" in page
