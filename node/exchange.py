@@ -234,8 +234,17 @@ class Exchange:
     def _lacks(self, theirs: Heads) -> bool:
         """Whether somebody holds records that are missing here; a frozen log is complete as it is."""
         frozen = self._journal.forks.slots
-        have = {log: head.count for log, head in theirs.items() if log not in frozen}
+        have = {
+            log: self._kept(log, head.count) for log, head in theirs.items() if log not in frozen
+        }
         return bool(gaps(have=have, lacks=self._journal.counts()))
+
+    def _kept(self, log: Log, count: int) -> int:
+        """How much of a log somebody holds that is wanted here: nothing behind a cut, whoever signs on."""
+        roster, (author, epoch) = self._journal.roster, log
+        known = author < len(roster.terms) and epoch < len(roster.terms[author])
+        cut = roster.cut(author, epoch) if known else None
+        return count if cut is None else min(count, cut.kept)
 
     def _hello(self, heads: Heads | None = None) -> Hello:
         round_, phase = self._listener.standing()

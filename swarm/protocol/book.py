@@ -315,6 +315,10 @@ class RoundBook:
             if self.roster.is_active(author) and not self.is_frozen(author)
         }
 
+    def voted_under(self, round_: int, attempt: int) -> Mapping[int, int]:
+        """Which roster version each author's vote in one attempt names: a quorum must name one."""
+        return self._vote_rosters.get((round_, attempt), {})
+
     def offer(self, id_: bytes) -> Offer | None:
         """The CONTRIBUTION with this id."""
         return self._by_id.get(id_)

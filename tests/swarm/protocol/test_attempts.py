@@ -146,6 +146,27 @@ def test_a_split_vote_is_taken_again_once_enough_votes_are_known() -> None:
     assert {offer.author for offer in merge.offers} == {1, 2, 3}, "it may have won"  # type: ignore[union-attr]
 
 
+def test_equal_votes_under_two_rosters_agree_nothing_and_are_cast_again() -> None:
+    """A roster update in the middle of round zero: two voted before it, one after."""
+    federation = Federation(4)
+    desk = Desk(federation, has_moments=True)
+    desk.start()
+    offers = [author.contribute(0) for author in federation.authors]
+    desk.learn(*offers)
+    for offer in offers:
+        desk.hold_payload(offer)
+    desk.advance()
+    desk.learn(federation[0].vote(0, offers), federation[1].vote(0, offers))
+    late = federation[2].vote(0, offers)
+    desk.learn(sign_record(replace(late.value, roster=1), federation[2].signer))
+    desk.advance()
+    assert desk.phase is Phase.SETTLE
+    assert desk.book.agreed(0) is None
+    (merge,) = desk.wait(100)
+    assert merge.attempt == 1  # type: ignore[union-attr]
+    assert {offer.author for offer in merge.offers} == {0, 1, 2, 3}, "it may have won"  # type: ignore[union-attr]
+
+
 def test_an_agreement_in_an_attempt_is_one_and_late_votes_of_older_attempts_change_nothing() -> (
     None
 ):
