@@ -27,8 +27,9 @@ def test_json_has_the_head_of_every_seed_and_another_process_writes_the_same(
 ) -> None:
     done = call("--seeds", SEEDS, "--start", 40, "--json", tmp_path / "here.json")
     assert done.exit_code == 0, done.output
-    program = Path(sys.executable).with_name("swarm-scenario")
-    command = [program, "simulate", "--seeds", str(SEEDS), "--start", "40"]
+    # Python leaves SIGINT ignored where whoever started the tests did, as a shell does for what it runs behind.
+    program = "import signal, scenarios.cli as cli; signal.signal(2, signal.default_int_handler); cli.main()"
+    command = [sys.executable, "-c", program, "simulate", "--seeds", str(SEEDS), "--start", "40"]
     subprocess.run(
         [*command, "--jobs", "2", "--json", tmp_path / "there.json"],
         check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": "77"},
@@ -82,15 +83,33 @@ def test_ctrl_c_ends_it_in_one_line_and_the_log_goes_on(
     tmp_path: Path, jobs: int, number: signal.Signals
 ) -> None:
     log = tmp_path / "soak.log"
-    program = Path(sys.executable).with_name("swarm-scenario")
-    command = [program, "simulate", "--seeds", "500", "--jobs", str(jobs), "--log", log]
+    # Python leaves SIGINT ignored where whoever started the tests did, as a shell does for what it runs behind.
+    program = "import signal, scenarios.cli as cli; signal.signal(2, signal.default_int_handler); cli.main()"
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "simulate",
+        "--seeds",
+        "500",
+        "--jobs",
+        str(jobs),
+        "--log",
+        log,
+    ]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as run:
-        while run.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < 3):
-            time.sleep(0.05)
-        os.killpg(run.pid, number)  # as a terminal does: everybody hears it
-        out, err = run.communicate(timeout=60)
+        try:
+            while run.poll() is None and (
+                not log.exists() or len(log.read_text().splitlines()) < 3
+            ):
+                time.sleep(0.05)
+            os.killpg(run.pid, number)  # as a terminal does: everybody hears it
+            out, err = run.communicate(timeout=60)
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == 130, (out, err)
     assert len(err.splitlines()) == 1, err
     assert err.startswith("swarm-scenario: interrupted after ")
