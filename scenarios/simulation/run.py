@@ -445,10 +445,16 @@ class Run:
 
 def _request_to_stop(error: BaseException | None) -> BaseException | None:
     """Find Ctrl-C or the end of the process, where a task, or trio itself, was what heard of it."""
-    if error is None or isinstance(error, KeyboardInterrupt | SystemExit):
-        return error
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return next(filter(None, map(_request_to_stop, (*inner, error.__cause__))), None)
+    left, seen = [error], set[int]()
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:  # an error may be its own cause, around a few corners
+            continue
+        if isinstance(one, KeyboardInterrupt | SystemExit):
+            return one
+        seen.add(id(one))
+        left += [*(one.exceptions if isinstance(one, BaseExceptionGroup) else ()), one.__cause__]
+    return None
 
 
 def _last_line(error: BaseException) -> str:
