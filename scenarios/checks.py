@@ -61,8 +61,8 @@ def check_everyone_is_in_the_model(outcome: Outcome, _: Targets) -> Iterator[str
     """No success on a subset: each hospital's update is in the last merge, or in a neighbour's."""
     if outcome.is_gossip:
         for hospital in outcome.hospitals:
-            if not any(hospital.index in merge.merged for merge in outcome.merges):
-                yield f"participation: {hospital.name} is in no merge"
+            if not any(hospital.index in merge.heard for merge in outcome.merges):
+                yield f"participation: {hospital.name} is in no merge of another's"
         return
     last = max(outcome.merges, key=lambda merge: merge.round, default=None)
     for hospital in outcome.hospitals:

@@ -1,6 +1,5 @@
 """What the commands of `swarm-scenario` share: exit statuses, and how they end. Room: scenarios."""
 
-from types import FrameType
 from typing import Final, NoReturn
 
 import typer
@@ -9,11 +8,6 @@ OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-
-
-def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Take a request to end as Ctrl-C, so that everything is stopped on the way out."""
-    raise KeyboardInterrupt
 
 
 def fail(message: str, status: int) -> NoReturn:

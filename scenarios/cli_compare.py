@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ledger.errors import ConfigError, SwarmError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
 from scenarios.cli_run import (
     Data,
     Hospitals,
@@ -20,6 +20,7 @@ from scenarios.cli_run import (
     chosen_seeds,
     write_json,
 )
+from scenarios.interrupts import interrupt
 
 
 def compare(  # noqa: PLR0913 - a command's options

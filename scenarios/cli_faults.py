@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ledger.errors import ConfigError, SwarmError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
+from scenarios.interrupts import interrupt
 
 
 def faults(  # noqa: PLR0913 - the options of a command

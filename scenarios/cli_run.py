@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ledger.errors import ConfigError, SwarmError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
+from scenarios.interrupts import interrupt
 
 Data = Annotated[
     Path | None,

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ledger.errors import ConfigError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail, interrupt
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
+from scenarios.interrupts import interrupt
 
 
 def simulate(  # noqa: PLR0913 - a command's options

@@ -73,7 +73,8 @@ class Merge:
 
     merged: index → weight_micro of the inputs. left_out: index → reason in words. digests: the
     members' result digests, by index. agreed: at least q members merged the same inputs to the
-    same digest.
+    same digest. heard: whose update somebody else merged, in whatever merge: where hospitals average with
+    neighbours, each has its own.
     """
 
     round: int
@@ -81,6 +82,7 @@ class Merge:
     merged: dict[int, int]
     left_out: dict[int, str]
     digests: dict[int, str]
+    heard: frozenset[int]
 
     @property
     def unanimous(self) -> bool:

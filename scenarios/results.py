@@ -117,6 +117,12 @@ def _merge(number: int, votes: Mapping[int, tuple[int, Aggregation]], roster: Ro
         if shown
         else {},
         digests={author: body.result_digest.hex() for author, (_, body) in votes.items()},
+        heard=frozenset(
+            one.author
+            for author, (_, body) in votes.items()
+            for one in body.inputs
+            if one.author != author
+        ),
     )
 
 

@@ -6,7 +6,6 @@ nobody lies, here and on very unequal hospitals.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from scenarios.patients import Patients, data_table, find_sources, read_patients
 from scenarios.poisoning.engine import MIXED, Ended, liars_of, ruled, run_rule
 from scenarios.poisoning.poisons import NONE, POISONS
 from scenarios.spec import ScenarioSpec, load_spec
+from scenarios.workers import Say, each
 
 ALL_RULES: Final = (*RULES, *(MIXED + rule for rule in RULES[1:]))
 UNEQUAL: Final = "imbalance"
@@ -36,7 +36,7 @@ class Job:
     attacks: tuple[str, ...]
 
 
-def run_job(job: Job) -> list[Ended]:
+def run_job(job: Job, _say: Say) -> list[Ended]:
     """Run in a process of its own."""
     import torch
 
@@ -61,16 +61,14 @@ def run_attacks(
         *_jobs(unequal, seeds, rules, (NONE,), data),
     ]
     ended: dict[tuple[str, str], list[list[Ended]]] = {}
-    with get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-        for done, (job, found) in enumerate(
-            zip(jobs, pool.imap(run_job, jobs), strict=True), start=1
-        ):
-            ended.setdefault((job.spec.name, job.rule), []).append(found)
-            worst = min(found, key=lambda one: one.auc)
-            note(
-                f"{job.spec.name}, {job.rule}, seed {job.spec.seed}: worst {worst.auc:.4f} ({worst.attack}; "
-                f"{done} of {len(jobs)})"
-            )
+    results = each(run_job, jobs, workers=workers)
+    for done, (job, found) in enumerate(zip(jobs, results, strict=True), start=1):
+        ended.setdefault((job.spec.name, job.rule), []).append(found)
+        worst = min(found, key=lambda one: one.auc)
+        note(
+            f"{job.spec.name}, {job.rule}, seed {job.spec.seed}: worst {worst.auc:.4f} ({worst.attack}; "
+            f"{done} of {len(jobs)})"
+        )
     rows = [_row(rule, ended[spec.name, rule], ended[UNEQUAL, rule]) for rule in rules]
     return _judged(spec, seeds, rows)
 

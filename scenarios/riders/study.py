@@ -7,7 +7,6 @@ clinics, so these are a little narrow where a case's members fail together.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from multiprocessing import get_context
 from statistics import fmean, median
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from scenarios.riders.cases import Cast, cast
 from scenarios.riders.clinics import make_clinics
 from scenarios.riders.engine import ROUNDS, Ran, run_case
 from scenarios.riders.service import run_service
+from scenarios.workers import Say, each
 
 EARLY_ROUND: Final = 3
 FAST: Final = "fast"
@@ -36,7 +36,7 @@ class SeedResult:
     auc_by_round: tuple[float, ...]
 
 
-def run_one(job: tuple[str, str, int, int, int]) -> SeedResult:
+def run_one(job: tuple[str, str, int, int, int], _say: Say) -> SeedResult:
     """Run (engine, case, members, seed, rounds)."""
     import torch
 
@@ -87,15 +87,14 @@ def run_study(
     wanted = list(dict.fromkeys([*cases, "none"]))
     jobs = [(engine, case, members, seed, rounds) for case in wanted for seed in seeds]
     results: dict[str, list[SeedResult]] = {case: [] for case in wanted}
-    with get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-        for done, one in enumerate(pool.imap(run_one, jobs), start=1):
-            results[one.case].append(one)
-            riders = [one.found.get(member) for member in one.cast.riders]
-            false = sorted(one.found.keys() & set(one.cast.honest))
-            note(
-                f"{one.case}, seed {one.seed}: riders found in rounds {riders}, honest doubted {false}, "
-                f"AUC {one.auc_by_round[-1]:.4f} ({done} of {len(jobs)})"
-            )
+    for done, one in enumerate(each(run_one, jobs, workers=workers), start=1):
+        results[one.case].append(one)
+        riders = [one.found.get(member) for member in one.cast.riders]
+        false = sorted(one.found.keys() & set(one.cast.honest))
+        note(
+            f"{one.case}, seed {one.seed}: riders found in rounds {riders}, honest doubted {false}, "
+            f"AUC {one.auc_by_round[-1]:.4f} ({done} of {len(jobs)})"
+        )
     without = results["none"]
     return {
         "scenario": "free-riders", "engine": engine, "members": members, "rounds": rounds,

@@ -1,21 +1,16 @@
 """Many seeds, on several processes, with a log from which an interrupted run goes on. Room: scenarios."""
 
 import json
-import multiprocessing
-import signal
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from ledger.errors import ConfigError
 from scenarios.simulation.plan import Size, draw_plan
 from scenarios.simulation.run import SeedResult, run_plan
-
-CHUNK_SEEDS: Final = 4
-"""Seeds that a process takes at once."""
+from scenarios.workers import Say, each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +36,7 @@ class Settings:
         return f"swarm-scenario simulate --replay {seed}{self.options()} --trace"
 
 
-def run_seed(settings: Settings, seed: int) -> SeedResult:
+def run_seed(settings: Settings, seed: int, _say: Say | None = None) -> SeedResult:
     """Draw and run one seed."""
     return run_plan(draw_plan(seed, settings.size), plant=settings.plant)
 
@@ -52,18 +47,7 @@ def run_seeds(
     """Yield the result of each seed, in order; those that ``log`` has already are not run again."""
     todo = [seed for seed in seeds if log is None or seed not in log.done]
     one = partial(run_seed, settings)
-    if jobs == 1:
-        yield from _logged(map(one, todo), log)
-        return
-    # Fresh processes: a forked one would inherit trio's and SQLite's state.
-    with multiprocessing.get_context("spawn").Pool(jobs, _begin_worker) as pool:
-        yield from _logged(pool.imap(one, todo, chunksize=CHUNK_SEEDS), log)
-
-
-def _begin_worker() -> None:
-    """Ctrl-C is the parent's, who ends this process: then what it had on the disk is removed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit())
+    yield from _logged(map(one, todo) if jobs == 1 else each(one, todo, workers=jobs), log)
 
 
 def _logged(results: Iterable[SeedResult], log: "SoakLog | None") -> Iterator[SeedResult]:

@@ -76,6 +76,15 @@ def test_a_hospital_that_exchanged_nothing_fails(good: Outcome) -> None:
     assert line == "network: Hospital 0 sent 1000 and received 0 bytes"
 
 
+def test_with_neighbours_each_update_is_in_the_merge_of_another(good: Outcome) -> None:
+    """No merge is everybody's there, so the one that is shown of a round says nothing of who took part."""
+    lonely = tuple(replace(merge, merged={0: 1_000_000}) for merge in good.merges)
+    assert failures(replace(good, merges=lonely, is_gossip=True), TARGETS) == ()
+    unheard = tuple(replace(merge, heard=merge.heard - {2}) for merge in lonely)
+    line = only_failure(replace(good, merges=unheard, is_gossip=True))
+    assert line == "participation: Hospital 2 is in no merge of another's"
+
+
 def test_a_refuted_ledger_fails_with_its_finding(good: Outcome) -> None:
     ledger = replace(
         good.ledger, verdict="REFUTED", exit_status=1, findings=("step 8: E_SIGNATURE",)
