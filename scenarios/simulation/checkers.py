@@ -68,7 +68,7 @@ def check(evidence: Evidence, seen: Observations) -> None:
     one_slot_one_record(evidence.plan, ledgers, seen)
     no_honest_record_lost(evidence.plan, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
-    agreed_is_one(ledgers, seen)
+    agreed_is_one(ledgers, rosters, seen)
     everybody_is_accounted_for(evidence.plan, evidence.charter, ledgers, seen)
     disks_are_bounded(evidence, ledgers, seen)
     honest_are_not_blamed(evidence, ledgers, rosters, seen)
@@ -165,16 +165,18 @@ def votes_are_single(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observatio
                 seen.blame("one-vote-a-round", f"{what} (as member {index} holds it)")
 
 
-def agreed_is_one(ledgers: Mapping[int, Ledger], seen: Observations) -> None:
-    """Whatever anybody took for agreed has a quorum in the ledgers, and is the same for all."""
+def agreed_is_one(
+    ledgers: Mapping[int, Ledger], rosters: Mapping[int, Roster], seen: Observations
+) -> None:
+    """Whatever anybody took for agreed has a quorum in the ledgers, and is the same for all.
+
+    A cut may take a liar's vote away: then the round is open again, but nothing else is ever agreed.
+    """
     agreed = {index: ledger.agreed for index, ledger in ledgers.items()}
     together: dict[int, set[Vote]] = defaultdict(set)
     for rounds in agreed.values():
         for round_, vote in rounds.items():
             together[round_].add(vote)
-    for round_, votes in sorted(together.items()):
-        if len(votes) > 1:
-            seen.blame("agreed-is-equal", f"round {round_} is agreed in {len(votes)} ways")
     for index, believed in seen.agreed().items():
         for round_, proposal in believed.items():
             if index not in agreed:
@@ -182,11 +184,19 @@ def agreed_is_one(ledgers: Mapping[int, Ledger], seen: Observations) -> None:
             inputs = tuple(
                 (i.author, i.epoch, i.seq, i.id, i.weight_micro) for i in proposal.inputs
             )
-            if agreed[index].get(round_) != (proposal.rule, inputs, proposal.result):
+            vote = (proposal.rule, inputs, proposal.result)
+            together[round_].add(vote)
+            shown = agreed[index].get(round_)
+            if shown is None and seen.is_cut_away(index, round_, rosters[index]):
+                continue
+            if shown != vote:
                 seen.blame(
                     "agreed-is-equal",
                     f"member {index} took round {round_} for agreed without a quorum's equal votes",
                 )
+    for round_, votes in sorted(together.items()):
+        if len(votes) > 1:
+            seen.blame("agreed-is-equal", f"round {round_} is agreed in {len(votes)} ways")
 
 
 def everybody_is_accounted_for(

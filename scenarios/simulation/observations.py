@@ -10,12 +10,13 @@ from typing import Final, final
 
 from ledger.errors import PeerError, VerificationError
 from ledger.record import Record, SignedRecord, decode_record, parse_envelope
+from ledger.roster import Roster
 from node.exchange import GATHERED_MAX
 from node.intake import PENDING_MAX, RECENT_IDS
 from node.journal import Journal
 from node.network import GOSSIP_QUEUE_MAX, SYNC_PROTOCOL
 from node.service import Service
-from swarm.protocol.book import Proposal
+from swarm.protocol.book import Agreed, Proposal
 from swarm.protocol.messages import decode_gossip, decode_sync_reply
 
 Slot = tuple[int, int, int]
@@ -52,6 +53,8 @@ class Observations:
     """Honest members' own records that left them, in all their lives."""
     _seen: dict[int, set[bytes]] = field(default_factory=dict)
     _agreed: dict[int, dict[int, Proposal]] = field(default_factory=dict)
+    _backed: dict[tuple[int, int], dict[Log, int]] = field(default_factory=dict)
+    """(member, round) → what it held of each liar whose vote made that round agreed for it."""
 
     def blame(self, invariant: str, detail: str) -> None:
         """Note a violation, once."""
@@ -137,13 +140,28 @@ class Observations:
         for round_ in service.book.agreed_rounds():
             agreed = service.book.agreed(round_)
             if agreed is not None:
+                if round_ not in before:
+                    self._backed[index, round_] = self._liars(agreed, service.journal)
                 known = before.setdefault(round_, agreed.proposal)
                 if known != agreed.proposal:
                     self.blame("completed-stays", f"member {index} takes round {round_} back")
         for round_ in before:
             if service.book.agreed(round_) is None:
+                if self.is_cut_away(index, round_, service.journal.roster):
+                    continue
                 self.blame("completed-stays", f"member {index} forgets round {round_}")
         self._bounds(index, service)
+
+    def _liars(self, agreed: Agreed, journal: Journal) -> dict[Log, int]:
+        logs = [(one, journal.roster.epoch(one)) for one in agreed.voters if one not in self.honest]
+        counts = journal.counts()
+        return {log: counts.get(log, 0) for log in logs}
+
+    def is_cut_away(self, index: int, round_: int, roster: Roster) -> bool:
+        """Whether a cut took records of a liar whose vote was among those that made the round agreed."""
+        backed = self._backed.get((index, round_), {})
+        cuts = [(cut, count) for log, count in backed.items() if (cut := roster.cut(*log))]
+        return any(count > cut.kept for cut, count in cuts)
 
     def agreed(self) -> dict[int, dict[int, Proposal]]:
         """Member → round → what it took for agreed."""
