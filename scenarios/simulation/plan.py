@@ -7,6 +7,7 @@ testing: Groce et al. 2012, https://doi.org/10.1145/2338965.2336763).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import Final, final
 
@@ -61,7 +62,7 @@ class Size:
     """No fault and no liar: for measuring."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """One seed's history to be."""
 
@@ -100,13 +101,13 @@ class Plan:
         """F."""
         return (self.members - 1) // 3
 
-    @property
+    @cached_property
     def honest(self) -> tuple[int, ...]:
         """Members that do not lie."""
         liars = {liar.member for liar in self.liars}
         return tuple(index for index in range(self.members) if index not in liars)
 
-    @property
+    @cached_property
     def lasting(self) -> tuple[int, ...]:
         """Honest members that must make progress after healing."""
         return tuple(index for index in self.honest if index not in self.stays_dead)
