@@ -2,17 +2,17 @@
 
 Room: scenarios. Law: hospitals run the same service code as in a hospital (law 9) and hold the same rows
 with the same seeds as real nodes of the same scenario, so both engines agree on the same models, bit
-for bit. What is judged comes from the exported bundles, as with real nodes; only the models themselves
-are noted as the hospitals evaluate them.
+for bit. What is judged (seed_run.py) comes from the exported bundles, as with real nodes; only the models
+themselves are noted as the hospitals evaluate them.
 """
 
 import functools
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
@@ -22,36 +22,19 @@ from ledger import keys
 from ledger.bundle import export_bundle
 from ledger.charter import Charter, load_charter
 from ledger.keys import Signer, derive
-from ledger.record import Codec, GroupValue, MetricValue, Record
+from ledger.record import Codec, GroupValue, MetricValue
 from ledger.store import Store
 from node.charter_edit import CharterDraft, assemble, member_block
 from node.network_memory import MemoryHub
 from node.service import Service
-from scenarios.audit import audit
-from scenarios.baselines import level_of
 from scenarios.commands import ScenarioError
-from scenarios.exchanged import Exchanged, exchanged, seconds_by_round
-from scenarios.judging import (
-    External,
-    Judge,
-    Quality,
-    calibration_gap,
-    judge_all,
-    quality,
-)
-from scenarios.outcome import Outcome
 from scenarios.pace import Paced
 from scenarios.patients import Patients, data_config, split_table
-from scenarios.releasing import release
-from scenarios.results import Header, build_outcome, read_own_logs, read_roster
+from scenarios.seed_run import Finished, Report, SeedRun, judge
 from scenarios.simulation.swarm import Calm, SimulatedSite, Swarm, identity_of
 from scenarios.spec import ScenarioSpec
 from scenarios.view import NodeView
-from swarm.learning.baselines import Baseline, train_alone, train_pooled
-from swarm.learning.dataset import SiteData
-from swarm.learning.payload import HEADER, payload_bytes
 from swarm.learning.seeding import derive_seed
-from swarm.learning.strategy import strategy_of
 from swarm.learning.task import LearningTask
 from swarm.learning.trained import Trained
 from swarm.learning.training_state import NO_MEMORY, Arrays
@@ -65,9 +48,6 @@ VIRTUAL_S_MAX: Final = 100_000.0
 SIGNATURES_KEPT: Final = 1 << 15
 RAM_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 LOOK_S: Final = 1.0
-FLOAT32_BYTES: Final = 4
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,30 +60,6 @@ class SeedJob:
     patients: Patients
     table: dict[str, object]
     """The charter's [data] table, as far as the scenario does not set it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedRun:
-    """What one seed gave.
-
-    released: the round whose model is handed out. test_*: on all hospitals' validation patients
-    together. bytes_payloads: of all payloads that members fetched from each other; bytes_float32: what
-    these take as bare float32 vectors.
-    """
-
-    seed: int
-    outcome: Outcome
-    released: int
-    test_swarm: Quality
-    test_pooled: Quality
-    external: External | None
-    gaps: tuple[float | None, ...]
-    """Per hospital: judging.calibration_gap of the model that it uses."""
-    bytes_payloads: int
-    bytes_float32: int
-    virtual_s: float
-    digests: dict[int, str]
-    """Round → digest of the agreed result, hexadecimal."""
 
 
 @dataclass
@@ -191,49 +147,22 @@ def run_seed(job: SeedJob, report: Report) -> SeedRun:
         ran = _simulate(spec, charter, tasks, noted, stores, report)
         folders = [hospital.folder for hospital in spec.hospitals]
         bundles = _export(charter, folders, stores, job.directory)
-    views = _views(ran, [hospital.name for hospital in spec.hospitals])
-    report("auditing")
-    ledger = audit(bundles, charter=charter_path, charter_digest=charter.digest_hex)
-    roster = read_roster(bundles, charter)
-    logs = read_own_logs(bundles, roster)
-    report("alone and pooled")
-    alone, pooled = _baselines(charter, data, charter.stopping.patience or spec.patience)
-    levels = {
-        at: (level_of(alone[at].evaluate(one)), level_of(pooled.evaluate(one)))
-        for at, one in enumerate(data)
-    }
-    header = Header(scenario=spec.name, title=spec.title, seed=spec.seed, wall_s=0.0)
-    outcome = build_outcome(header, charter, logs, ledger, levels, views, roster)
-    released = release(
-        charter, logs, outcome.merges, noted.models,
-        bundles=bundles, roster=roster, patience=spec.patience,
-    )  # fmt: skip
-    is_gossip = charter.aggregation.is_gossip
-    outcome = outcome if is_gossip else outcome.releasing(released.number, last=released.last)
-    head = charter.schema.head
-    validation = [one.validation for one in data]
-    external = None
-    if job.patients.external is not None:
-        judge = Judge(charter, job.patients.external, noted.moments, allow=())
-        external = judge_all(judge, alone, pooled, released, seconds_by_round(logs))
-    models = [released.models[at] for at in range(len(tasks))]
-    moved = _moved(charter, logs, tasks[0])
-    return SeedRun(
-        seed=spec.seed,
-        outcome=replace(outcome, wall_s=time.monotonic() - started_s),
-        released=released.number,
-        test_swarm=quality(list(zip(tasks, validation, strict=True)), models, head),
-        test_pooled=quality(
-            [(pooled.task, one) for one in validation], [pooled.model] * len(tasks), head
+    return judge(
+        spec,
+        Finished(
+            charter=charter,
+            charter_path=charter_path,
+            bundles=bundles,
+            data=data,
+            tasks=tasks,
+            views=_views(ran, [hospital.name for hospital in spec.hospitals]),
+            models=noted.models,
+            moments=noted.moments,
+            external=job.patients.external,
+            virtual_s=ran.virtual_s,
         ),
-        external=external,
-        gaps=tuple(
-            calibration_gap(task, one, head) for task, one in zip(tasks, models, strict=True)
-        ),
-        bytes_payloads=moved.sent,
-        bytes_float32=moved.float32,
-        virtual_s=ran.virtual_s,
-        digests={m.round: next(iter(m.digests.values())) for m in outcome.merges if m.agreed},
+        report,
+        started_s=started_s,
     )
 
 
@@ -354,26 +283,6 @@ def _export(charter: Charter, folders: Sequence[str], stores: Path, directory: P
             target = directory / "bundles" / folder
             bundles.append(export_bundle(store, charter.source_bytes, target))
     return bundles
-
-
-def _baselines(
-    charter: Charter, data: Sequence[SiteData], patience: int
-) -> tuple[list[Baseline], Baseline]:
-    """Train each hospital alone, and all together in one place, from the seeds of real runs."""
-    alone = [
-        train_alone(charter, one, seed=derive_seed("site", charter.seed, at), patience=patience)
-        for at, one in enumerate(data)
-    ]
-    seed = derive_seed("pooled", charter.seed)
-    return alone, train_pooled(charter, data, seed=seed, patience=patience)
-
-
-def _moved(charter: Charter, logs: Mapping[int, Sequence[Record]], task: LearningTask) -> Exchanged:
-    strategy = strategy_of(charter)
-    result = len(task.initial())
-    count = (result - HEADER.size) // FLOAT32_BYTES // strategy.state_vectors
-    update = payload_bytes(Codec.FLOAT32, strategy.update_length(count))
-    return exchanged(logs, update_float32=update, result_float32=result)
 
 
 @contextmanager

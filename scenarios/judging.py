@@ -5,7 +5,7 @@ on fills its gaps with its own medians, as a hospital that receives the model wo
 the model's own moments.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
@@ -20,7 +20,6 @@ from swarm.learning.baselines import Baseline, plain
 from swarm.learning.dataset import SiteData, Split, Table
 from swarm.learning.task import LearningTask
 
-MICRO: Final = 1_000_000
 NEAR: Final = 0.99
 """Of the pooled AUC: when learning counts as done."""
 
@@ -42,16 +41,12 @@ class External:
     """Everything measured on one set of patients that belongs to no hospital in particular.
 
     alone: per hospital, its own model. released: the swarm's model that is handed out; the mean over the
-    hospitals' own where they differ. reached: per hospital, the first round after which the model that it recorded
-    had 99 % of the pooled AUC; None where none had.
+    hospitals' own where they differ.
     """
 
     alone: tuple[Quality, ...]
     pooled: Quality
     released: Quality
-    reached: tuple[int | None, ...]
-    reached_s: tuple[float | None, ...]
-    """Per hospital, seconds of training until then."""
 
 
 def quality(
@@ -63,7 +58,8 @@ def quality(
     labels = np.concatenate([one for _, one in found])
     raw = scores if head == "multiclass" else scores.reshape(-1)
     values = {
-        v.metric: v.micro / MICRO for v in metrics.evaluate(raw, labels, head, seed=0, bootstrap=0)
+        v.metric: v.micro / metrics.MICRO
+        for v in metrics.evaluate(raw, labels, head, seed=0, bootstrap=0)
     }
     return Quality(
         auc=values.get(MetricId.AUC),
@@ -73,6 +69,10 @@ def quality(
         ece=None if head == "regression" else metrics.ece(raw, labels, head),
         count=len(labels),
     )
+
+
+NOT_JUDGED: Final = Quality(auc=None, accuracy=None, brier=None, log_loss=None, ece=None, count=0)
+"""Where what a judgement needs is not here."""
 
 
 def mean_quality(found: Sequence[Quality]) -> Quality:
@@ -139,32 +139,34 @@ class Judge:
 
 
 def judge_all(
-    judge: Judge,
-    alone: Sequence[Baseline],
-    pooled: Baseline,
-    released: Released,
-    seconds: Mapping[int, Mapping[int, float]],
+    judge: Judge, alone: Sequence[Baseline], pooled: Baseline, released: Released
 ) -> External:
-    """Judge everything. seconds: round → author → when it had that round's model, in training time."""
-    of_pooled = judge.baseline(pooled)
-    rounds = released.rounds
-    wanted = None if of_pooled.auc is None else NEAR * of_pooled.auc
-    reached = []
-    reached_s = []
-    for author in range(len(alone)):
-        found = None
-        for number in sorted(rounds):
-            model = rounds[number].get(author)
-            auc = None if model is None else judge.swarm(model).auc
-            if auc is not None and wanted is not None and auc >= wanted:
-                found = number
-                break
-        reached.append(found)
-        reached_s.append(None if found is None else seconds.get(found, {}).get(author))
+    """Judge everything."""
     return External(
         alone=tuple(judge.baseline(one) for one in alone),
-        pooled=of_pooled,
+        pooled=judge.baseline(pooled),
         released=mean_quality([judge.swarm(one) for one in released.models.values()]),
-        reached=tuple(reached),
-        reached_s=tuple(reached_s),
+    )
+
+
+def first_rounds(
+    released: Released, judge: Callable[[bytes], Quality], pooled: Quality
+) -> tuple[int | None, ...]:
+    """Per hospital, the first round after which the model that it recorded had NEAR of the pooled AUC."""
+    wanted = None if pooled.auc is None else NEAR * pooled.auc
+
+    def is_near(model: bytes) -> bool:
+        auc = judge(model).auc
+        return auc is not None and wanted is not None and auc >= wanted
+
+    return tuple(
+        next(
+            (
+                number
+                for number, by in sorted(released.rounds.items())
+                if author in by and is_near(by[author])
+            ),
+            None,
+        )
+        for author in sorted(released.models)
     )

@@ -5,11 +5,11 @@ Room: scenarios. Reads like the story: sites → charter → run → export → 
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
 from rich.console import Console
@@ -17,20 +17,30 @@ from rich.console import Console
 from ledger.charter import Charter, load_charter
 from ledger.errors import ConfigError
 from node.charter_edit import to_toml
-from scenarios.audit import audit
-from scenarios.baselines import BaselineProcess
-from scenarios.checks import failures
+from node.knobs import Value
+from node.payload_export import payloads_beside
 from scenarios.commands import LOOPBACK, command, edit_site, free_ports
 from scenarios.live import Progress, choose_progress
 from scenarios.outcome import Outcome
-from scenarios.patients import PATIENTS_FILE, data_settings, find_sources, write_own_patients
+from scenarios.patients import (
+    PATIENTS_FILE,
+    data_settings,
+    find_sources,
+    read_external,
+    write_own_patients,
+)
+from scenarios.payloads import Payloads
 from scenarios.processes import Nodes, Site
 from scenarios.report import write_report
-from scenarios.results import Header, build_outcome, read_own_logs, read_roster
+from scenarios.results import read_own_logs, read_roster
+from scenarios.seed_run import Finished, SeedRun, judge
 from scenarios.spec import FOLDER, ScenarioSpec
 from scenarios.view import NodeView
 
 WORKERS: Final = 2  # commands at once: they are short and mostly start-up
+NO_SETTINGS: Final[Mapping[str, Value]] = MappingProxyType({})
+KEEP_PAYLOADS: Final[Mapping[str, Value]] = MappingProxyType({"storage.keep_rounds": "all"})
+"""The models of all rounds are judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +50,15 @@ class Job:
     spec: ScenarioSpec
     directory: Path
     sources: tuple[tuple[Path, ...], ...]
+    data: Path | None
     keep: bool
 
     @classmethod
     def prepare(cls, spec: ScenarioSpec, *, data: Path | None, out: Path, keep: bool) -> Self:
         """Check what the operator gave and make a new run directory. Raises ConfigError."""
         sources = find_sources(spec, data)
-        return cls(spec=spec, directory=new_directory(out, spec.name), sources=sources, keep=keep)
+        directory = new_directory(out, spec.name)
+        return cls(spec=spec, directory=directory, sources=sources, data=data, keep=keep)
 
     @property
     def charter(self) -> Path:
@@ -67,41 +79,72 @@ class Job:
         )
 
 
-def run_job(job: Job, console: Console) -> Outcome:
-    """Do everything; the outcome carries the failures of its checks.
+def run_job(job: Job, console: Console) -> SeedRun:
+    """Do everything but hold it against the targets.
 
     Raises ConfigError or ScenarioError when there is no outcome to judge.
     """
     started_s = time.monotonic()
-    with ExitStack() as stack:
-        progress = stack.enter_context(choose_progress(console))
+    with choose_progress(console) as progress:
         progress.note(f"{job.spec.title}: {job.directory}")
-        make_sites(job)
+        make_sites(job, settings=KEEP_PAYLOADS)
         charter, digest = make_charter(job)
         progress.note(f"{len(job.sites)} hospitals, charter {digest[:16]}…, starting their nodes")
-        configs = [site.config for site in job.sites]
-        baselines = stack.enter_context(BaselineProcess(configs, job.directory))
+        nodes_s = time.monotonic()
         views = _run_nodes(job, progress)
+        nodes_s = time.monotonic() - nodes_s
         progress.note("all nodes have left; auditing their ledgers")
-        bundles = export_bundles(job)
-        ledger = audit(bundles, charter=job.charter, charter_digest=digest)
-        roster = read_roster(bundles, charter)
-        logs = read_own_logs(bundles, roster)
-        header = Header(
-            scenario=job.spec.name, title=job.spec.title, seed=job.spec.seed, wall_s=0.0
-        )
-        outcome = build_outcome(header, charter, logs, ledger, baselines.result(), views, roster)
-    outcome = replace(outcome, failures=failures(outcome, job.spec.targets))
-    outcome = replace(outcome, wall_s=time.monotonic() - started_s)
+        bundles = export_bundles(job, payloads=True)
+        ended = _ended(job, charter, bundles, views, nodes_s)
+        return judge(job.spec, ended, progress.note, started_s=started_s)
+
+
+def finish(job: Job, outcome: Outcome) -> None:
+    """Write the page; remove what is not to be kept."""
     write_report(outcome, job.report)
     if not job.keep:
         for site in job.sites:
             shutil.rmtree(site.directory)
-    return replace(outcome, wall_s=time.monotonic() - started_s)
 
 
-def make_sites(job: Job, *, listens: Sequence[str] | None = None) -> None:
-    """`swarm-node init` for each hospital, its patients' table, and its [data] settings.
+def _ended(
+    job: Job, charter: Charter, bundles: Sequence[Path], views: Sequence[NodeView], nodes_s: float
+) -> Finished:
+    """Read what the nodes left, through the sites' own configuration and loader."""
+    from node.config import load_site
+    from node.data import load_site_data
+    from swarm.learning.seeding import derive_seed
+    from swarm.learning.task import LearningTask
+
+    sites = [load_site(site.config) for site in job.sites]
+    data = [
+        load_site_data(site.data, charter.schema, directory=site.directory, allow=site.allow)
+        for site in sites
+    ]
+    payloads = Payloads([payloads_beside(bundle) for bundle in bundles])
+    logs = read_own_logs(bundles, read_roster(bundles, charter))
+    moments = payloads.moments(logs)
+    tasks = []
+    for at, (site, one) in enumerate(zip(sites, data, strict=True)):
+        seed = derive_seed("site", charter.seed, at)
+        task = LearningTask(charter, one, allow=site.allow, seed=seed, threads=1)
+        if moments is not None:
+            task.set_moments(moments)
+        tasks.append(task)
+    models = payloads.models(logs)
+    payloads.remove()
+    return Finished(
+        charter=charter, charter_path=job.charter, bundles=bundles, data=data, tasks=tasks,
+        views=views, models=models, moments=moments,
+        external=read_external(job.spec, charter.schema, job.data),
+        virtual_s=nodes_s, allow=sites[0].allow, has_own_parts=False,
+    )  # fmt: skip
+
+
+def make_sites(
+    job: Job, *, listens: Sequence[str] | None = None, settings: Mapping[str, Value] = NO_SETTINGS
+) -> None:
+    """`swarm-node init` for each hospital, its patients' table, its [data] and other ``settings``.
 
     listens: the multiaddr at which each site listens and is reached; without it, free loopback ports.
     """
@@ -120,8 +163,8 @@ def make_sites(job: Job, *, listens: Sequence[str] | None = None) -> None:
     if job.spec.data != FOLDER:
         write_own_patients(job.spec, [site.directory for site in job.sites])
     for hospital, site, sources in zip(job.spec.hospitals, job.sites, job.sources, strict=True):
-        settings = data_settings(job.spec, hospital, sources)
-        edit_site(site.config, {**settings, **job.spec.site})
+        table = data_settings(job.spec, hospital, sources)
+        edit_site(site.config, {**table, **settings, **job.spec.site})
 
 
 def make_charter(job: Job) -> tuple[Charter, str]:
@@ -147,13 +190,14 @@ def make_charter(job: Job) -> tuple[Charter, str]:
     return load_charter(job.charter.read_bytes()), digest
 
 
-def export_bundles(job: Job) -> tuple[Path, ...]:
-    """`swarm-node export` for each hospital."""
+def export_bundles(job: Job, *, payloads: bool = False) -> tuple[Path, ...]:
+    """`swarm-node export` for each hospital, with what its ledger names where asked."""
     bundles = tuple(job.directory / "bundles" / site.directory.name for site in job.sites)
     (job.directory / "bundles").mkdir()
 
     def export(at: int) -> None:
-        command("swarm-node", "export", bundles[at], "--config", job.sites[at].config)
+        beside = ("--payloads",) if payloads else ()
+        command("swarm-node", "export", bundles[at], *beside, "--config", job.sites[at].config)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(export, range(len(bundles))))

@@ -119,12 +119,16 @@ def read_patients(
         for hospital, files, folder in zip(spec.hospitals, sources, folders.paths, strict=True):
             config = data_config(spec, hospital, files)
             tables.append(load_all_rows(config, schema, directory=folder))
-        external = None
-        if spec.external and data is not None:
-            query = " ".join(spec.query.split()) or None
-            config = DataConfig(source=str((data / spec.external).resolve()), query=query)
-            external = load_all_rows(config, schema, directory=data)
-    return Patients(tables=tuple(tables), external=external)
+    return Patients(tables=tuple(tables), external=read_external(spec, schema, data))
+
+
+def read_external(spec: ScenarioSpec, schema: Schema, data: Path | None) -> Table | None:
+    """Read the patients nobody trains on; None where the scenario has none."""
+    if not spec.external or data is None:
+        return None
+    query = " ".join(spec.query.split()) or None
+    config = DataConfig(source=str((data / spec.external).resolve()), query=query)
+    return load_all_rows(config, schema, directory=data)
 
 
 def data_config(spec: ScenarioSpec, hospital: Hospital, sources: tuple[Path, ...]) -> DataConfig:

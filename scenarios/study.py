@@ -4,17 +4,17 @@ Room: scenarios. Law: no I/O. A number is the mean over seeds; its interval is i
 seed gave stands beside it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
 
 from scenarios.checks import CHECKS, check_worth_it
-from scenarios.engine_simulated import SeedRun
 from scenarios.intervals import METHOD, Interval, over_seeds
 from scenarios.judging import External, Quality
 from scenarios.outcome import HospitalOutcome
 from scenarios.results import to_json as outcome_json
+from scenarios.seed_run import SeedRun
 from scenarios.spec import ScenarioSpec, Targets
 
 EPSILON: Final = 1e-9
@@ -103,14 +103,17 @@ def _judged_pooled(run: SeedRun) -> Quality:
     return run.test_pooled if run.external is None else run.external.pooled
 
 
-def _reached(external: External, pick: Callable[[list[int]], float]) -> float | None:
-    known = [number for number in external.reached if number is not None]
-    return pick(known) if known and len(known) == len(external.reached) else None
+def _all_of(
+    found: Callable[[SeedRun], Sequence[float | None]], pick: Callable[[list[float]], float]
+) -> Callable[[SeedRun], float | None]:
+    """Pick from every hospital's value; None where one has none."""
 
+    def measure(run: SeedRun) -> float | None:
+        values = found(run)
+        known = [one for one in values if one is not None]
+        return float(pick(known)) if known and len(known) == len(values) else None
 
-def _reached_s(external: External, pick: Callable[[list[float]], float]) -> float | None:
-    known = [seconds for seconds in external.reached_s if seconds is not None]
-    return pick(known) if known and len(known) == len(external.reached_s) else None
+    return measure
 
 
 def _worst(run: SeedRun) -> float | None:
@@ -126,8 +129,8 @@ MEASURES: Final[Mapping[str, Callable[[SeedRun], float | None]]] = {
     "auc_external_alone": _external(_mean_auc),
     "auc_external_swarm": _external(lambda found: found.released.auc),
     "auc_external_pooled": _external(lambda found: found.pooled.auc),
-    "rounds_to_99": _external(lambda found: _reached(found, fmean)),
-    "rounds_to_99_worst": _external(lambda found: _reached(found, lambda known: float(max(known)))),
+    "rounds_to_99": _all_of(lambda run: run.reached, fmean),
+    "rounds_to_99_worst": _all_of(lambda run: run.reached, max),
     "auc_test_swarm": lambda run: run.test_swarm.auc,
     "auc_test_pooled": lambda run: run.test_pooled.auc,
     "accuracy_swarm": lambda run: run.test_swarm.accuracy,
@@ -137,8 +140,8 @@ MEASURES: Final[Mapping[str, Callable[[SeedRun], float | None]]] = {
     "brier_swarm": lambda run: _judged(run).brier,
     "brier_pooled": lambda run: _judged_pooled(run).brier,
     "released_round": lambda run: float(run.released),
-    "time_to_99_s": _external(lambda found: _reached_s(found, fmean)),
-    "time_to_99_worst_s": _external(lambda found: _reached_s(found, max)),
+    "time_to_99_s": _all_of(lambda run: run.reached_s, fmean),
+    "time_to_99_worst_s": _all_of(lambda run: run.reached_s, max),
     "bytes_sent_total": lambda run: float(run.bytes_payloads),
     "bytes_float32_total": lambda run: float(run.bytes_float32),
     "bytes_traffic_total": lambda run: float(sum(h.bytes_sent for h in run.outcome.hospitals)),

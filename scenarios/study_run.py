@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from ledger.errors import SwarmError
 from scenarios.commands import ScenarioError
-from scenarios.engine_simulated import SeedJob, SeedRun, charter_of, run_seed
+from scenarios.engine_simulated import SeedJob, charter_of, run_seed
 from scenarios.patients import data_table, find_sources, read_patients
+from scenarios.seed_run import SeedRun
 from scenarios.spec import FOLDER, MAIN_VARIANT, ScenarioSpec
 from scenarios.study import Study, VariantRuns
 from scenarios.workers import Say, each

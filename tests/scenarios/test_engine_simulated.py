@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from scenarios.engine_simulated import SeedJob, SeedRun, charter_of, run_seed
+from scenarios.engine_simulated import SeedJob, charter_of, run_seed
 from scenarios.main_job import Job, run_job
 from scenarios.patients import data_table, find_sources, read_patients
+from scenarios.seed_run import SeedRun
 from scenarios.spec import ScenarioSpec, load_spec
 from scenarios.study import VariantRuns, failures, variant_json
 from tests.learning import SHARED
@@ -43,14 +44,17 @@ def test_real_nodes_and_simulated_ones_agree_on_the_same_models_in_every_round(
     run = simulated(spec, tmp_path / "simulated", IST)
     job = Job.prepare(spec, data=IST, out=tmp_path, keep=True)
     real = run_job(job, Console(quiet=True))
-    assert {m.round: set(m.digests.values()) for m in real.merges} == {
-        number: {digest} for number, digest in run.digests.items()
-    }
+    assert real.digests == run.digests
     assert sorted(run.digests) == [1, 2, 3]
+    merges = real.outcome.merges
+    assert {merge.round for merge in merges if merge.unanimous} == {1, 2, 3}
     # Both judge the models alike, too.
-    assert [h.alone for h in real.hospitals] == [h.alone for h in run.outcome.hospitals]
-    assert [h.pooled for h in real.hospitals] == [h.pooled for h in run.outcome.hospitals]
-    assert [h.swarm for h in real.hospitals] == [h.swarm for h in run.outcome.hospitals]
+    for one, other in zip(real.outcome.hospitals, run.outcome.hospitals, strict=True):
+        assert (one.alone, one.swarm, one.pooled) == (other.alone, other.swarm, other.pooled)
+    assert real.external == run.external
+    assert (real.test_swarm, real.test_pooled) == (run.test_swarm, run.test_pooled)
+    assert (real.released, real.reached, real.gaps) == (run.released, run.reached, run.gaps)
+    assert (real.bytes_payloads, real.bytes_float32) == (run.bytes_payloads, run.bytes_float32)
 
 
 @needs_ist
