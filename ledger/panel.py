@@ -29,7 +29,7 @@ def agreed_inputs(ordered: Iterable[Checked], roster: Roster) -> dict[int, tuple
     """Return the input ids of every agreed round above 0: what q members voted for, bit for bit equal.
 
     ordered: by (author, epoch, seq); a member's first AGGREGATION of a round is its vote, and votes
-    count together that name one roster version, of which their authors are members.
+    count together that name rosters with the same members, of whom their authors are.
     """
     votes: defaultdict[int, dict[int, tuple[int, Aggregation]]] = defaultdict(dict)
     for one in ordered:
@@ -41,7 +41,7 @@ def agreed_inputs(ordered: Iterable[Checked], roster: Roster) -> dict[int, tuple
         counts: defaultdict[tuple[object, ...], int] = defaultdict(int)
         for author, (version, body) in sorted(by_author.items()):
             members = roster.active_at(version)
-            vote = (version, body.rule, body.inputs, body.result_digest)
+            vote = (members, body.rule, body.inputs, body.result_digest)
             counts[vote] += author in members
             if counts[vote] >= quorum(len(members)):
                 agreed[round_] = tuple(sorted(one.id for one in body.inputs))

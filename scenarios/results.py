@@ -90,7 +90,7 @@ def read_merges(
 ) -> tuple[Merge, ...]:
     """Fold AGGREGATION records into one line per round; the most common proposal is shown.
 
-    Votes agree under one roster version, and the quorum is that version's (docs/ledger.md §8).
+    Votes agree under rosters with the same members, and the quorum is theirs (docs/wire.md §4.4).
     """
     votes: dict[int, dict[int, tuple[int, Aggregation]]] = defaultdict(dict)
     for author, log in logs.items():
@@ -103,8 +103,9 @@ def read_merges(
 def _merge(number: int, votes: Mapping[int, tuple[int, Aggregation]], roster: Roster) -> Merge:
     groups: dict[object, list[int]] = defaultdict(list)
     for author, (version, body) in sorted(votes.items()):
-        if author in roster.active_at(version):
-            groups[(version, body.rule, body.inputs, body.result_digest)].append(author)
+        members = roster.active_at(version)
+        if author in members:
+            groups[(members, body.rule, body.inputs, body.result_digest)].append(author)
     largest = max(groups.values(), key=len, default=[])
     version, shown = votes[largest[0]] if largest else (0, None)
     return Merge(

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ledger.chain import LogHead, check_next, compose
 from ledger.charter import Charter
@@ -28,7 +29,7 @@ from ledger.record import (
     Verified,
     sign_record,
 )
-from ledger.roster import Roster
+from ledger.roster import Roster, Term
 from scenarios.simulator import identity_of
 from swarm.protocol.book import RoundBook
 from swarm.protocol.effects import Effect
@@ -198,6 +199,16 @@ class Federation:
 
     def open_all(self) -> list[Verified[Record]]:
         return [author.open() for author in self.authors]
+
+
+def after_removal(roster: Roster) -> Roster:
+    """Return the roster's next version, which has removed one more member that it had."""
+    gone = replace(roster.members[0], index=roster.n, name="gone")
+    term = Term(ledger_key=bytes(32), since=0, until=1)
+    return replace(
+        roster, version=1, versions=(0, 1),
+        members=(*roster.members, gone), terms=(*roster.terms, (term,)),
+    )  # fmt: skip
 
 
 class Desk:

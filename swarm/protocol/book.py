@@ -235,7 +235,7 @@ class RoundBook:
             votes = {
                 author: vote
                 for author, vote in self.attempt_votes(0, attempt).items()
-                if rosters[author] == self.roster.version  # f and q are this version's
+                if self.roster.is_one_electorate(rosters[author], self.roster.version)
             }
             for proposal, count in Counter(votes.values()).items():
                 if count + len(frozen) >= self.roster.q:
@@ -244,7 +244,7 @@ class RoundBook:
                     return
 
     def _count(self, ballot: Ballot, proposal: Proposal, version: int) -> None:
-        """A quorum of equal votes under one roster agrees a round; later ones only add voters.
+        """A quorum of equal votes of one electorate agrees a round; later ones only add voters.
 
         Proven liars count as neither members nor liars: q - k of the others agree a round above zero.
         Two results cannot both get that many, nor one that and the other q: 2·q > n + f.
@@ -255,9 +255,10 @@ class RoundBook:
         rosters = self._vote_rosters[ballot]
         voters = tuple(sorted(self._backers[ballot].get(proposal, ())))
         members = self.roster.active_at(version)
-        under = [a for a in voters if rosters[a] == version and a in members]
+        is_one = self.roster.is_one_electorate
+        under = [a for a in voters if a in members and is_one(rosters[a], version)]
         before = self._agreed.get(round_)
-        if before is None and round_ != 0 and version == self.roster.version and self._frozen:
+        if before is None and round_ != 0 and self._frozen and is_one(version, self.roster.version):
             proven = [one for one in members if self.is_frozen(one)]
             if len(proven) <= self.roster.f:
                 under += set(proven).difference(under)
@@ -315,9 +316,10 @@ class RoundBook:
             if self.roster.is_active(author) and not self.is_frozen(author)
         }
 
-    def voted_under(self, round_: int, attempt: int) -> Mapping[int, int]:
-        """Which roster version each author's vote in one attempt names: a quorum must name one."""
-        return self._vote_rosters.get((round_, attempt), {})
+    def electorates(self, round_: int, attempt: int) -> Mapping[int, frozenset[int]]:
+        """Who was a member under the roster that each author's vote in one attempt names."""
+        named = self._vote_rosters.get((round_, attempt), {})
+        return {author: self.roster.active_at(version) for author, version in named.items()}
 
     def offer(self, id_: bytes) -> Offer | None:
         """The CONTRIBUTION with this id."""

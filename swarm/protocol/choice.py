@@ -121,15 +121,15 @@ class Choice:
     def newer_attempt(self, attempt: int) -> int | None:
         """An attempt of round zero after ``attempt`` that this node may vote in, if there is reason to.
 
-        Reason: the votes are split, by what or under which roster they were cast, or somebody has gone
+        Reason: the votes are split, by what or by which electorate they were cast, or somebody has gone
         on. A liar who runs ahead costs votes only.
         One that others have voted in already comes before a fresh one: else three who need each other
         would leap over each other for ever.
         """
         later = {a for a in self._book.attempts(MOMENTS_ROUND).values() if a > attempt}
         here = self._book.attempt_votes(MOMENTS_ROUND, attempt)
-        rosters = self._book.voted_under(MOMENTS_ROUND, attempt)
-        cast = {(vote, rosters[author]) for author, vote in here.items()}
+        electorates = self._book.electorates(MOMENTS_ROUND, attempt)
+        cast = {(vote, electorates[author]) for author, vote in here.items()}
         if not later and len(cast) < 2:
             return None
         fresh = {one + 1 for one in (*later, attempt)} - later

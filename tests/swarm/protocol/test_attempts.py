@@ -13,7 +13,7 @@ from swarm.protocol.attempts import Next, next_vote
 from swarm.protocol.book import Proposal
 from swarm.protocol.effects import Adopt, Fetch, Merge
 from swarm.protocol.round import Phase
-from tests.federation import Desk, Federation, input_of, result_of
+from tests.federation import Desk, Federation, after_removal, input_of, result_of
 from tests.swarm.protocol.paper_swarm import PaperSwarm
 
 VALUES = "xy"
@@ -146,9 +146,24 @@ def test_a_split_vote_is_taken_again_once_enough_votes_are_known() -> None:
     assert {offer.author for offer in merge.offers} == {1, 2, 3}, "it may have won"  # type: ignore[union-attr]
 
 
-def test_equal_votes_under_two_rosters_agree_nothing_and_are_cast_again() -> None:
-    """A roster update in the middle of round zero: two voted before it, one after."""
+def test_equal_votes_under_rosters_of_the_same_members_agree() -> None:
+    """A rotation in the middle of round zero: who has gone on could not vote again."""
     federation = Federation(4)
+    federation.roster = replace(federation.roster, version=1, versions=(0, 1))
+    desk = Desk(federation, has_moments=True)
+    desk.start()
+    offers = [author.contribute(0) for author in federation.authors]
+    desk.learn(*offers, federation[0].vote(0, offers), federation[1].vote(0, offers))
+    assert desk.book.agreed(0) is None
+    late = federation[2].vote(0, offers)
+    desk.learn(sign_record(replace(late.value, roster=1), federation[2].signer))
+    assert desk.book.agreed(0) is not None
+
+
+def test_equal_votes_of_two_electorates_agree_nothing_and_are_cast_again() -> None:
+    """A member is removed in the middle of round zero: two voted before it, one after."""
+    federation = Federation(4)
+    federation.roster = after_removal(federation.roster)
     desk = Desk(federation, has_moments=True)
     desk.start()
     offers = [author.contribute(0) for author in federation.authors]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ledger.record import Record, Verified, sign_record
 from swarm.protocol.book import RoundBook
-from tests.federation import Federation, digest_of, input_of, result_of
+from tests.federation import Federation, after_removal, digest_of, input_of, result_of
 
 
 def book_of(federation: Federation, *records: Verified[Record]) -> RoundBook:
@@ -183,14 +183,15 @@ def test_round_zero_is_not_taken_from_others_without_a_fork_or_a_possible_quorum
     assert whole.agreed(0) is None
 
 
-def test_behind_a_fork_votes_under_another_roster_are_not_counted_as_this_ones() -> None:
+def test_behind_a_fork_votes_of_another_electorate_are_not_counted_as_this_ones() -> None:
     federation = Federation(4)
     federation.open_all()
     inputs = [federation[index].contribute(0) for index in range(3)]
     votes = [federation[index].vote(0, inputs) for index in (0, 1)]
     ahead = [federation[index].contribute(1) for index in (0, 1)]
-    newer = replace(federation.roster, version=1, versions=(0, 1))
-    for roster, expected in ((federation.roster, True), (newer, False)):
+    rotated = replace(federation.roster, version=1, versions=(0, 1))
+    fewer = after_removal(federation.roster)
+    for roster, expected in ((federation.roster, True), (rotated, True), (fewer, False)):
         book = RoundBook(roster)
         for record in [*inputs, *votes, *ahead]:
             book.learn(record)
