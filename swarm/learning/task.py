@@ -28,7 +28,7 @@ from swarm.learning.merging import Merger
 from swarm.learning.models import build_model
 from swarm.learning.moments import Matrix
 from swarm.learning.own_code import PYTHON
-from swarm.learning.parameters import distance, flatten, load
+from swarm.learning.parameters import Layout, distance, flatten, load
 from swarm.learning.payload import PayloadError
 from swarm.learning.personalisation import personalisation_of
 from swarm.learning.rows import Vector
@@ -95,6 +95,16 @@ class LearningTask:
     def module(self) -> nn.Module:
         """The module that trains here: to be copied, never to be changed."""
         return self._module
+
+    @property
+    def layout(self) -> Layout:
+        """Which of the module's tensors travel."""
+        return self._layout
+
+    @property
+    def has_own_tensors(self) -> bool:
+        """Whether some tensors are trained and stay here (FedBN): the module is then more than what travels."""
+        return self._charter.personalisation.mode == "fedbn"
 
     @property
     def head(self) -> str:

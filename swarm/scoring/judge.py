@@ -35,8 +35,11 @@ class Judge:
 
     @property
     def is_apart(self) -> bool:
-        """Whether it may run beside training: a hospital's own code may draw or remember anything."""
-        return not self._task.has_own_code
+        """Whether it may run beside training: a hospital's own code may draw or remember anything.
+
+        Nor where training changes tensors that stay here: they are measured as training left them.
+        """
+        return not (self._task.has_own_code or self._task.has_own_tensors)
 
     def score(self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes) -> Losses:
         """Return the loss of a merge on the own validation rows, and without each input in its order.
@@ -54,13 +57,14 @@ class Judge:
             )
             for digest, payload, weight in inputs
         ]
-        if self._module is None:
+        if self._module is None or self._task.has_own_tensors:
             self._module = copy.deepcopy(self._task.module)
         return leave_one_out(
             self._module,
             contributions,
             self._task.patients,
             self._task.head,
+            layout=None if isinstance(self._module, Logistic) else self._task.layout,
             rows_max=self._rows_max(len(contributions)),
         )
 
