@@ -65,6 +65,11 @@ class SignalRules:
     rigid_level_milli: int = 4_000
     joint_allowed_milli: int = 5_000
     joint_level_milli: int = 7_000
+    # What a rare population looks like for a while needs more where more members could: a level of joint and
+    # large is so much higher for each member beyond so many, up to a most; that of worth by half of it.
+    crowd_members: int = 8
+    crowd_member_milli: int = 125
+    crowd_most_milli: int = 3_000
     joint_public_milli: int = 2_500  # scores alone, which members may invent, doubt nobody
     common_micro: int = 300_000  # below this median cosine to the others' mean, worth is silent
     steady_micro: int = 400_000  # below this median cosine to the own past, drift is silent
@@ -77,13 +82,16 @@ class SignalRules:
         """Return what one round's deviation counts at most in a test of its own."""
         return self.near_most_milli if test == NEAR else self.alone_most_milli
 
-    def level(self, test: str) -> int:
-        """Return what a sum must reach."""
+    def level(self, test: str, members: int) -> int:
+        """Return what a sum must reach where so many members are compared."""
+        crowd = self.crowd_member_milli * max(0, members - self.crowd_members)
+        crowd = min(crowd, self.crowd_most_milli)
         special = {
-            JOINT: self.joint_level_milli,
+            JOINT: self.joint_level_milli + crowd,
+            LARGE: self.level_milli + crowd,
             NEAR: self.near_level_milli,
             RIGID: self.rigid_level_milli,
-            WORTH: self.worth_level_milli,
+            WORTH: self.worth_level_milli + crowd // 2,
         }
         return special.get(test, self.level_milli)
 
@@ -130,6 +138,8 @@ class _Member:
     alerts: dict[str, Alert]
     timeline: list[tuple[int, dict[str, int]]]
     unrevealed: list[tuple[RecordId, ...]]
+    compared: int = 0
+    """How many members were compared in its last round."""
     peak_milli: int = 0
 
 
@@ -177,6 +187,7 @@ def _advance(
 ) -> None:
     """One round of one member: deviations from the others, and the sums that they feed."""
     one = _member(found, member)
+    one.compared = len(measures.members)
     away = _deviations(member, measures, rules)
     positive = {name: max(0, value) for name, value in away.items()}
     public = sum(positive.get(test, 0) for test in PUBLIC)
@@ -238,7 +249,7 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
 
 
 def _raise(one: _Member, test: str, number: int, rules: SignalRules) -> None:
-    if one.sums[test] < rules.level(test):
+    if one.sums[test] < rules.level(test, one.compared):
         return
     if test in one.alerts:
         one.alerts[test] = replace(one.alerts[test], until=number)
@@ -276,4 +287,4 @@ def _close(member: int, one: _Member, rules: SignalRules) -> MemberSignals:
 
 
 def _doubt(one: _Member, rules: SignalRules) -> int:
-    return max(value * MILLI // rules.level(test) for test, value in one.sums.items())
+    return max(value * MILLI // rules.level(test, one.compared) for test, value in one.sums.items())

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import random
-from dataclasses import replace
 
 import pytest
 
@@ -254,4 +253,16 @@ def test_with_few_others_there_is_proof_or_nothing() -> None:
         for at in range(1, ROUNDS + 1)
     ]  # fmt: skip
     assert doubted({one.member: one for one in signals(rounds, (), claims)}) == {}
-    assert replace(RULES, others_min=3).level("joint") == RULES.joint_level_milli
+
+
+def test_the_more_members_the_more_it_takes_to_look_odd() -> None:
+    tests = ("joint", "large", "worth", "near", "rigid", "small", "drift")
+    assert [RULES.level(test, 8) for test in tests] == [
+        7_000, 6_000, 4_500, 4_000, 4_000, 6_000, 6_000,
+    ]  # fmt: skip
+    assert [RULES.level(test, 32) for test in tests] == [
+        10_000, 9_000, 6_000, 4_000, 4_000, 6_000, 6_000,
+    ]  # fmt: skip
+    assert RULES.level("joint", 256) == RULES.level("joint", 32)
+    assert RULES.level("joint", 5) == RULES.level("joint", 8)
+    assert RULES.level("worth", 10) == 4_625
