@@ -243,4 +243,4 @@ def find_free_riders(
     write_json(json_file, study)
     for line in as_table(study):
         typer.echo(line)
-    return OK
+    return FAILED if study["failures"] else OK

@@ -10,6 +10,7 @@ from math import sqrt
 from statistics import fmean, median
 from typing import Any, Final
 
+from scenarios.riders.bars import missed
 from scenarios.riders.cases import Cast, cast
 from scenarios.riders.clinics import make_clinics
 from scenarios.riders.engine import ROUNDS, Ran, run_case
@@ -96,9 +97,10 @@ def run_study(
             f"AUC {one.auc_by_round[-1]:.4f} ({done} of {len(jobs)})"
         )
     without = results["none"]
+    found = [summary(case, results[case], without) for case in cases]
     return {
         "scenario": "free-riders", "engine": engine, "members": members, "rounds": rounds,
-        "cases": [summary(case, results[case], without) for case in cases],
+        "cases": found, "failures": missed(found),
     }  # fmt: skip
 
 
@@ -180,7 +182,7 @@ def as_table(study: dict[str, Any]) -> list[str]:
             f"{one['case']:<17} {cells[0]:<14} {cells[1]:<14} {cells[2]:<14} "
             f"{doubted:>4} of {honest:<6} {ranking:>7}  {one['auc_lost_to_riders']:+.4f}"
         )
-    return lines
+    return [*lines, *(f"MISSED {line}" for line in study["failures"])]
 
 
 def _cell(one: dict[str, Any], name: str) -> str:

@@ -3,6 +3,7 @@
 import pytest
 
 from scenarios.attacks import Attack, Riding
+from scenarios.riders.bars import BARS, missed
 from scenarios.riders.cases import CASES, Cast, cast
 from scenarios.riders.clinics import Clinics, make_clinics, split_clinics
 from scenarios.riders.engine import Ran, run_case
@@ -45,7 +46,22 @@ def test_a_seed_is_counted(clinics: Clinics) -> None:
     assert found["ranking_auc"] == 1.0
     assert found["false_alarm_rate_counted"] == [0, MEMBERS - 1]
     assert found["rounds_to_detection"] == found["rounds_to_detection_most"] == 1
-    assert as_table({"cases": [found]})[1].startswith("zero")
+    assert missed([found]) == []
+    late = {**found, "recall_round_3": 0.9, "auc_lost_to_riders": 0.0061}
+    lines = [
+        "zero: recall_round_3 0.9000; need >= 1",
+        "zero: auc_lost_to_riders 0.0061; need <= 0.005",
+    ]
+    assert missed([late]) == lines
+    shown = as_table({"cases": [late], "failures": lines})
+    assert shown[1].startswith("zero")
+    assert shown[2:] == [f"MISSED {line}" for line in lines]
+
+
+def test_only_cases_that_exist_have_bars_and_what_cannot_be_counted_misses_none() -> None:
+    assert set(BARS) <= set(CASES)
+    figures = {bar.figure for bars in BARS.values() for bar in bars}
+    assert missed([{"case": case, **dict.fromkeys(figures)} for case in CASES]) == []
 
 
 @pytest.mark.parametrize("case", CASES)
