@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from ledger.errors import StoreError
 from ledger.store_files import sync_directory
+from node.learner_around import LearnerAround
 from node.network import EventLog
 from node.payload_io import faults
 from swarm.learning.training_state import NO_MEMORY, Arrays, Keeper, TrainingState
@@ -128,23 +129,12 @@ class SnapshotKeeper(Keeper):
 
 
 @final
-class ResumingLearner:
+class ResumingLearner(LearnerAround["LearningTask"]):
     """A site's learning task whose training outlives the process."""
 
     def __init__(self, task: "LearningTask", snapshots: TrainingSnapshots) -> None:
-        self._task = task
+        super().__init__(task)
         self._snapshots = snapshots
-        self.samples = task.samples
-        self.initial = task.initial
-        self.local_moments = task.local_moments
-        self.set_moments = task.set_moments
-        self.merge_moments = task.merge_moments
-        self.check = task.check
-        self.check_result = task.check_result
-        self.update_bytes = task.update_bytes
-        self.merge = task.merge
-        self.evaluate = task.evaluate
-        self.evaluate_groups = task.evaluate_groups
 
     def train(
         self,
@@ -155,7 +145,7 @@ class ResumingLearner:
     ) -> "Trained":
         """Take the charter's local steps, or those that are left."""
         keeper = self._snapshots.keeper(round, base)
-        return self._task.train(base, round, memory, left_out, keeper)
+        return self.inner.train(base, round, memory, left_out, keeper)
 
 
 def write_snapshot(path: Path, facts: Facts, state: TrainingState) -> None:

@@ -22,9 +22,10 @@ from ledger import keys
 from ledger.bundle import export_bundle
 from ledger.charter import Charter, load_charter
 from ledger.keys import Signer, derive
-from ledger.record import Codec, GroupValue, MetricValue
+from ledger.record import Codec
 from ledger.store import Store
 from node.charter_edit import CharterDraft, assemble, member_block
+from node.learner_around import LearnerAround
 from node.network_memory import MemoryHub
 from node.service import Service
 from scenarios.commands import ScenarioError
@@ -36,8 +37,6 @@ from scenarios.spec import ScenarioSpec
 from scenarios.view import NodeView
 from swarm.learning.seeding import derive_seed
 from swarm.learning.task import LearningTask
-from swarm.learning.trained import Trained
-from swarm.learning.training_state import NO_MEMORY, Arrays
 from swarm.protocol.payload import payload_digest
 
 DEADLINE_MIN_S: Final = 120.0
@@ -71,50 +70,23 @@ class Noted:
 
 
 @final
-class NotedLearner:
+class NotedLearner(LearnerAround[LearningTask]):
     """A hospital's learning task; notes the models that pass through it."""
 
     def __init__(self, task: LearningTask, noted: Noted) -> None:
-        self._task = task
+        super().__init__(task)
         self._noted = noted
-        self.initial = task.initial
-        self.local_moments = task.local_moments
-        self.merge_moments = task.merge_moments
-        self.check = task.check
-        self.check_result = task.check_result
-        self.update_bytes = task.update_bytes
-        self.samples = task.samples
 
     def set_moments(self, merged: bytes) -> None:
         """Note the federation's moments."""
         self._noted.moments = merged
-        self._task.set_moments(merged)
+        self.inner.set_moments(merged)
 
-    def train(
-        self,
-        base: bytes,
-        round: int,  # noqa: A002 - the protocol's word
-        memory: Arrays = NO_MEMORY,
-        left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
-    ) -> Trained:
-        """Train."""
-        return self._task.train(base, round, memory, left_out)
-
-    def merge(
-        self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None = None
-    ) -> bytes:
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None) -> bytes:
         """Note the result."""
-        model = self._task.merge(inputs, origin)
+        model = self.inner.merge(inputs, origin)
         self._noted.models[payload_digest(Codec.FLOAT32, model)] = model
         return model
-
-    def evaluate(self, model: bytes, memory: Arrays) -> tuple[MetricValue, ...]:
-        """Evaluate."""
-        return self._task.evaluate(model, memory)
-
-    def evaluate_groups(self, model: bytes, memory: Arrays) -> tuple[GroupValue, ...]:
-        """Evaluate subgroups."""
-        return self._task.evaluate_groups(model, memory)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -64,7 +64,7 @@ def sites_of(plan: Plan) -> list[SimulatedSite]:
         )
 
     def judge(index: int, on: Learner) -> TinyJudge:
-        honest = on.honest if isinstance(on, LyingLearner) else on
+        honest = on.inner if isinstance(on, LyingLearner) else on
         if not isinstance(honest, TinyLearner):
             raise TypeError("simulated members learn with the tiny learner")
         return TinyJudge(honest, charter, lies=index in attacks)

@@ -7,6 +7,7 @@ swarm/learning, so that merges are the real ones and an auditor recomputes them.
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, final
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ledger.charter import Charter
 from ledger.errors import PeerError
 from ledger.record import Codec, GroupValue, MetricId, MetricValue, Reason
+from node.learner_around import LearnerAround
 from swarm.learning.aggregation import Vector
 from swarm.learning.merging import Merger
 from swarm.learning.moments import (
@@ -186,37 +188,27 @@ def round_micro(value: float) -> int:
     return max(round(value * MICRO), 0) if math.isfinite(value) else 0
 
 
-class LyingLearner:
+@final
+class LyingLearner(LearnerAround[TinyLearner]):
     """Learns like the one that it holds and hands out something else."""
 
     def __init__(
         self, honest: TinyLearner, *, bad_update: str = "", bad_merge: bool = False
     ) -> None:
         """bad_update: "", "nan", "shape" or "huge". bad_merge: publish another result than the merge."""
-        self.honest = honest
-        self._merger = honest._merger  # noqa: SLF001 - the same file
+        super().__init__(honest)
         self._bad_update = bad_update
         self._bad_merge = bad_merge
-        self.samples = honest.samples
-        self.initial = honest.initial
-        self.local_moments = honest.local_moments
-        self.set_moments = honest.set_moments
-        self.merge_moments = honest.merge_moments
-        self.check = honest.check
-        self.check_result = honest.check_result
-        self.update_bytes = honest.update_bytes
-        self.evaluate = honest.evaluate
-        self.evaluate_groups = honest.evaluate_groups
 
     def train(
         self,
         base: bytes,
         round: int,  # noqa: A002 - the protocol's word
-        memory: Arrays = NO_MEMORY,
-        left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
+        memory: Arrays,
+        left_out: bool,  # noqa: FBT001 - as the protocol has it
     ) -> Trained:
         """Train, then spoil the payload."""
-        trained = self.honest.train(base, round, memory, left_out)
+        trained = self.inner.train(base, round, memory, left_out)
         payload = trained.payload
         if self._bad_update == "nan":
             payload = payload[:-4] + np.array([np.nan], dtype="<f4").tobytes()
@@ -224,23 +216,15 @@ class LyingLearner:
             payload = payload[:-4]
         elif self._bad_update == "huge":
             payload = payload + bytes(4)
-        return Trained(
-            payload=payload,
-            samples=trained.samples,
-            steps=trained.steps,
-            norm_micro=trained.norm_micro,
-            loss_micro=trained.loss_micro,
-        )
+        return replace(trained, payload=payload)
 
-    def merge(
-        self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None = None
-    ) -> bytes:
+    def merge(self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None) -> bytes:
         """Merge, then move the result."""
         try:
-            merged = self.honest.merge(inputs, origin)
+            merged = self.inner.merge(inputs, origin)
         except PeerError:
-            return self.honest.initial()
+            return self.inner.initial()
         if not self._bad_merge:
             return merged
-        state = self._merger.decode_state(merged) + np.float32(1.0)
-        return self._merger.encode_state(state)
+        merger = self.inner.merger
+        return merger.encode_state(merger.decode_state(merged) + np.float32(1.0))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,7 @@ from ledger.errors import PeerError
 from ledger.record import (
     Ack,
     Aggregation,
-    GroupValue,
     Kind,
-    MetricValue,
     Reason,
     Record,
     Rejection,
@@ -24,6 +23,7 @@ from ledger.record import (
 )
 from ledger.roster import Roster
 from ledger.store import Store
+from node.learner_around import LearnerAround
 from node.network_memory import Conditions
 from node.service import Learner
 from scenarios.simulator import Outcome, SimulatedSite, Swarm, simulate
@@ -67,7 +67,7 @@ def assert_the_honest_lost_nothing(outcome: Outcome, *, rounds: int) -> None:
 # A member whose payloads lie
 
 
-class LyingLearner:
+class LyingLearner(LearnerAround[LearningTask]):
     """Trains like everybody and hands out something else."""
 
     def __init__(
@@ -77,44 +77,26 @@ class LyingLearner:
         update: Callable[[bytes], bytes] = bytes,
         moments: Callable[[bytes], bytes] = bytes,
     ) -> None:
-        self._honest = honest
+        super().__init__(honest)
         self._update = update
         self._moments = moments
-        self.samples = honest.samples
-        self.initial = honest.initial
-        self.set_moments = honest.set_moments
-        self.check = honest.check
-        self.check_result = honest.check_result
-        self.update_bytes = honest.update_bytes
 
     def local_moments(self) -> bytes:
-        return self._moments(self._honest.local_moments())
+        return self._moments(self.inner.local_moments())
 
     def merge_moments(self, payloads: Sequence[tuple[bytes, bytes]]) -> bytes:
         with np.errstate(all="ignore"):
-            return self._honest.merge_moments(payloads)
+            return self.inner.merge_moments(payloads)
 
     def train(self, base: bytes, round: int, memory: Arrays, left_out: bool) -> Trained:  # noqa: A002, FBT001
-        trained = self._honest.train(base, round, memory, left_out)
-        return Trained(
-            payload=self._update(trained.payload),
-            samples=trained.samples,
-            steps=trained.steps,
-            norm_micro=trained.norm_micro,
-            loss_micro=trained.loss_micro,
-        )
+        trained = self.inner.train(base, round, memory, left_out)
+        return replace(trained, payload=self._update(trained.payload))
 
     def merge(self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes | None) -> bytes:
         try:
-            return self._honest.merge(inputs, origin)
+            return self.inner.merge(inputs, origin)
         except PeerError:
-            return self._honest.initial()
-
-    def evaluate(self, model: bytes, memory: Arrays) -> tuple[MetricValue, ...]:
-        return self._honest.evaluate(model, memory)
-
-    def evaluate_groups(self, model: bytes, memory: Arrays) -> tuple[GroupValue, ...]:
-        return self._honest.evaluate_groups(model, memory)
+            return self.inner.initial()
 
 
 def with_liar(
