@@ -92,7 +92,7 @@ class Exchange:
     ) -> None:
         self.heard: dict[int, Heard] = {}
         self.roster_unknown: Callable[[Sequence[int]], None] = lambda _peers: None
-        """Called when records name a roster that is not known here: those who sent them know it."""
+        """Called with peers who know a roster that is not known here: their records name it, or they say so."""
         self._world = world
         self._network = world.network
         self._log = world.log
@@ -253,10 +253,13 @@ class Exchange:
             round=round_,
             phase=phase,
             time_ms=self._world.time_ms(),
+            roster=self._journal.roster.version,
         )
 
     def _hear(self, peer: int, hello: Hello) -> None:
         self.heard[peer] = Heard(hello, trio.current_time(), self._world.time_ms())
+        if hello.roster > self._journal.roster.version:
+            self.roster_unknown([peer])
 
     # Serving
 

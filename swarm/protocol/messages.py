@@ -46,6 +46,8 @@ class Hello:
     round: int
     phase: int
     time_ms: int
+    roster: int = 0
+    """Version of the newest roster that it knows; 0 also from who says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,16 +162,17 @@ def open_message(data: bytes) -> list[Value]:
 
 def _hello_value(hello: Hello) -> list[Value]:
     heads: list[Value] = [[*log, head.count, head.id] for log, head in sorted(hello.heads.items())]
-    return [heads, hello.round, hello.phase, hello.time_ms]
+    return [heads, hello.round, hello.phase, hello.time_ms, hello.roster]
 
 
 def _hello(value: Sequence[Value]) -> Hello:
     match value:
-        case [list(heads), int(round_), int(phase), int(time_ms), *_] if len(heads) <= HEADS_MAX:
+        case [list(heads), int(round_), int(phase), int(time_ms), *more] if len(heads) <= HEADS_MAX:
             parsed = _heads_of(heads)
+            roster = more[0] if more and isinstance(more[0], int) else 0
         case _:
             raise PeerError("hello is not [heads, round, phase, time]")
-    return Hello(heads=parsed, round=round_, phase=phase, time_ms=time_ms)
+    return Hello(heads=parsed, round=round_, phase=phase, time_ms=time_ms, roster=roster)
 
 
 def _heads_of(heads: Sequence[Value]) -> Heads:

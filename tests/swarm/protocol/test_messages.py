@@ -65,6 +65,7 @@ hellos = st.builds(
     ),
     round=uints,
     phase=uints,
+    roster=uints,
     time_ms=uints,
 )
 envelopes = st.lists(st.binary(max_size=200), max_size=20).map(tuple)
@@ -178,6 +179,13 @@ def test_what_a_newer_node_adds_at_the_end_is_passed_over(more: tuple[Value, ...
     assert isinstance(value[1], list)
     grown = encode([value[0], [*value[1], *more], *value[2:]])
     assert decode_sync_reply(grown) == reply, "the hello inside grows in the same way"
+
+
+def test_a_hello_of_minor_version_0_says_nothing_of_rosters() -> None:
+    hello = Hello(heads={}, round=1, phase=2, time_ms=3, roster=4)
+    value = read_value(encode_sync_request(hello), bytes_max=1 << 10)
+    assert isinstance(value, list)
+    assert decode_sync_request(encode(value[:-1])).roster == 0
 
 
 def test_another_major_version_is_refused_and_not_guessed_at() -> None:
