@@ -65,8 +65,8 @@ class SignalRules:
     rigid_level_milli: int = 4_000
     joint_allowed_milli: int = 5_000
     joint_level_milli: int = 7_000
-    # What a rare population looks like for a while needs more where more members could: a level of joint and
-    # large is so much higher for each member beyond so many, up to a most; that of worth by half of it.
+    # What a rare population looks like for a while needs more where more members could: the level of large is
+    # so much higher for each member beyond so many, up to a most; those of joint and worth by half of it.
     crowd_members: int = 8
     crowd_member_milli: int = 125
     crowd_most_milli: int = 3_000
@@ -87,7 +87,7 @@ class SignalRules:
         crowd = self.crowd_member_milli * max(0, members - self.crowd_members)
         crowd = min(crowd, self.crowd_most_milli)
         special = {
-            JOINT: self.joint_level_milli + crowd,
+            JOINT: self.joint_level_milli + crowd // 2,
             LARGE: self.level_milli + crowd,
             NEAR: self.near_level_milli,
             RIGID: self.rigid_level_milli,

@@ -261,7 +261,7 @@ def test_the_more_members_the_more_it_takes_to_look_odd() -> None:
         7_000, 6_000, 4_500, 4_000, 4_000, 6_000, 6_000,
     ]  # fmt: skip
     assert [RULES.level(test, 32) for test in tests] == [
-        10_000, 9_000, 6_000, 4_000, 4_000, 6_000, 6_000,
+        8_500, 9_000, 6_000, 4_000, 4_000, 6_000, 6_000,
     ]  # fmt: skip
     assert RULES.level("joint", 256) == RULES.level("joint", 32)
     assert RULES.level("joint", 5) == RULES.level("joint", 8)
