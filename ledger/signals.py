@@ -61,12 +61,12 @@ class SignalRules:
     allowed_milli: int = 2_500
     level_milli: int = 6_000
     near_level_milli: int = 4_000  # lower where floors are wide, or few rounds speak
-    worth_level_milli: int = 4_500
+    worth_level_milli: int = 9_000  # higher where a rare population looks the same
     rigid_level_milli: int = 4_000
     joint_allowed_milli: int = 5_000
     joint_level_milli: int = 7_000
     # What a rare population looks like for a while needs more where more members could: the level of large is
-    # so much higher for each member beyond so many, up to a most; those of joint and worth by half of it.
+    # so much higher for each member beyond so many, up to a most; that of joint by half of it.
     crowd_members: int = 8
     crowd_member_milli: int = 125
     crowd_most_milli: int = 3_000
@@ -91,7 +91,7 @@ class SignalRules:
             LARGE: self.level_milli + crowd,
             NEAR: self.near_level_milli,
             RIGID: self.rigid_level_milli,
-            WORTH: self.worth_level_milli + crowd // 2,
+            WORTH: self.worth_level_milli,
         }
         return special.get(test, self.level_milli)
 

@@ -258,11 +258,11 @@ def test_with_few_others_there_is_proof_or_nothing() -> None:
 def test_the_more_members_the_more_it_takes_to_look_odd() -> None:
     tests = ("joint", "large", "worth", "near", "rigid", "small", "drift")
     assert [RULES.level(test, 8) for test in tests] == [
-        7_000, 6_000, 4_500, 4_000, 4_000, 6_000, 6_000,
+        7_000, 6_000, 9_000, 4_000, 4_000, 6_000, 6_000,
     ]  # fmt: skip
     assert [RULES.level(test, 32) for test in tests] == [
-        8_500, 9_000, 6_000, 4_000, 4_000, 6_000, 6_000,
+        8_500, 9_000, 9_000, 4_000, 4_000, 6_000, 6_000,
     ]  # fmt: skip
     assert RULES.level("joint", 256) == RULES.level("joint", 32)
     assert RULES.level("joint", 5) == RULES.level("joint", 8)
-    assert RULES.level("worth", 10) == 4_625
+    assert RULES.level("joint", 10) == 7_125
