@@ -65,12 +65,13 @@ class SignalRules:
     rigid_level_milli: int = 4_000
     joint_allowed_milli: int = 5_000
     joint_level_milli: int = 7_000
-    # What a rare population looks like for a while needs more where more members could: the level of large is
-    # so much higher for each member beyond so many, up to a most; that of joint by half of it.
+    # Rare patients make large updates once the model fits the others: where more members could have them, the
+    # level of large is so much higher for each member beyond so many, up to a most.
     crowd_members: int = 8
     crowd_member_milli: int = 125
     crowd_most_milli: int = 3_000
     joint_public_milli: int = 2_500  # scores alone, which members may invent, doubt nobody
+    joint_use_of_4: int = 3  # quarters of what scores say that count there, for the same reason
     common_micro: int = 300_000  # below this median cosine to the others' mean, worth is silent
     steady_micro: int = 400_000  # below this median cosine to the own past, drift is silent
     # Who claims less than one part of the median claim is not asked for size and use, or rigidity.
@@ -87,7 +88,7 @@ class SignalRules:
         crowd = self.crowd_member_milli * max(0, members - self.crowd_members)
         crowd = min(crowd, self.crowd_most_milli)
         special = {
-            JOINT: self.joint_level_milli + crowd // 2,
+            JOINT: self.joint_level_milli,
             LARGE: self.level_milli + crowd,
             NEAR: self.near_level_milli,
             RIGID: self.rigid_level_milli,
@@ -197,7 +198,8 @@ def _advance(
         if test in away
     }
     if away:
-        together = public + (positive.get(UTILITY, 0) if public >= rules.joint_public_milli else 0)
+        use = positive.get(UTILITY, 0) * rules.joint_use_of_4 // 4
+        together = public + (use if public >= rules.joint_public_milli else 0)
         fed[JOINT] = together, rules.joint_allowed_milli
     for test in TESTS:
         value, allowed = fed.get(test, (0, 0))
