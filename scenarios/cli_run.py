@@ -184,8 +184,6 @@ def _run(
 def _simulate(
     spec: Any, seeds: list[int], *, data: Path | None, json_file: Path | None, out: Path
 ) -> int:
-    if spec.study:
-        return _attack(spec, seeds, data=data, json_file=json_file)
     from rich.console import Console
 
     from scenarios.main_job import new_directory
@@ -202,19 +200,32 @@ def _simulate(
         spec, all_variants(spec), seeds, data=data, directory=directory,
         note=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
     )  # fmt: skip
-    write_json(json_file, to_json(study))
-    print_study(console, study, report=write_study(study, directory))
+    found = to_json(study)
+    report = write_study(study, directory)
+    if spec.study:  # the same without a liar came first: whole services, for what is compared below
+        print_study(console, study, report=report, hospitals=False)
+        return _attack(spec, seeds, found, data=data, json_file=json_file)
+    write_json(json_file, found)
+    print_study(console, study, report=report)
     return FAILED if study.failures else OK
 
 
-def _attack(spec: Any, seeds: list[int], *, data: Path | None, json_file: Path | None) -> int:
+def _attack(
+    spec: Any,
+    seeds: list[int],
+    clean: dict[str, Any],
+    *,
+    data: Path | None,
+    json_file: Path | None,
+) -> int:
     from scenarios.poisoning.study import as_table, run_attacks
 
     study = run_attacks(spec, seeds, data=data, note=lambda text: typer.echo(text, err=True))
-    write_json(json_file, study)
+    failures = [*clean["failures"], *study["failures"]]
+    write_json(json_file, {**clean, **study, "failures": failures})
     for line in as_table(study):
         typer.echo(line)
-    return FAILED if study["failures"] else OK
+    return FAILED if failures else OK
 
 
 def find_free_riders(

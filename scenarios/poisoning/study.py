@@ -107,6 +107,7 @@ def _row(
     worst = min(under, key=lambda attack: under[attack])
     return {
         "name": rule,
+        "auc_external_swarm": by_attack[NONE]["mean"],
         "clean": by_attack[NONE],
         "attacks": {attack: found for attack, found in by_attack.items() if attack != NONE},
         "worst_attack": worst,
@@ -139,7 +140,7 @@ def _judged(spec: ScenarioSpec, seeds: Sequence[int], rows: list[dict[str, Any]]
     return {
         "scenario": spec.name,
         "engine": "fast",
-        "members": members,
+        "members_count": members,
         "liars": len(liars_of(0, members)),
         "rounds": spec.rounds,
         "seeds": list(seeds),
@@ -174,7 +175,7 @@ def as_table(study: dict[str, Any]) -> list[str]:
     return [
         *lines,
         (
-            f"{study['liars']} of {study['members']} lie; best under its worst attack: "
+            f"{study['liars']} of {study['members_count']} lie; best under its worst attack: "
             f"{study['best_rule']}, {study['best_rule_lost']:.4f} below the clean mean"
         ),
         *study["failures"],
