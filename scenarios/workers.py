@@ -175,3 +175,5 @@ def _work(work: Callable[..., Any], pipe: "Connection[Any, Any]") -> None:
             pipe.send(answer)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return  # no more jobs, nobody who would hear, or asked to end
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # all is cleaned up; the interpreter ends
