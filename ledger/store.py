@@ -30,8 +30,8 @@ from .store_files import (
 APPLICATION_ID: Final = 0x53574C47  # "SWLG": another program's database is not taken for ours
 PAGE_RECORDS: Final = 512
 RECORD_FIELDS: Final = 13
-CHECKPOINT_PAGES: Final = 4_000
-"""The log may grow to 16 MB: each time that it is folded into the database costs two more fsyncs."""
+CHECKPOINT_PAGES: Final = 1_000
+"""The log may grow to 4 MB: each time that it is folded into the database costs two more fsyncs."""
 
 _SCHEMA: Final = f"""
 CREATE TABLE records (

@@ -42,6 +42,8 @@ from swarm.protocol.sync import Gap, fit, gaps
 
 _AT_ANY_TIME: Final = (Kind.FORK_PROOF, Kind.REJECTION, Kind.SKETCH)
 """About no round, or about the one that they name: what is newest in the log is right for them."""
+ACKS_ALL: Final = 1 << 16
+"""More logs than there can be members: acknowledge them all."""
 LAMPORT_FOLLOWED_MAX: Final = 1 << 52
 """Beyond this nobody's clock is followed, so that a liar cannot use the numbers up for everybody."""
 
@@ -100,6 +102,8 @@ class Journal:
         self._mark = HighWater.checked(store, net=roster.net, author=own, epoch=self._epoch)
         self._heads: dict[Log, LogHead] = dict(store.heads())
         self._acked: dict[Log, int] = {}
+        self._acked_in: dict[Log, int] = {}
+        """log → own record that acknowledged it last"""
         self.forks = Forks(store, roster, (own, self._epoch))
         self.forks.refuse_own()
         self.intake = Intake(store, roster, (own, self._epoch), self.forks)
@@ -174,19 +178,21 @@ class Journal:
         round_: int,
         body: Body,
         *,
-        with_acks: bool = False,
+        acks_max: int = 0,
         state: Mapping[str, bytes] | None = None,
     ) -> Verified[Record]:
         """Write, sign and store one record of our own. Cancellation waits until it is stored.
 
-        state: goes into the store with it, in one transaction.
+        acks_max: how many logs it acknowledges at most. state: goes into the store with it, in one
+        transaction.
         """
         with trio.CancelScope(shield=True):
             async with self._pen:
                 if self._is_over:
                     raise RosterChangedError(self._next_version)
-                acks = with_acks
-                return await self._append(kind, round_, body, with_acks=acks, state=state or {})
+                return await self._append(
+                    kind, round_, body, acks_max=acks_max, state=state or {}
+                )
 
     async def _append(
         self,
@@ -194,7 +200,7 @@ class Journal:
         round_: int,
         body: Body,
         *,
-        with_acks: bool,
+        acks_max: int,
         state: Mapping[str, bytes],
     ) -> Verified[Record]:
         head = self._heads.get((self._own, self._epoch))
@@ -203,7 +209,7 @@ class Journal:
         # A record comes after everything that is stored here, acknowledged or not. A clock that is
         # further ahead than one step may go is followed step by step, and acknowledged once reached.
         reach = min((head.lamport if head else 0) + LAMPORT_STEP_MAX, LAMPORT_FOLLOWED_MAX) - 1
-        acks = self._due_acks(reach) if with_acks else ()
+        acks = self._due_acks(reach, acks_max) if acks_max else ()
         record = compose(
             head,
             roster=self._roster,
@@ -232,25 +238,35 @@ class Journal:
         self._store.append([signed], state=state)
         self._mark.raise_to(after)
 
-    def _due_acks(self, reach: int) -> tuple[Ack, ...]:
+    def _due_acks(self, reach: int, most: int) -> tuple[Ack, ...]:
         """Heads of other logs that moved on since this node last acknowledged them.
 
+        Where they are more than ``most``, those that have waited longest, from the next member on.
         Nobody acknowledges two branches: not a frozen log, nor one that a cut may have replaced.
         """
-        return tuple(
-            Ack(author, epoch, head.next_seq - 1, head.prev_id)
+        due = [
+            (author, epoch)
             for (author, epoch), head in sorted(self._heads.items())
             if author != self._own
             and (author, epoch) not in self.forks.slots
             and self._roster.cut(author, epoch) is None
             and head.next_seq - 1 > self._acked.get((author, epoch), -1)
             and head.lamport <= reach
-        )
+        ]
+        if len(due) > most:
+            due = sorted(sorted(due, key=self._turn)[:most])
+        heads = [(log, self._heads[log]) for log in due]
+        return tuple(Ack(*log, head.next_seq - 1, head.prev_id) for log, head in heads)
+
+    def _turn(self, log: Log) -> tuple[int, int]:
+        """Order in which logs are acknowledged; members begin at different ones, so all get some soon."""
+        return self._acked_in.get(log, -1), (log[0] - self._own) % len(self._roster.terms)
 
     def _note_acks(self, record: Record) -> None:
         if record.author == self._own:
             for ack in record.acks:
-                self._acked[ack.author, ack.epoch] = ack.seq
+                log = ack.author, ack.epoch
+                self._acked[log], self._acked_in[log] = ack.seq, record.seq
 
     async def ingest(self, envelopes: Sequence[bytes]) -> Ingested:
         """Check and store what a peer sent, as one group commit, causes before effects.

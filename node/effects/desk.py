@@ -66,12 +66,12 @@ class Desk:
         """This member's number."""
         return self.hospital.own
 
-    async def record(self, kind: Kind, round_: int, body: Body, *, with_acks: bool = False) -> None:
+    async def record(self, kind: Kind, round_: int, body: Body, *, acks_max: int = 0) -> None:
         """Sign, append (on the disk), learn, publish: all of it, or nothing of what is not wanted any more."""
         await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True):
             await self.judging.before(round_)
-            await self.write(kind, round_, body, with_acks=with_acks)
+            await self.write(kind, round_, body, acks_max=acks_max)
 
     async def write(
         self,
@@ -79,12 +79,12 @@ class Desk:
         round_: int,
         body: Body,
         *,
-        with_acks: bool = False,
+        acks_max: int = 0,
         state: Mapping[str, bytes] | None = None,
     ) -> Verified[Record]:
         """Do it, whatever is still to be opened (node/judging.py)."""
         with trio.CancelScope(shield=True):
-            record = await self.journal.append(kind, round_, body, with_acks=with_acks, state=state)
+            record = await self.journal.append(kind, round_, body, acks_max=acks_max, state=state)
             self.learn(record)
             self.changed()
             if kind in ANCHORED_AT_ONCE:

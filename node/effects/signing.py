@@ -2,6 +2,7 @@
 
 from ledger.record import Close, CloseReason, Kind, Open
 from node.effects.desk import Desk
+from node.journal import ACKS_ALL
 from swarm.protocol.effects import SignClose
 
 
@@ -20,4 +21,4 @@ async def open_log(desk: Desk) -> None:
 async def close_log(desk: Desk, effect: SignClose) -> None:
     """Acknowledge what everybody wrote and say goodbye."""
     body = Close(reason=CloseReason.DONE)
-    await desk.record(Kind.CLOSE, effect.round, body, with_acks=True)
+    await desk.record(Kind.CLOSE, effect.round, body, acks_max=ACKS_ALL)

@@ -7,6 +7,7 @@ import trio
 from ledger.record import Codec, Contribution, Kind
 from ledger.rules import codec_of_round
 from node.effects.desk import Desk
+from node.journal import ACKS_ALL
 from node.privacy import published_count
 from swarm.learning.trained import Trained
 from swarm.learning.training_state import NO_MEMORY, Arrays
@@ -14,6 +15,9 @@ from swarm.protocol.effects import Train
 from swarm.protocol.round import MOMENTS_ROUND
 
 NOTHING: Final = bytes(32)
+GOSSIP_ACKS_MAX: Final = 16
+"""Logs that one CONTRIBUTION acknowledges where no round waits for anybody: so what a node does for each
+record of another does not grow with the swarm. A log of n members is final some n / 16 rounds later."""
 
 
 async def contribute(desk: Desk, effect: Train) -> None:
@@ -48,7 +52,8 @@ async def contribute(desk: Desk, effect: Train) -> None:
         metrics=(),
         data_commitment=desk.hospital.data_commitment,
     )
-    await desk.record(Kind.CONTRIBUTION, round_, body, with_acks=True)
+    acks_max = GOSSIP_ACKS_MAX if desk.book.is_gossip else ACKS_ALL
+    await desk.record(Kind.CONTRIBUTION, round_, body, acks_max=acks_max)
     await desk.world.disk.run(desk.memory.forget_others, round_, digest)
 
 

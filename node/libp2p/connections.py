@@ -18,7 +18,7 @@ from node.network import EventLog
 CLOSE_S: Final = 2.0
 RETIRE_S: Final = 1.0
 """How long a superfluous connection stays for what is on its way."""
-_RETIRED_MAX: Final = 2  # of one peer
+_RETIRED_MAX: Final = 2  # of one peer: each may hold what a connection may
 _SIMULTANEOUS_S: Final = 3.0  # two connections so close in age crossed each other
 
 
@@ -70,12 +70,13 @@ class Connections(INotifee):
         await self._close(self._swarm.get_connections())
 
     def _retire(self, peer: int, superfluous: list[INetConn]) -> None:
-        """Close them, at once if there are many: each may hold what one may."""
+        """Close them soon, and at once the oldest of too many."""
         self._retiring.update(superfluous)
         present = self._swarm.get_connections(self._members.ids[peer])
         retired = [connection for connection in present if connection in self._retiring]
-        wait_s = RETIRE_S if len(retired) < _RETIRED_MAX else 0.0
-        self._nursery.start_soon(self._close_after, wait_s, superfluous if wait_s else retired)
+        retired.sort(key=self._born_s.__getitem__)
+        self._nursery.start_soon(self._close_after, 0.0, retired[:-_RETIRED_MAX])
+        self._nursery.start_soon(self._close_after, RETIRE_S, superfluous)
 
     async def _close_after(self, wait_s: float, connections: Sequence[INetConn]) -> None:
         """Let what is on its way arrive; nothing new is sent."""

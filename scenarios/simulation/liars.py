@@ -112,10 +112,10 @@ class LyingNetwork:
             journal = service.journal
             honest_acks = journal._due_acks  # noqa: SLF001 - a liar changes its own program
 
-            def false_acks(reach: int) -> tuple[Ack, ...]:
+            def false_acks(reach: int, most: int) -> tuple[Ack, ...]:
                 return tuple(
                     Ack(one.author, one.epoch, one.seq + self._random.choice((0, 7)), bytes(32))
-                    for one in honest_acks(reach)
+                    for one in honest_acks(reach, most)
                 )
 
             journal._due_acks = false_acks  # type: ignore[method-assign]  # noqa: SLF001

@@ -22,7 +22,7 @@ from ledger.store import Store
 from node import intake as intake_module
 from node.compute import ThreadCompute
 from node.intake import OwnLogAheadError
-from node.journal import Ingested, Journal
+from node.journal import ACKS_ALL, Ingested, Journal
 from swarm.protocol.messages import RECORDS_BYTES_MAX
 from swarm.protocol.sync import gaps
 from tests.federation import Federation, ack_of, digest_of, input_of
@@ -86,12 +86,31 @@ async def test_a_restart_continues_the_log_and_its_acknowledgements(tmp_path: Pa
     with opened(tmp_path / "a.db", federation) as journal:
         await journal.append(Kind.OPEN, 0, federation[0].open_body())
         await ingest(journal, opening)
-        first = await journal.append(Kind.REJECTION, 1, rejection(1), with_acks=True)
+        first = await journal.append(Kind.REJECTION, 1, rejection(1), acks_max=ACKS_ALL)
         assert first.value.acks == (ack_of(opening),)
     with opened(tmp_path / "a.db", federation) as journal:
-        second = await journal.append(Kind.REJECTION, 1, rejection(2), with_acks=True)
+        second = await journal.append(Kind.REJECTION, 1, rejection(2), acks_max=ACKS_ALL)
         assert second.value.acks == (), "acknowledged already"
         assert (second.value.seq, second.value.prev) == (2, first.id)
+
+
+async def test_where_few_logs_are_acknowledged_at_a_time_all_have_their_turn(tmp_path: Path) -> None:
+    """Those that waited longest first, from the next member on; a restart goes on where it stopped."""
+    federation = Federation(6)
+    openings = federation.open_all()
+    turns: list[list[int]] = []
+    for _ in range(2):
+        with opened(tmp_path / "a.db", federation, own=2) as journal:
+            if not turns:
+                await journal.append(Kind.OPEN, 0, federation[2].open_body())
+                await ingest(journal, *(one for one in openings if one.value.author != 2))
+            for _ in range(2):
+                round_ = len(turns) + 1
+                mine = await journal.append(Kind.REJECTION, round_, rejection(round_), acks_max=2)
+                turns.append([ack.author for ack in mine.value.acks])
+                others = [federation[at].contribute(round_) for at in (0, 1, 3, 4, 5)]
+                await ingest(journal, *others)
+    assert turns == [[3, 4], [0, 5], [1, 3], [4, 5]], "each log once before any log twice"
 
 
 async def test_causes_come_before_effects_whatever_the_order_of_arrival(tmp_path: Path) -> None:
@@ -292,7 +311,7 @@ async def test_a_liar_whose_clock_runs_away_stops_nobody(tmp_path: Path) -> None
         await ingest(journal, *liar)
         acked: Sequence[Ack] = ()
         for round_ in range(1, 6):
-            record = await journal.append(Kind.REJECTION, round_, rejection(round_), with_acks=True)
+            record = await journal.append(Kind.REJECTION, round_, rejection(round_), acks_max=ACKS_ALL)
             acked = acked or record.value.acks
         assert acked == (ack_of(liar[-1]),), "acknowledged once it can be reached"
 
@@ -308,7 +327,7 @@ async def test_a_liar_at_the_end_of_the_numbers_is_not_followed(tmp_path: Path) 
         mine = journal._heads[0, 0]
         near = (1 << 52) - 2
         journal._heads[0, 0] = type(mine)(0, 0, 1, mine.prev_id, near, 1_000, 0, 0)
-        record = journal._due_acks(near)
+        record = journal._due_acks(near, ACKS_ALL)
         assert record == ()
 
 

@@ -16,7 +16,7 @@ from ledger.fork import fork_proof
 from ledger.record import ForkProof, Kind, Record, Verified
 from ledger.store import Store
 from node.forks import OwnLogForkedError
-from node.journal import Journal
+from node.journal import ACKS_ALL, Journal
 from swarm.protocol.messages import Head
 from tests.federation import Author, Federation, ack_of
 from tests.node.test_journal import codes, ingest, opened, rejection
@@ -135,7 +135,7 @@ async def test_a_frozen_log_is_not_acknowledged_and_not_stored_any_further(tmp_p
         await journal.append(Kind.OPEN, 0, federation[0].open_body())
         await ingest(journal, *first[:3], federation[2].open())
         await ingest(journal, second[2])
-        record = await journal.append(Kind.REJECTION, 1, rejection(5), with_acks=True)
+        record = await journal.append(Kind.REJECTION, 1, rejection(5), acks_max=ACKS_ALL)
         assert [ack.author for ack in record.value.acks] == [2]
         assert codes(await ingest(journal, first[3])) == ["E_FORK"]
         assert journal.counts()[LIAR, 0] == 3
