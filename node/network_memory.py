@@ -9,7 +9,7 @@ sending. Unlike gossip over libp2p nobody forwards for others: a cut link is a l
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Final, Protocol, TypeAlias, final
 
 import numpy as np
 import trio
@@ -72,7 +72,7 @@ class _Link:
 
 
 @dataclass(slots=True)
-class _Answer:
+class Answer:
     """What a waiting requester will see."""
 
     peer: int
@@ -81,28 +81,54 @@ class _Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gossip:
+class Gossip:
+    """Records that ``author`` announces."""
+
     author: int
     message: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class Request:
+    """A question of ``author``, who waits."""
+
     author: int
     protocol: str
     body: bytes
-    answer: _Answer
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class Reply:
+    """What ``author`` answers."""
+
     author: int
     status: Status
     body: bytes
-    answer: _Answer
+    answer: Answer
 
 
-_Message = _Gossip | _Request | _Reply
+Message: TypeAlias = Gossip | Request | Reply
+
+
+class Place(Protocol):
+    """Where a member is, as the hub sees it: its network here, or what stands for one elsewhere."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+
+    def post(self, due_s: float, message: Message, bytes_count: int) -> None:
+        """Let a message arrive at ``due_s``."""
+
+    def saw(self, peer: int) -> None:
+        """Something of a peer was heard."""
+
+    def lost(self, index: int) -> None:
+        """A peer is gone."""
+
+    def die(self) -> None:
+        """Be gone at once."""
 
 
 @final
@@ -113,7 +139,7 @@ class MemoryHub:
         self.conditions = conditions or Conditions()
         self._seed = seed
         self._links: dict[tuple[int, int], _Link] = {}
-        self._networks: dict[int, MemoryNetwork] = {}
+        self._networks: dict[int, Place] = {}
         self._once_cut: set[tuple[int, int]] = set()
         """Directions that were ever cut; all others are open."""
         self._up: tuple[int, ...] | None = None
@@ -128,6 +154,11 @@ class MemoryHub:
         self._networks[index] = new
         return new
 
+    def place(self, index: int, place: Place) -> None:
+        """Put something in the place of a member's network."""
+        self._networks[index] = place
+        self._up = None
+
     def crash(self, index: int) -> None:
         """Cut a member off at once and for good: its peers notice, what it sent may arrive.
 
@@ -135,17 +166,17 @@ class MemoryHub:
         network(index) then gives the restarted node its network.
         """
         peers = self.peers(index)
-        self._networks[index]._die()  # noqa: SLF001 - hub and network are one thing in two halves
+        self._networks[index].die()
         self._up = None
         for peer in peers:
-            self._networks[peer]._peer_lost(index)  # noqa: SLF001
+            self._networks[peer].lost(index)
 
     def block(self, source: int, target: int) -> None:
         """Let nothing pass from source to target; the other direction stays open."""
         link = self.link(source, target)
         if link.cut_s is None:
             if self.looks_connected(source, target):
-                self._networks[target]._saw(source)  # noqa: SLF001
+                self._networks[target].saw(source)
             link.cut_s = _now_s()
             self._once_cut.add((source, target))
 
@@ -185,21 +216,21 @@ class MemoryHub:
 
     def looks_connected(self, a: int, b: int) -> bool:
         """Return whether a and b both believe that they are connected."""
-        return self._runs(a) and self._runs(b) and self._look_open(a, b)
+        return self.runs(a) and self.runs(b) and self._look_open(a, b)
 
     def peers(self, index: int) -> list[int]:
         """Return whom a member is connected to, in order of index."""
-        if not self._runs(index):
+        if not self.runs(index):
             return []
         if self._up is None:
-            self._up = tuple(one for one in sorted(self._networks) if self._runs(one))
+            self._up = tuple(one for one in sorted(self._networks) if self.runs(one))
         return [p for p in self._up if p != index and self._look_open(index, p)]
 
     def changed(self) -> None:
         """A network has begun to run."""
         self._up = None
 
-    def send(self, source: int, target: int, message: _Message, bytes_count: int) -> None:
+    def send(self, source: int, target: int, message: Message, bytes_count: int) -> None:
         """Put a message on its way; it arrives later, twice or never."""
         link = self.link(source, target)
         conditions = link.conditions or self.conditions
@@ -213,15 +244,20 @@ class MemoryHub:
         copies = 2 if duplicated < conditions.duplicate else 1
         for jitter in jitters[:copies]:
             due_s = left_s + conditions.delay_s + conditions.jitter_s * float(jitter)
-            network = self._networks.get(target)
-            if network is not None:
-                network._post(due_s, message, bytes_count)  # noqa: SLF001
+            self.post(target, due_s, message, bytes_count)
+
+    def post(self, target: int, due_s: float, message: Message, bytes_count: int) -> None:
+        """Let a message arrive, whatever the link is like."""
+        network = self._networks.get(target)
+        if network is not None:
+            network.post(due_s, message, bytes_count)
 
     def is_cut(self, source: int, target: int) -> bool:
         """Return whether nothing passes in this direction now."""
         return self.link(source, target).cut_s is not None
 
-    def _runs(self, index: int) -> bool:
+    def runs(self, index: int) -> bool:
+        """Tell whether a member serves."""
         network = self._networks.get(index)
         return network is not None and network.running
 
@@ -249,10 +285,10 @@ class MemoryNetwork:
         self._index = index
         self._dead = False
         self._nursery: trio.Nursery | None = None
-        self._inbox: list[tuple[float, int, int, _Message]] = []
+        self._inbox: list[tuple[float, int, int, Message]] = []
         self._posted = 0
         self._arrival = trio.Event()
-        self._waiting: list[_Answer] = []
+        self._waiting: list[Answer] = []
         self._last_seen_s: dict[int, float] = {}
         self._bytes_sent = self._bytes_received = 0
         self._desk = RequestDesk(log or _NoLog())
@@ -283,14 +319,14 @@ class MemoryNetwork:
         check_gossip(message)
         await trio.lowlevel.checkpoint()
         for peer in self._hub.peers(self._index):
-            self._send(peer, _Gossip(self._index, message), len(message))
+            self._send(peer, Gossip(self._index, message), len(message))
 
     async def whisper(self, peer: int, message: bytes) -> None:
         """Gossip to one member only, as no honest node does: for simulated liars."""
         check_gossip(message)
         await trio.lowlevel.checkpoint()
         if self._hub.looks_connected(self._index, peer):
-            self._send(peer, _Gossip(self._index, message), len(message))
+            self._send(peer, Gossip(self._index, message), len(message))
 
     async def request(
         self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int, timeout_s: float
@@ -302,10 +338,10 @@ class MemoryNetwork:
         await trio.lowlevel.checkpoint()
         if not self._hub.looks_connected(self._index, peer):
             raise UnavailableError(f"member {peer}: not connected")
-        answer = _Answer(peer)
+        answer = Answer(peer)
         self._waiting.append(answer)
         try:
-            message = _Request(self._index, protocol, body, answer)
+            message = Request(self._index, protocol, body, answer)
             self._send(peer, message, REQUEST_HEADER_BYTES + len(body))
             with trio.move_on_after(timeout_s):
                 await answer.done.wait()
@@ -331,7 +367,7 @@ class MemoryNetwork:
         """Now for whom we hear (as with heartbeats), else the time of the last message."""
         for peer in self._hub.peers(self._index):
             if not self._hub.is_cut(peer, self._index):
-                self._saw(peer)
+                self.saw(peer)
         return dict(self._last_seen_s)
 
     @property
@@ -343,13 +379,14 @@ class MemoryNetwork:
         """Bytes so far."""
         return Traffic(bytes_sent=self._bytes_sent, bytes_received=self._bytes_received)
 
-    def _send(self, peer: int, message: _Message, bytes_count: int) -> None:
+    def _send(self, peer: int, message: Message, bytes_count: int) -> None:
         if not self.running:
             return
         self._bytes_sent += bytes_count
         self._hub.send(self._index, peer, message, bytes_count)
 
-    def _post(self, due_s: float, message: _Message, bytes_count: int) -> None:
+    def post(self, due_s: float, message: Message, bytes_count: int) -> None:
+        """Let a message arrive at ``due_s``."""
         self._posted += 1
         is_first = not self._inbox or due_s < self._inbox[0][0]
         heapq.heappush(self._inbox, (due_s, self._posted, bytes_count, message))
@@ -368,37 +405,40 @@ class MemoryNetwork:
             if self._dead or self._hub.is_cut(message.author, self._index):
                 continue
             self._bytes_received += bytes_count
-            self._saw(message.author)
+            self.saw(message.author)
             self._take(message, nursery, handlers)
 
-    def _take(self, message: _Message, nursery: trio.Nursery, handlers: Handlers) -> None:
+    def _take(self, message: Message, nursery: trio.Nursery, handlers: Handlers) -> None:
         match message:
-            case _Gossip():
+            case Gossip():
                 self._gossip.put(message.author, message.message)
-            case _Request():
+            case Request():
                 nursery.start_soon(self._serve, message, handlers)
-            case _Reply():
+            case Reply():
                 message.answer.reply = message.status, message.body
                 message.answer.done.set()
 
-    async def _serve(self, request: _Request, handlers: Handlers) -> None:
+    async def _serve(self, request: Request, handlers: Handlers) -> None:
         status, body = await self._desk.answer(
             handlers, request.author, request.protocol, request.body
         )
-        reply = _Reply(self._index, status, body, request.answer)
+        reply = Reply(self._index, status, body, request.answer)
         self._send(request.author, reply, REPLY_HEADER_BYTES + len(body))
 
-    def _die(self) -> None:
+    def die(self) -> None:
+        """Be gone at once, and for good."""
         self._dead = True
         self._inbox.clear()
         for answer in self._waiting:
             answer.done.set()
 
-    def _saw(self, peer: int) -> None:
+    def saw(self, peer: int) -> None:
+        """Something of a peer was heard."""
         self._last_seen_s[peer] = _now_s()
 
-    def _peer_lost(self, index: int) -> None:
-        self._saw(index)
+    def lost(self, index: int) -> None:
+        """A peer is gone."""
+        self.saw(index)
         for answer in self._waiting:
             if answer.peer == index:
                 answer.done.set()

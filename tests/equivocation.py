@@ -32,7 +32,7 @@ from ledger.store import Store
 from node.blobs import BlobStore
 from node.compute import Compute
 from node.network import TASK_STATUS_IGNORED, EventLog, Handlers, Network, TaskStatus
-from node.network_memory import MemoryHub, MemoryNetwork, _Gossip
+from node.network_memory import MemoryHub, MemoryNetwork, Gossip
 from node.service import Service
 from scenarios.simulation.learner import COLUMNS, TinyLearner
 from scenarios.simulation.swarm import Calm, SimulatedSite, identity_of
@@ -101,7 +101,7 @@ class TwoFaced:
             shown = self.shown(envelope, record.value, peer)
             if shown is not None:
                 told = encode_gossip([shown])
-                self.inner._send(peer, _Gossip(LIAR, told), len(told))
+                self.inner._send(peer, Gossip(LIAR, told), len(told))
 
     def shown(self, envelope: bytes, record: Record, peer: int) -> bytes | None:
         if record.author != LIAR or self.twin is None or peer not in self._fooled:

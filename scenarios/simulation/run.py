@@ -4,11 +4,13 @@ Room: scenarios. Carries a plan out on a running swarm; what must hold is judged
 while it runs and by checkers.py afterwards.
 """
 
+import gc
+import hashlib
 import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +32,17 @@ from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
 from scenarios.simulation.plants import planted
 from scenarios.simulation.rosters import rotate, rotation
 from scenarios.simulation.swarm import Swarm, heads_digest
+from scenarios.simulation.window import WINDOW_S, Half
 from scenarios.simulation.world import Rough
 from swarm.protocol.round import Phase
 
 LOOK_S: Final = 1.0
 """Virtual seconds between two looks at the members."""
+GARBAGE: Final = 200_000, 20, 100
+"""New objects between two looks for cycles, and how often the older ones are looked at too."""
 REVIVE_S: Final = 3.0
 """After healing a member that stopped is started again so often."""
+HEALED: Final = Conditions(delay_s=WINDOW_S)
 RAM_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
@@ -60,28 +66,44 @@ def run_plan(
     plan: Plan, *, plant: str = "", trace: Callable[[str], None] | None = None
 ) -> SeedResult:
     """Run one plan to its end, judge it, and leave nothing behind. ``plant``: a bug (plants.py)."""
+    with scratch_folder() as directory:
+        return judged(Run(plan, directory, trace), plant=plant)
+
+
+def judged(run: "Run", *, plant: str = "") -> SeedResult:
+    """Run to the end and judge what is left."""
     started_s, cpu_s = time.perf_counter(), time.process_time()
-    with _folder() as directory:
-        run = Run(plan, directory, trace)
-        with planted(plant):
-            virtual_s = run.run()
-        if not run.observations.violations or trace is not None:
-            check(run.evidence(), run.observations)
-        return SeedResult(
-            seed=plan.seed,
-            violations=tuple(sorted(run.observations.violations)),
-            heads=run.heads(),
-            virtual_s=virtual_s,
-            wall_s=time.perf_counter() - started_s,
-            cpu_s=time.process_time() - cpu_s,
-            records=run.records(),
-            steps=sum(member.steps for member in run.world.members),
-            torn_commits=sum(member.disk.torn_commits for member in run.world.members),
-        )
+    with planted(plant), rarely_collected():
+        virtual_s = run.run()
+    if not run.observations.violations or run.is_traced:
+        check(run.evidence(), run.observations)
+    return SeedResult(
+        seed=run.plan.seed,
+        violations=tuple(sorted(run.observations.violations)),
+        heads=joined_heads(run.heads()),
+        virtual_s=virtual_s,
+        wall_s=time.perf_counter() - started_s,
+        cpu_s=time.process_time() - cpu_s,
+        records=run.records(),
+        steps=sum(member.steps for member in run.world.members),
+        torn_commits=sum(member.disk.torn_commits for member in run.world.members),
+    )
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def rarely_collected() -> Iterator[None]:
+    """Let Python look for cycles less often: what a swarm leaves is no garbage, and much to look through."""
+    before = gc.get_threshold()
+    gc.set_threshold(*GARBAGE)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder in memory where there is such a place; gone afterwards."""
     place = RAM_DISK if RAM_DISK.is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="swarm-simulation-", dir=place))
     try:
@@ -95,15 +117,27 @@ class Run:
     """A plan on its way."""
 
     def __init__(
-        self, plan: Plan, directory: Path, trace: Callable[[str], None] | None = None
+        self,
+        plan: Plan,
+        directory: Path,
+        trace: Callable[[str], None] | None = None,
+        *,
+        half: Half | None = None,
     ) -> None:
+        """half: of the members only those run here that it says; the plan is calm (halves.py)."""
         self.plan = plan
+        self.is_traced = trace is not None
+        self._half = half
+        self._here = range(plan.members) if half is None else half.here
         self.observations = Observations(frozenset(plan.honest))
         self._hub = MemoryHub(seed=plan.seed, conditions=plan.network)
-        self.world = Rough(plan, self._hub, directory, self.observations, trace=trace)
+        self.world = Rough(
+            plan, self._hub, directory, self.observations,
+            payloads=directory.parent if half else directory, trace=trace,
+        )  # fmt: skip
         self.swarm = Swarm(
             charter_of(plan), sites_of(plan), directory, self._hub, plan.seed, self.world,
-            sync_interval_s=plan.sync_interval_s,
+            sync_interval_s=plan.sync_interval_s, here=self._here,
         )  # fmt: skip
         self._directory = directory
         self._healed = trio.Event()
@@ -133,13 +167,9 @@ class Run:
         if self.world._trace is not None:  # noqa: SLF001 - one thing in two halves
             self.world._trace(text)  # noqa: SLF001
 
-    def heads(self) -> str:
-        """SHA-256 over all members' heads, in hexadecimal."""
-        import hashlib
-
-        services = self.swarm.services
-        joined = "".join(heads_digest(services[index]) for index in sorted(services))
-        return hashlib.sha256(joined.encode()).hexdigest()
+    def heads(self) -> dict[int, str]:
+        """SHA-256 over the heads that a member holds, hexadecimal."""
+        return {index: heads_digest(one) for index, one in self.swarm.services.items()}
 
     def records(self) -> int:
         """How many records the fullest member holds."""
@@ -148,11 +178,14 @@ class Run:
 
     def evidence(self) -> Evidence:
         """What is left on the disks."""
-        disks = {index: self.world.members[index].disk.path for index in self.plan.lasting}
+        disks = {index: self.world.members[index].disk.path for index in self._lasting()}
         return Evidence(
             plan=self.plan, charter=self.swarm.charter, disks=disks,
             payloads=self.world.payloads, scratch=self._directory,
         )  # fmt: skip
+
+    def _lasting(self) -> list[int]:
+        return [index for index in self.plan.lasting if index in self._here]
 
     # The two phases
 
@@ -160,6 +193,8 @@ class Run:
         self.world.crashed = self._crashed
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._look)
+            if self._half is not None:
+                await self._nursery.start(self._half.run, self._hub)
             async with trio.open_nursery() as mischief:
                 for fault in self.plan.faults:
                     if not isinstance(fault, CrashAtStep):
@@ -170,6 +205,8 @@ class Run:
             await self._until_done()
             self._nursery.cancel_scope.cancel()
         await self._stop(swarm)
+        if self._half is not None:
+            self._half.end()
 
     async def _until_healing(self) -> None:
         """Wait for the plan's moment, but leave HEALTHY_ROUNDS in which nothing fails."""
@@ -188,7 +225,7 @@ class Run:
         self.world.say("healed")
         self._healed.set()
         self._hub.heal()
-        self._hub.conditions = Conditions(delay_s=0.01)
+        self._hub.conditions = HEALED
         for source in range(self.plan.members):
             for target in range(self.plan.members):
                 self._hub.shape(source, target, None)
@@ -206,7 +243,7 @@ class Run:
         """Wait until all lasting members agree; start again whoever stopped."""
         with trio.move_on_after(self.plan.liveness_s()) as patience:
             while not self._is_converged() and not self.observations.violations:
-                for index in self.plan.lasting:
+                for index in self._lasting():
                     ended = self.swarm.ended[index].is_set()
                     service = self.swarm.services.get(index)
                     left = service is not None and service.machine.phase is Phase.DONE
@@ -218,7 +255,7 @@ class Run:
             self.observations.blame("progress", self._standing())
 
     def _is_someone_down(self) -> bool:
-        return any(self.swarm.ended[index].is_set() for index in self.plan.lasting)
+        return any(self.swarm.ended[index].is_set() for index in self._lasting())
 
     def _excuse(self, index: int) -> None:
         """A member that stopped by itself must have had a disk to blame."""
@@ -238,7 +275,7 @@ class Run:
     def _is_converged(self) -> bool:
         """Whether all lasting members have closed, hold the same honest logs, and are settled."""
         services = []
-        for index in self.plan.lasting:
+        for index in self._lasting():
             service = self.swarm.services.get(index)
             if service is None or (self.plan.to_the_end and service.machine.phase != Phase.DONE):
                 return False
@@ -256,7 +293,10 @@ class Run:
             )
             for one in services
         }
-        return len(heads) == 1 and self._is_settled(services)
+        is_done = len(heads) == 1 and self._is_settled(services)
+        if self._half is None or not is_done:
+            return is_done
+        return self._half.agrees(hashlib.sha256(repr(heads).encode()).hexdigest())
 
     def _is_settled(self, services: Sequence[Service]) -> bool:
         """Whether the end has one model for all; with liars, whether a healthy round was agreed.
@@ -272,7 +312,7 @@ class Run:
 
     def _standing(self) -> str:
         told = []
-        for index in self.plan.lasting:
+        for index in self._lasting():
             service = self.swarm.services.get(index)
             if service is None:
                 told.append(f"{index}: never started")
@@ -288,10 +328,10 @@ class Run:
 
     async def _stop(self, swarm: Swarm) -> None:
         """End everybody who still runs; what is on the disks then is judged."""
-        for index in range(self.plan.members):
+        for index in self._here:
             if not swarm.ended[index].is_set():
                 self._take_down(index, power=False)
-        for index in range(self.plan.members):
+        for index in self._here:
             await swarm.ended[index].wait()
 
     async def _look(self) -> None:
@@ -441,6 +481,12 @@ class Run:
         await trio.sleep(fault.for_s)
         for source, target in pairs:
             self._hub.unblock(source, target)
+
+
+def joined_heads(by_member: Mapping[int, str]) -> str:
+    """SHA-256 over all members' heads, hexadecimal."""
+    joined = "".join(by_member[index] for index in sorted(by_member))
+    return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def _request_to_stop(error: BaseException | None) -> BaseException | None:

@@ -158,6 +158,8 @@ class Swarm:
     surroundings: Surroundings
     linger_s: float = LINGER_S
     sync_interval_s: float = SYNC_INTERVAL_S
+    here: Sequence[int] | None = None
+    """Members that run in this process; None: all."""
     services: dict[int, Service] = field(default_factory=dict)
     ended: dict[int, trio.Event] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -240,7 +242,7 @@ class Swarm:
     async def run(self, faults: Faults | None) -> None:
         """Run everybody to the end, with ``faults`` happening meanwhile."""
         async with trio.open_nursery() as self._nursery:
-            for index in range(len(self.sites)):
+            for index in range(len(self.sites)) if self.here is None else self.here:
                 self.start(index)
             if faults is not None:
                 await faults(self)

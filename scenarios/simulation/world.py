@@ -100,8 +100,10 @@ class Rough:
         directory: Path,
         observations: Observations,
         *,
+        payloads: Path,
         trace: Callable[[str], None] | None = None,
     ) -> None:
+        """payloads: the folder in which they are all kept, in one of their own."""
         self._plan = plan
         self._hub = hub
         self._directory = directory
@@ -115,9 +117,9 @@ class Rough:
         self._lying: dict[int, LyingNetwork] = {}
         self.crashed: Callable[[int, CrashAtStep], None] = lambda _index, _crash: None
         """Called when a member dies at one of its steps."""
-        self.payloads = directory / "payloads"
+        self.payloads = payloads / "payloads"
         """Every payload that any honest member ever held, for the auditor."""
-        self.payloads.mkdir()
+        self.payloads.mkdir(exist_ok=True)
         self.members = [self._member(index) for index in range(plan.members)]
 
     def _member(self, index: int) -> Member:
