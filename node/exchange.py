@@ -124,6 +124,10 @@ class Exchange:
         self._gathering.set()
 
     @property
+    def _gather_s(self) -> float:
+        return min(GATHER_A_MEMBER_S * self._book.roster.n, GATHER_MAX_S)
+
+    @property
     def gathered(self) -> int:
         """Announcements that wait to be stored together, at most GATHERED_MAX."""
         return len(self._gathered)
@@ -140,7 +144,7 @@ class Exchange:
                 await self._take(peers, [one for _, several in gathered for one in several])
             except Exception as error:  # noqa: BLE001 - no message stops the node, but by `failed`
                 self._log.warning("handler_failed", where="gossip", peers=peers, error=repr(error))
-            await trio.sleep(min(GATHER_A_MEMBER_S * self._book.roster.n, GATHER_MAX_S))
+            await trio.sleep(self._gather_s)
 
     async def _take(self, peers: Sequence[int], envelopes: Sequence[bytes]) -> int:
         """Store what peers sent and return how many records were new."""
@@ -191,7 +195,9 @@ class Exchange:
                 everyone = len(self.heard) >= self._book.roster.n - 1
                 with trio.move_on_at(due_s if everyone else min(due_s, now_s + RETRY_MIN_S)):
                     await self._sync_soon.wait()
-                    await trio.sleep(RETRY_MIN_S * self._random.uniform(0.5, 1.0))
+                    # What seems to be missing is on its way, mostly, or gathered and not yet stored.
+                    pause_s = max(RETRY_MIN_S, 2 * self._gather_s)
+                    await trio.sleep(pause_s * self._random.uniform(0.5, 1.0))
 
     async def _sync_quietly(self, peer: int) -> None:
         try:

@@ -190,9 +190,7 @@ class Journal:
             async with self._pen:
                 if self._is_over:
                     raise RosterChangedError(self._next_version)
-                return await self._append(
-                    kind, round_, body, acks_max=acks_max, state=state or {}
-                )
+                return await self._append(kind, round_, body, acks_max=acks_max, state=state or {})
 
     async def _append(
         self,

@@ -26,6 +26,7 @@ from ledger.record import Codec
 from ledger.store import Store
 from node.charter_edit import CharterDraft, assemble, member_block
 from node.learner_around import LearnerAround
+from node.network import Traffic
 from node.network_memory import MemoryHub
 from node.service import Service
 from scenarios.commands import ScenarioError
@@ -91,7 +92,8 @@ class NotedLearner(LearnerAround[LearningTask]):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Ran:
-    hub: MemoryHub
+    traffic: Sequence[Traffic]
+    """Per member."""
     virtual_s: float
 
 
@@ -217,7 +219,8 @@ def _simulate(
         )
     if swarm.failures:
         raise ScenarioError(f"seed {seed}: {'; '.join(swarm.failures)}")
-    return _Ran(hub=hub, virtual_s=virtual_s)
+    traffic = [swarm.services[at].network.traffic() for at in range(len(sites))]
+    return _Ran(traffic=traffic, virtual_s=virtual_s)
 
 
 async def _watch(swarm: Swarm, *, rounds: int, report: Report) -> None:
@@ -240,10 +243,9 @@ def _reached(service: Service) -> int:
 
 
 def _views(ran: _Ran, names: Sequence[str]) -> list[NodeView]:
-    traffic = [ran.hub._networks[at].traffic() for at in range(len(names))]  # noqa: SLF001 - read only
     return [
         NodeView(name=name, bytes_sent=one.bytes_sent, bytes_received=one.bytes_received)
-        for name, one in zip(names, traffic, strict=True)
+        for name, one in zip(names, ran.traffic, strict=True)
     ]
 
 

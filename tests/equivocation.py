@@ -32,7 +32,7 @@ from ledger.store import Store
 from node.blobs import BlobStore
 from node.compute import Compute
 from node.network import TASK_STATUS_IGNORED, EventLog, Handlers, Network, TaskStatus
-from node.network_memory import MemoryHub, MemoryNetwork, Gossip
+from node.network_memory import Gossip, MemoryHub, MemoryNetwork
 from node.service import Service
 from scenarios.simulation.learner import COLUMNS, TinyLearner
 from scenarios.simulation.swarm import Calm, SimulatedSite, identity_of

@@ -30,8 +30,9 @@ FALSE_IF_HONEST: Final = (Offence.UNREVEALED, Offence.COPY, Offence.FALSE_SKETCH
 """What an honest member never does. Where training changes nothing it does send its base back."""
 PAYLOAD_BYTES: Final = 512
 """More than any payload of the tiny learner."""
-BUNDLES_ALIKE_MAX: Final = 7
-"""Of members that hold the very same records so many bundles are verified: in small swarms all."""
+SWARM_SMALL: Final = 7
+"""Of so few members every bundle is verified, of more only some of those that hold the very same records."""
+BUNDLES_ALIKE_MAX: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def check(evidence: Evidence, seen: Observations) -> None:
                 roster = rosters[index] = load_roster(store, evidence.charter)
                 nothing_behind_a_cut(index, roster, ledger, seen)
                 alike = bundles[id(ledger)]
-                if len(alike) < BUNDLES_ALIKE_MAX:
+                if evidence.plan.members <= SWARM_SMALL or len(alike) < BUNDLES_ALIKE_MAX:
                     bundle = evidence.scratch / f"bundle-{index}"
                     alike.append(export_bundle(store, evidence.charter.source_bytes, bundle))
         except SwarmError as error:
@@ -95,10 +96,10 @@ def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observa
     for slot, records in seen.left.items():
         for id_ in records:
             everywhere[slot][id_].append(-1)
-    for index, ledger in ledgers.items():
+    for index, ledger in _distinct(ledgers):
         for slot, id_ in ledger.ids.items():
             everywhere[slot][id_].append(index)
-    final = {index: ledger.final_slots for index, ledger in ledgers.items()}
+    final = {index: ledger.final_slots for index, ledger in _distinct(ledgers)}
     for slot, ids in sorted(everywhere.items()):
         if len(ids) < 2:
             continue
@@ -111,13 +112,15 @@ def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observa
 
 def no_honest_record_lost(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
     """What left an honest member is in every lasting member's ledger; all hold the same of it."""
-    for index, ledger in ledgers.items():
-        for slot, records in sorted(seen.left.items()):
-            if slot[0] in plan.lasting and slot not in ledger.ids:
-                kinds = "/".join(Kind(one.kind).name for one in records.values())
+    lasting = frozenset(plan.lasting)
+    due = [slot for slot in sorted(seen.left) if slot[0] in lasting]
+    for index, ledger in _distinct(ledgers):
+        for slot in due:
+            if slot not in ledger.ids:
+                kinds = "/".join(Kind(one.kind).name for one in seen.left[slot].values())
                 seen.blame("no-record-lost", f"member {index} lacks {slot} ({kinds})")
     longest = longest_of(ledgers)
-    for index, ledger in ledgers.items():
+    for index, ledger in _distinct(ledgers):
         for log, count in longest.items():
             held = ledger.logs.get(log, 0)
             if log[0] in plan.honest and held < count:
@@ -146,7 +149,7 @@ def honest_are_not_blamed(
 def longest_of(ledgers: Mapping[int, Ledger]) -> dict[Log, int]:
     """How many records of each log anybody holds."""
     longest: dict[Log, int] = {}
-    for ledger in ledgers.values():
+    for _, ledger in _distinct(ledgers):
         for log, count in ledger.logs.items():
             longest[log] = max(count, longest.get(log, 0))
     return longest

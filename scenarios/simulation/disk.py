@@ -27,6 +27,8 @@ BLOBS: Final = "blobs"
 WAL: Final = f"{DATABASE}-wal"
 LOCK: Final = f"{DATABASE}.lock"
 PAYLOAD: Final = re.compile(r"[0-9a-f]{64}\.[0-9]{1,5}")
+CACHE_KIB: Final = 256
+"""For each member's database: many of them lie in memory anyway."""
 FULL_SYNC: Final = 2
 """SQLite's number for synchronous=FULL."""
 
@@ -96,9 +98,14 @@ class MemberDisk:
             for name in files:
                 if not name.startswith(DATABASE):
                     self._flushed.note(f"{directory}/{name}")
-        with Store.open(self.path / DATABASE) as store:
-            store._connection = _Connection(store._connection, self)  # type: ignore[assignment]  # noqa: SLF001
-            yield store, BlobStore(self.path / BLOBS)
+        path = self.path
+        try:
+            with Store.open(path / DATABASE) as store:
+                store._connection = _Connection(store._connection, self)  # type: ignore[assignment]  # noqa: SLF001
+                yield store, BlobStore(path / BLOBS)
+        finally:
+            if path != self.path:  # this life has crashed, and what survives it is copied
+                shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def by_operator(self) -> Iterator[Store]:
@@ -223,6 +230,7 @@ class _Connection:
         (synchronous,) = real.execute("PRAGMA synchronous").fetchone()
         disk.took_connection(int(synchronous))
         real.execute("PRAGMA synchronous = OFF")  # durability is the disk's above; this saves time
+        real.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self.executemany = real.executemany
         self.close = real.close
 

@@ -21,7 +21,7 @@ from scenarios.simulation.run import (
     judged,
     scratch_folder,
 )
-from scenarios.simulation.window import HALVES, Half
+from scenarios.simulation.window import HALVES
 
 KIB: Final = 1 << 10
 
@@ -80,7 +80,7 @@ def _run_half(
     """One half, in a process of its own."""
     own = directory / f"half-{number}"
     own.mkdir()
-    run = Run(plan, own, half=Half(number, plan.members, line))
+    run = Run(plan, own, halved=(number, line))
     result = judged(run)
     resident_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
     answer.send(_Part(result, run.heads(), resident_bytes))

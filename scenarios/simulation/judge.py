@@ -6,15 +6,17 @@ refused, but turn the others' upside down, and its sketches are of nothing.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
 from ledger.charter import Charter
 from scenarios.simulation.learner import TinyLearner
 from swarm.learning.aggregation import weighted_mean
-from swarm.scoring.evaluation import Losses
 from swarm.scoring.projection import Projection, project
+
+if TYPE_CHECKING:
+    from swarm.scoring.evaluation import Losses
 
 
 @final
@@ -31,8 +33,10 @@ class TinyJudge:
         """Simulated members compute one thing at a time."""
         return False
 
-    def score(self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes) -> Losses:
+    def score(self, inputs: Sequence[tuple[bytes, bytes, int]], origin: bytes) -> "Losses":
         """Return the loss of the weighted mean, and without each input in its order."""
+        from swarm.scoring.evaluation import Losses
+
         state = self._learner.merger.decode_state(origin)
         rows = [self._learner.merger.read(payload, state) for _, payload, _ in inputs]
 

@@ -32,7 +32,7 @@ from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
 from scenarios.simulation.plants import planted
 from scenarios.simulation.rosters import rotate, rotation
 from scenarios.simulation.swarm import Swarm, heads_digest
-from scenarios.simulation.window import WINDOW_S, Half
+from scenarios.simulation.window import WINDOW_S, Half, Halved
 from scenarios.simulation.world import Rough
 from swarm.protocol.round import Phase
 
@@ -122,18 +122,18 @@ class Run:
         directory: Path,
         trace: Callable[[str], None] | None = None,
         *,
-        half: Half | None = None,
+        halved: Halved | None = None,
     ) -> None:
-        """half: of the members only those run here that it says; the plan is calm (halves.py)."""
+        """halved: only half of the members run in this process; the plan is calm (halves.py)."""
         self.plan = plan
         self.is_traced = trace is not None
-        self._half = half
-        self._here = range(plan.members) if half is None else half.here
         self.observations = Observations(frozenset(plan.honest))
         self._hub = MemoryHub(seed=plan.seed, conditions=plan.network)
+        self._half = Half(*halved, self._hub, plan.members) if halved else None
+        self._here = self._half.here if self._half else range(plan.members)
         self.world = Rough(
             plan, self._hub, directory, self.observations,
-            payloads=directory.parent if half else directory, trace=trace,
+            payloads=directory.parent if halved else directory, trace=trace,
         )  # fmt: skip
         self.swarm = Swarm(
             charter_of(plan), sites_of(plan), directory, self._hub, plan.seed, self.world,
@@ -194,7 +194,7 @@ class Run:
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._look)
             if self._half is not None:
-                await self._nursery.start(self._half.run, self._hub)
+                self._nursery.start_soon(self._half.run)
             async with trio.open_nursery() as mischief:
                 for fault in self.plan.faults:
                     if not isinstance(fault, CrashAtStep):
@@ -330,7 +330,8 @@ class Run:
         """End everybody who still runs; what is on the disks then is judged."""
         for index in self._here:
             if not swarm.ended[index].is_set():
-                self._take_down(index, power=False)
+                self.world.stops(index)
+                self.swarm.cut_down(index)
         for index in self._here:
             await swarm.ended[index].wait()
 

@@ -8,16 +8,18 @@ parallel simulation: Chandy and Misra 1979, https://doi.org/10.1109/TSE.1979.230
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Final, final
+from typing import Final, TypeAlias, final
 
 import trio
 
-from node.network import TASK_STATUS_IGNORED, TaskStatus
+from node.framing import Status
 from node.network_memory import Answer, Gossip, MemoryHub, Message, Reply, Request
 
 WINDOW_S: Final = 0.01
 """Virtual seconds that the two halves run apart."""
 HALVES: Final = 2
+Halved: TypeAlias = tuple[int, Connection]
+"""Which half this process runs (0 or 1), and its line to the other."""
 
 
 @dataclass(slots=True)
@@ -28,15 +30,33 @@ class _Ticket(Answer):
 
 
 @dataclass(frozen=True, slots=True)
+class _Question:
+    """A request as it travels. number: of the answer that somebody waits for."""
+
+    author: int
+    protocol: str
+    body: bytes
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A reply as it travels."""
+
+    author: int
+    status: Status
+    body: bytes
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Posted:
-    """A message on its way to a member of the other half. number: of the answer that it wants, or is."""
+    """A message on its way to a member of the other half."""
 
     target: int
     due_s: float
-    kind: type[Message]
-    fields: tuple[Any, ...]
-    number: int
     bytes_count: int
+    message: Gossip | _Question | _Answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +73,8 @@ class _Window:
 class Half:
     """One process's part, and its line to the other."""
 
-    def __init__(self, number: int, members: int, line: Connection) -> None:
+    def __init__(self, number: int, line: Connection, hub: MemoryHub, members: int) -> None:
+        """Put something in the place of every member of the other half."""
         self.here: Sequence[int] = range(number, members, HALVES)
         """Members that run in this process."""
         self._number = number
@@ -66,17 +87,15 @@ class Half:
         self._asked = 0
         self._standing = self._theirs = ""
         self._is_over = False
-        self._hub: MemoryHub | None = None
-
-    async def run(self, hub: MemoryHub, *, task_status: TaskStatus = TASK_STATUS_IGNORED) -> None:
-        """Hand over at the end of each window, until cancelled."""
         self._hub = hub
         for index, one in self._elsewhere.items():
             hub.place(index, one)
-        task_status.started()
+
+    async def run(self) -> None:
+        """Hand over at the end of each window, until cancelled."""
         begun_s, windows = trio.current_time(), 0
         while True:
-            self._hand_over(hub)
+            self._hand_over()
             windows += 1
             await trio.sleep_until(begun_s + windows * WINDOW_S)
 
@@ -88,23 +107,28 @@ class Half:
     def end(self) -> None:
         """This half has ended; wait until the other has."""
         self._is_over = True
-        while self._hub is not None and not self._hand_over(self._hub):
+        while not self._hand_over():
             pass
 
     def post(self, target: int, due_s: float, message: Message, bytes_count: int) -> None:
         """Put a message with what is handed over next."""
-        number, fields = 0, (message.author, getattr(message, "message", b""))
-        if isinstance(message, Request):
-            number = self._asked = self._asked + 1
-            self._answers[number] = message.answer
-            fields = (message.author, message.protocol, message.body)
-        elif isinstance(message, Reply):
-            number = message.answer.number if isinstance(message.answer, _Ticket) else 0
-            fields = (message.author, message.status, message.body)
-        self._posted.append(_Posted(target, due_s, type(message), fields, number, bytes_count))
+        travels: Gossip | _Question | _Answered
+        match message:
+            case Gossip():
+                travels = message
+            case Request(author, protocol, body, answer):
+                self._asked += 1
+                self._answers[self._asked] = answer
+                travels = _Question(author, protocol, body, self._asked)
+            case Reply(author, status, body, _Ticket(number=number)):
+                travels = _Answered(author, status, body, number)
+            case Reply():
+                return  # nobody asked from there
+        self._posted.append(_Posted(target, due_s, bytes_count, travels))
 
-    def _hand_over(self, hub: MemoryHub) -> bool:
+    def _hand_over(self) -> bool:
         """Tell the other half of this window and take what it says; return whether it is over there."""
+        hub = self._hub
         running = frozenset(index for index in self.here if hub.runs(index))
         mine = _Window(running, tuple(self._posted), self._standing, self._is_over)
         self._posted.clear()
@@ -122,19 +146,21 @@ class Half:
                 one.running = True
                 hub.place(index, one)
         for posted in theirs.posted:
-            message = self._arrived(posted)
+            message = self._arrived(posted.message)
             if message is not None and hub.runs(posted.target):
                 hub.post(posted.target, posted.due_s, message, posted.bytes_count)
         return theirs.is_over
 
-    def _arrived(self, posted: _Posted) -> Message | None:
+    def _arrived(self, travels: Gossip | _Question | _Answered) -> Message | None:
         """A message of the other half as one of this; None: nobody waits for it any more."""
-        if posted.kind is Gossip:
-            return Gossip(*posted.fields)
-        if posted.kind is Request:
-            return Request(*posted.fields, _Ticket(posted.fields[0], number=posted.number))
-        answer = self._answers.pop(posted.number, None)
-        return None if answer is None else Reply(*posted.fields, answer)
+        match travels:
+            case Gossip():
+                return travels
+            case _Question(author, protocol, body, number):
+                return Request(author, protocol, body, _Ticket(author, number=number))
+            case _Answered(author, status, body, number):
+                answer = self._answers.pop(number, None)
+                return None if answer is None else Reply(author, status, body, answer)
 
 
 @final

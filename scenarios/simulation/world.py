@@ -160,9 +160,13 @@ class Rough:
 
     def dies(self, index: int, *, power: bool) -> None:
         """End a member's life: nothing that it does from now on counts."""
+        self.stops(index)
+        self.members[index].disk.crash(power=power)
+
+    def stops(self, index: int) -> None:
+        """End a member's life for good: its disk is as it is."""
         member = self.members[index]
-        member.is_dead = True
-        member.disk.crash(power=power)
+        member.is_dead = member.disk.is_dead = True
         if member.network is not None and member.network.running:
             self._hub.crash(index)
 

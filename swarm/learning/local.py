@@ -1,14 +1,22 @@
-"""One site's work in one round, as strategies and personalisation see it. Room: learning."""
+"""One site's work in one round, as strategies and personalisation see it. Room: learning.
+
+Imports no torch: whoever only merges, or audits a merge, needs strategies and never trains.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from ledger.charter import Training
-from swarm.learning.batches import Batches
-from swarm.learning.parameters import Layout
 from swarm.learning.rows import Vector
 from swarm.learning.training_state import Arrays, Keeper
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from swarm.learning.batches import Batches
+    from swarm.learning.parameters import Layout
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

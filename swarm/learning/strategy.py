@@ -13,9 +13,6 @@ from swarm.learning.local import LocalResult, LocalSite
 from swarm.learning.outer import outer_of
 from swarm.learning.rows import Vector
 from swarm.learning.strategies.averaging import FedAvg
-from swarm.learning.strategies.ifca import Ifca
-from swarm.learning.strategies.per_fedavg import PerFedAvg
-from swarm.learning.strategies.scaffold import Scaffold
 from swarm.learning.training_state import Arrays
 
 __all__ = ["LocalResult", "LocalSite", "Strategy", "strategy_of"]
@@ -78,10 +75,16 @@ def strategy_of(charter: Charter) -> Strategy:
         case "fedprox":
             return FedAvg(proximal_mu=training.proximal_mu)
         case "scaffold":
+            from swarm.learning.strategies.scaffold import Scaffold
+
             return Scaffold()
         case "per_fedavg":
+            from swarm.learning.strategies.per_fedavg import PerFedAvg
+
             return PerFedAvg(inner_rate=charter.personalisation.learning_rate)
         case "ifca":
+            from swarm.learning.strategies.ifca import Ifca
+
             return Ifca(clusters=policy.clusters, seed=charter.seed)
         case name if name in _OUTER:
             return FedAvg(outer=outer_of(name, rate=policy.server_rate or None))

@@ -94,7 +94,9 @@ async def test_a_restart_continues_the_log_and_its_acknowledgements(tmp_path: Pa
         assert (second.value.seq, second.value.prev) == (2, first.id)
 
 
-async def test_where_few_logs_are_acknowledged_at_a_time_all_have_their_turn(tmp_path: Path) -> None:
+async def test_where_few_logs_are_acknowledged_at_a_time_all_have_their_turn(
+    tmp_path: Path,
+) -> None:
     """Those that waited longest first, from the next member on; a restart goes on where it stopped."""
     federation = Federation(6)
     openings = federation.open_all()
@@ -311,7 +313,9 @@ async def test_a_liar_whose_clock_runs_away_stops_nobody(tmp_path: Path) -> None
         await ingest(journal, *liar)
         acked: Sequence[Ack] = ()
         for round_ in range(1, 6):
-            record = await journal.append(Kind.REJECTION, round_, rejection(round_), acks_max=ACKS_ALL)
+            record = await journal.append(
+                Kind.REJECTION, round_, rejection(round_), acks_max=ACKS_ALL
+            )
             acked = acked or record.value.acks
         assert acked == (ack_of(liar[-1]),), "acknowledged once it can be reached"
 

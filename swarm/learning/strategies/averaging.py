@@ -11,12 +11,9 @@ from typing import Final, final
 
 import numpy as np
 
-from swarm.learning.gradients import pull_towards
 from swarm.learning.local import LocalResult, LocalSite
 from swarm.learning.outer import Averaging, OuterOptimiser, outer_step
-from swarm.learning.parameters import load
 from swarm.learning.rows import Vector, same_length
-from swarm.learning.training import train_site
 from swarm.learning.training_state import Arrays
 
 NO_OUTER: Final = Averaging()
@@ -74,6 +71,10 @@ class FedAvg:
 
     def train(self, site: LocalSite, state: Vector, memory: Arrays) -> LocalResult:
         """Take the local steps from the round's parameters. Remembers nothing."""
+        from swarm.learning.gradients import pull_towards
+        from swarm.learning.parameters import load
+        from swarm.learning.training import train_site
+
         start = self.parameters(state)
         load(site.module, start, site.layout)
         pull = pull_towards(site, start, self.proximal_mu) if self.proximal_mu else None
