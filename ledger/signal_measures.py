@@ -34,6 +34,9 @@ CLAIM_TIMES_MAX: Final = 4
 """A claim counts for at most so many median claims where updates are summed."""
 EXPLAINED_MILLIBITS: Final = 500
 """An earlier update that is as near to one's own past, to within this, was not one's source."""
+REST_BITS: Final = 30
+RIGID_HALVES: Final = 3
+"""Updates of n records differ from round to round by what grows with n to about so many halves (seen: 1.6 to 1.7)."""
 COPIED_MICRO: Final = 950_000
 VOTES_MIN: Final = 3
 FIRST_ROUND: Final = 1
@@ -74,8 +77,9 @@ class Measures:
     def shown(self, member: int) -> dict[str, int]:
         """Return the raw measures, named with their unit."""
         units = {
-            "near": "near_millibits", "drift": "steady_micro", "worth": "worth_millibits",
+            "near": "near_millibits", "own": "own_micro", "worth": "worth_millibits",
             "norm": "norm_millibits", "utility": "utility_milli", "rigid": "rigid_millibits",
+            "steady": "steady_millibits",
         }  # fmt: skip
         return {units[n]: found[member] for n, found in self.values.items() if member in found}
 
@@ -88,7 +92,7 @@ class Measures:
 
 def measure(
     sketched: ProjectedRound | None, scored: RoundOutcome | None, claims: Mapping[RecordId, Claim],
-    ahead: Ahead, *, common_micro: int, steady_micro: int,
+    ahead: Ahead, *, common_micro: int, steady_micro: int, own_micro: int,
 ) -> Measures:  # fmt: skip
     """Measure one round. Either part may be missing."""
     rows = sketched.sketches if sketched is not None else ()
@@ -105,8 +109,13 @@ def measure(
         middle = lower_median([*samples.values()])
         weights = {m: min(count, CLAIM_TIMES_MAX * middle) for m, count in samples.items()}
         values["worth"] = _worth(own, samples, weights, common_micro)
-        steady = values["drift"] = _steadiness(own, past, steady_micro)
-        values["rigid"] = {member: nearness_millibits(cosine) for member, cosine in steady.items()}
+        values["own"] = _ownness(own, past, claims, own_micro)
+        steady = _steadiness(own, past, steady_micro)
+        values["steady"] = {member: nearness_millibits(cosine) for member, cosine in steady.items()}
+        values["rigid"] = {
+            member: bits + log2_milli(samples[member], 1) * RIGID_HALVES // 2
+            for member, bits in values["steady"].items()
+        }
         near = _nearness(own, past, claims, ahead)
         values["near"] = {member: bits for member, (bits, _) in near.items()}
         sources = {member: ids for member, (_, ids) in near.items()}
@@ -135,11 +144,62 @@ class _Total:
 
     def cosine_of(self, without: Collection[int], row: Projected) -> int:
         """Cosine of a row to the sum of all others' but these members', in millionths."""
+        rest = self.rest(without)
+        return cosine_micro(_dot(row.values, rest), row.square, _dot(rest, rest)) if rest else 0
+
+    def rest(self, without: Collection[int]) -> Vector:
+        """The sum of all others' but these members'; empty where nobody is left."""
         parts = [self._parts[member] for member in without if member in self._parts]
         if len(parts) == len(self._parts):
-            return 0
-        rest = [value - sum(out) for value, *out in zip(self._sum, *parts, strict=True)]
-        return cosine_micro(_dot(row.values, rest), row.square, _dot(rest, rest))
+            return []
+        return [value - sum(out) for value, *out in zip(self._sum, *parts, strict=True)]
+
+
+def _ownness(
+    own: Mapping[int, Projected], past: Sequence[Projected], claims: Mapping[RecordId, Claim],
+    own_micro: int,
+) -> dict[int, int]:  # fmt: skip
+    """How much of what sets an update apart from the others' also set the member's earlier ones apart.
+
+    Cosine of what is left of a row without the others' direction to the sum of the same of earlier rounds:
+    who trains on its own patients differs from the others in the same way again and again.
+    """
+    of_round: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
+    for one in [*past, *own.values()]:
+        of_round[one.round][one.member] = one
+    left: defaultdict[int, dict[int, Vector]] = defaultdict(dict)
+    for number, rows in of_round.items():
+        if 2 * len(rows) <= len(own):
+            continue
+        samples = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
+        most = CLAIM_TIMES_MAX * lower_median([*samples.values()])
+        total = _Total(rows, {member: min(count, most) for member, count in samples.items()})
+        for member, row in rows.items():
+            if rest := _apart(row.values, total.rest((member,))):
+                left[member][number] = rest
+    now = max((one.round for one in own.values()), default=0)
+    cosines = {}
+    for member in own:
+        last = left[member].pop(now, None)
+        if last and left[member]:
+            before = [sum(column) for column in zip(*left[member].values(), strict=True)]
+            cosines[member] = cosine_micro(
+                _dot(last, before), _dot(last, last), _dot(before, before)
+            )
+    if not cosines or lower_median([*cosines.values()]) < own_micro:
+        return {}
+    return cosines
+
+
+def _apart(row: Sequence[int], others: Vector) -> Vector:
+    """What is left of a row without the direction of ``others``, the largest value of 30 bits; or nothing."""
+    square = _dot(others, others)
+    along = _dot(row, others)
+    rest = [value * square - along * other for value, other in zip(row, others, strict=False)]
+    shift = max((abs(value) for value in rest), default=0).bit_length() - REST_BITS
+    if not square or shift <= 0:
+        return []
+    return [value >> shift for value in rest]
 
 
 def _worth(

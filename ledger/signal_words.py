@@ -6,7 +6,7 @@ from typing import Final
 
 _TEXT: Final = {
     "near": "its updates are nearly those that others had published before, far nearer than others' are",
-    "drift": "its updates point nowhere from round to round, as noise does, unlike everybody else's",
+    "own": "what sets its updates apart changes from round to round, as noise does: no patients of its own show",
     "rigid": "its updates repeat themselves far more than others', as from far fewer records than it claims",
     "worth": "its updates agree with the others' as if from far fewer records than it claims",
     "large": "its updates are far larger than others', as from few records, wrong labels or units",
@@ -19,7 +19,7 @@ _TEXT: Final = {
 
 _CLEARS: Final = {
     "near": "updates of its own (the doubt fades by an eighth a round); training again, watched, to the same digests",
-    "drift": "updates that agree with its earlier ones; ask whether its data changed every round",
+    "own": "updates that differ from the others' as its earlier ones did; ask whether its data changed every round",
     "rigid": "the records that it really trains on; batches as large as all that it has",
     "worth": "the records that it really trains on; a rare population that its hospital can explain",
     "large": "units and labels at its site, looked at by its data manager",

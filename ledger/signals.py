@@ -22,7 +22,7 @@ from .sketch import ProjectedRound
 __all__ = ["RULES", "Alert", "Claim", "MemberSignals", "SignalRules", "signals"]
 
 NEAR: Final = "near"
-DRIFT: Final = "drift"
+OWN: Final = "own"
 RIGID: Final = "rigid"
 WORTH: Final = "worth"
 LARGE: Final = "large"
@@ -32,13 +32,14 @@ BASE: Final = "base"
 COPY: Final = "copy"
 UNREVEALED: Final = "unrevealed"
 UTILITY: Final = "utility"
-TESTS: Final = (NEAR, DRIFT, RIGID, WORTH, LARGE, SMALL, JOINT)
-PUBLIC: Final = (NEAR, DRIFT, RIGID, WORTH, LARGE)
+STEADY: Final = "steady"
+TESTS: Final = (NEAR, OWN, RIGID, WORTH, LARGE, SMALL, JOINT)
+PUBLIC: Final = (NEAR, OWN, RIGID, WORTH, LARGE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignalRules:
-    """The numbers of version 1, chosen on seeds 1000-1019. Spreads in milli; floors in the measure's unit.
+    """The numbers of version 1 (docs/free-riders.md §7 says which seeds they were chosen on). Spreads in milli; floors in the measure's unit.
 
     allowed: what a member may always differ from the others; level: what the sum must reach.
     Raise either to doubt fewer members later, lower it to doubt more sooner.
@@ -50,10 +51,8 @@ class SignalRules:
     alone_most_milli: int = 5_500  # nor more than this in its own: it takes two rounds
     near_most_milli: int = 12_000  # what is all but equal is not chance: one round is enough
     near_floor_millibits: int = 350
-    drift_floor_micro: int = 150_000
-    drift_most_micro: int = (
-        200_000  # three standard errors of noise: who is steadier does not drift
-    )
+    own_floor_micro: int = 150_000
+    own_most_micro: int = 300_000  # who has more of its own than that is not doubted for it
     rigid_floor_millibits: int = 1_000
     worth_floor_millibits: int = 750
     norm_floor_millibits: int = 300
@@ -63,8 +62,9 @@ class SignalRules:
     near_level_milli: int = 4_000  # lower where floors are wide, or few rounds speak
     worth_level_milli: int = 9_000  # higher where a rare population looks the same
     rigid_level_milli: int = 4_000
+    own_level_milli: int = 4_000
     joint_allowed_milli: int = 5_000
-    joint_level_milli: int = 7_000
+    joint_level_milli: int = 8_000
     # Rare patients make large updates once the model fits the others: where more members could have them, the
     # level of large is so much higher for each member beyond so many, up to a most.
     crowd_members: int = 8
@@ -73,10 +73,12 @@ class SignalRules:
     joint_public_milli: int = 2_500  # scores alone, which members may invent, doubt nobody
     joint_use_of_4: int = 3  # quarters of what scores say that count there, for the same reason
     common_micro: int = 300_000  # below this median cosine to the others' mean, worth is silent
-    steady_micro: int = 400_000  # below this median cosine to the own past, drift is silent
+    steady_micro: int = 400_000  # below this median cosine to the own past, rigid is silent
+    own_micro: int = 600_000  # below this median, own is silent
     # Who claims less than one part of the median claim is not asked for size and use, or rigidity.
     size_claim_part: int = 4
     rigid_claim_part: int = 2
+    rigid_times: int = 3  # rigid counts so many times what it is without claims, at most
     unrevealed_max: int = 2
 
     def most_alone_milli(self, test: str) -> int:
@@ -91,6 +93,7 @@ class SignalRules:
             JOINT: self.joint_level_milli,
             LARGE: self.level_milli + crowd,
             NEAR: self.near_level_milli,
+            OWN: self.own_level_milli,
             RIGID: self.rigid_level_milli,
             WORTH: self.worth_level_milli,
         }
@@ -165,6 +168,7 @@ def signals(
         measures = measure(
             sketched.get(number), scored.get(number), claims, ahead or {},
             common_micro=rules.common_micro, steady_micro=rules.steady_micro,
+            own_micro=rules.own_micro,
         )  # fmt: skip
         for member in sorted(measures.members):
             _advance(found, member, number, measures, rules)
@@ -220,8 +224,9 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
     """Every measure as spreads from the others', in milli; positive is what a rider's looks like."""
     signs = {
         NEAR: ((NEAR, 1, rules.near_floor_millibits),),
-        DRIFT: ((DRIFT, -1, rules.drift_floor_micro),),
+        OWN: ((OWN, -1, rules.own_floor_micro),),
         RIGID: ((RIGID, 1, rules.rigid_floor_millibits),),
+        STEADY: ((STEADY, 1, rules.rigid_floor_millibits),),
         WORTH: ((WORTH, -1, rules.worth_floor_millibits),),
         "norm": (
             (LARGE, 1, rules.norm_floor_millibits),
@@ -241,12 +246,14 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
             part = parts.get(test)
             if part is not None and measures.claims_less(member, part):
                 continue
-            if test == DRIFT and values[member] > rules.drift_most_micro:
+            if test == OWN and values[member] > rules.own_most_micro:
                 continue
             away[test] = deviation_milli(
                 sign * values[member], [sign * value for value in others],
                 floor=floor, most_milli=rules.near_most_milli if test == NEAR else rules.most_milli,
             )  # fmt: skip
+    if RIGID in away:  # where everybody repeats himself, who claims most is not rigid for it
+        away[RIGID] = min(away[RIGID], rules.rigid_times * max(0, away.get(STEADY, 0)))
     return away
 
 
