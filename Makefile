@@ -5,16 +5,16 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
-WORKERS ?= 3
+WORKERS ?= 2
 SEEDS ?= 10000
 JOBS ?= 2
 SOAK_ARGS ?=
 
-.PHONY: help setup demo test test-tools check bench soak clean
+.PHONY: help setup demo test coverage test-tools check bench soak clean
 
 help:
 	@echo "make demo   four hospitals learn together, checked end to end (DEMO_ARGS='--json demo.json')"
-	@echo "make test   every test, with branch coverage (TEST_ARGS='-k name' narrows it)"
+	@echo "make test   every test (TEST_ARGS='-k name' narrows it); make coverage the same, traced"
 	@echo "make test-tools  (Debian, root) other people's tools that some tests hold our evidence against"
 	@echo "make check  ruff, mypy --strict, import contracts"
 	@echo "make bench  benchmarks, each against its limit"
@@ -32,6 +32,10 @@ demo: $(STAMP)
 	@$(BIN)/swarm-scenario run four-hospitals $(DEMO_ARGS)
 
 test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
+
+# Tracing every branch takes about as long again.
+coverage: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term $(TEST_ARGS)
 
 test-tools:
