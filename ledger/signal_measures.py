@@ -107,8 +107,7 @@ def measure(
     sources: dict[int, tuple[RecordId, ...]] = {}
     if samples:
         middle = lower_median([*samples.values()])
-        weights = {m: min(count, CLAIM_TIMES_MAX * middle) for m, count in samples.items()}
-        values["worth"] = _worth(own, samples, weights, common_micro)
+        values["worth"] = _worth(own, samples, _Total(own, _capped(own, claims)), common_micro)
         values["own"] = _ownness(own, past, claims, own_micro)
         steady = _steadiness(own, past, steady_micro)
         values["steady"] = {member: nearness_millibits(cosine) for member, cosine in steady.items()}
@@ -155,6 +154,21 @@ class _Total:
         return [value - sum(out) for value, *out in zip(self._sum, *parts, strict=True)]
 
 
+def _by_round(rows: Sequence[Projected]) -> Mapping[int, Mapping[int, Projected]]:
+    """Rows by round and member."""
+    found: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
+    for one in rows:
+        found[one.round][one.member] = one
+    return found
+
+
+def _capped(rows: Mapping[int, Projected], claims: Mapping[RecordId, Claim]) -> dict[int, int]:
+    """What each row's member claims, at most CLAIM_TIMES_MAX median claims."""
+    samples = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
+    most = CLAIM_TIMES_MAX * lower_median([*samples.values()])
+    return {member: min(count, most) for member, count in samples.items()}
+
+
 def _ownness(
     own: Mapping[int, Projected], past: Sequence[Projected], claims: Mapping[RecordId, Claim],
     own_micro: int,
@@ -164,16 +178,11 @@ def _ownness(
     Cosine of what is left of a row without the others' direction to the sum of the same of earlier rounds:
     who trains on its own patients differs from the others in the same way again and again.
     """
-    of_round: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
-    for one in [*past, *own.values()]:
-        of_round[one.round][one.member] = one
     left: defaultdict[int, dict[int, Vector]] = defaultdict(dict)
-    for number, rows in of_round.items():
+    for number, rows in _by_round([*past, *own.values()]).items():
         if 2 * len(rows) <= len(own):
             continue
-        samples = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
-        most = CLAIM_TIMES_MAX * lower_median([*samples.values()])
-        total = _Total(rows, {member: min(count, most) for member, count in samples.items()})
+        total = _Total(rows, _capped(rows, claims))
         for member, row in rows.items():
             if rest := _apart(row.values, total.rest((member,))):
                 left[member][number] = rest
@@ -203,11 +212,9 @@ def _apart(row: Sequence[int], others: Vector) -> Vector:
 
 
 def _worth(
-    own: Mapping[int, Projected], samples: Mapping[int, int], weights: Mapping[int, int],
-    common_micro: int,
-) -> dict[int, int]:  # fmt: skip
+    own: Mapping[int, Projected], samples: Mapping[int, int], total: _Total, common_micro: int
+) -> dict[int, int]:
     """Effective records for each claimed one, log2: from the cosine to the mean of the others."""
-    total = _Total(own, weights)
     cosines = {member: total.cosine_of((member,), one) for member, one in own.items() if one.square}
     if not cosines or lower_median([*cosines.values()]) < common_micro:
         return {}
@@ -239,9 +246,7 @@ def _nearness(
     ahead: Ahead,
 ) -> dict[int, tuple[int, tuple[RecordId, ...]]]:  # fmt: skip
     """Largest likeness to what was public before: others' updates, and what a round's added up to."""
-    of_round: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
-    for one in past:
-        of_round[one.round][one.member] = one
+    of_round = _by_round(past)
     moves = []
     for rows in of_round.values():
         if 2 * len(rows) > len(own):

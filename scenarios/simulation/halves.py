@@ -1,7 +1,7 @@
 """One calm swarm on two cores: two processes run half of the members each, under one virtual time.
 
 Room: scenarios. Each half judges what its own members left; that all hold the same is asked of both
-together. docs/simulator.md §7.
+together. docs/simulator.md §8.
 """
 
 import multiprocessing

@@ -296,7 +296,7 @@ class Run:
         is_done = len(heads) == 1 and self._is_settled(services)
         if self._half is None or not is_done:
             return is_done
-        return self._half.agrees(hashlib.sha256(repr(heads).encode()).hexdigest())
+        return self._half.agrees(hashlib.sha256(repr(*heads).encode()).hexdigest())
 
     def _is_settled(self, services: Sequence[Service]) -> bool:
         """Whether the end has one model for all; with liars, whether a healthy round was agreed.

@@ -164,7 +164,7 @@ class Rough:
         self.members[index].disk.crash(power=power)
 
     def stops(self, index: int) -> None:
-        """End a member's life for good: its disk is as it is."""
+        """End a member's life: what its disk holds stays as it is."""
         member = self.members[index]
         member.is_dead = member.disk.is_dead = True
         if member.network is not None and member.network.running:

@@ -1,6 +1,5 @@
 """The golden vectors are what the code makes, and the code says of them what they say."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ledger.keys import Signer, derive
 from ledger.record import open_record, parse_envelope
 from ledger.verify import Brought, verify_bundles
 from ledger.weights import weights_micro
+from tests.golden import assert_committed, read_vectors
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 sys.path.insert(0, str(VECTORS))
@@ -23,16 +23,11 @@ import make_vectors  # noqa: E402
 
 
 def load(name: str) -> Any:
-    document = json.loads((VECTORS / name).read_text())
-    assert document["format"] == 1
-    return document["vectors"]
+    return read_vectors(VECTORS, name, number=1)
 
 
 def test_the_committed_vectors_are_what_the_script_makes() -> None:
-    made = make_vectors.vectors()
-    assert sorted(made) == sorted(path.name for path in VECTORS.glob("*.json"))
-    for name, text in made.items():
-        assert (VECTORS / name).read_text() == text, f"run tests/vectors/make_vectors.py ({name})"
+    assert_committed(VECTORS, make_vectors.vectors(), "tests/vectors/make_vectors.py")
 
 
 def unshown(value: Any) -> Any:

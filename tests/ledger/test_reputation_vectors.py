@@ -1,6 +1,5 @@
 """The golden vectors are what the code makes, and the code says of them what they say."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ledger.fork import check_fork_proof
 from ledger.record import open_record, parse_envelope
 from ledger.reputation import replay
 from ledger.roster import Roster
+from tests.golden import assert_committed, read_vectors
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests" / "vectors" / "reputation"
@@ -24,16 +24,11 @@ import make_reputation_vectors as make  # noqa: E402
 
 
 def read(name: str) -> Any:
-    document = json.loads((VECTORS / name).read_text())
-    assert document["format"] == make.FORMAT
-    return document["vectors"]
+    return read_vectors(VECTORS, name, number=make.FORMAT)
 
 
 def test_the_committed_vectors_are_what_the_script_makes() -> None:
-    made = make.vectors()
-    assert sorted(made) == sorted(path.name for path in VECTORS.glob("*.json"))
-    for name, text in made.items():
-        assert (VECTORS / name).read_text() == text, f"run make_reputation_vectors.py ({name})"
+    assert_committed(VECTORS, make.vectors(), "make_reputation_vectors.py")
 
 
 @pytest.mark.parametrize("row", read("commitments.json"), ids=lambda row: f"round {row['round']}")

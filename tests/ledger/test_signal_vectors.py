@@ -1,12 +1,11 @@
 """The golden vectors of sketches and doubts are what the code makes, and what their files say is found again."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from ledger.signals import Claim, signals
 from ledger.sketch import Projected, ProjectedRound
+from tests.golden import assert_committed, read_vectors
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "signals"
 sys.path.insert(0, str(VECTORS))
@@ -14,21 +13,12 @@ sys.path.insert(0, str(VECTORS))
 import make_signal_vectors as make  # noqa: E402
 
 
-def read(name: str) -> Any:
-    document = json.loads((VECTORS / name).read_text())
-    assert document["format"] == make.FORMAT
-    return document["vectors"]
-
-
 def test_the_committed_vectors_are_what_the_script_makes() -> None:
-    made = make.vectors()
-    assert sorted(made) == sorted(path.name for path in VECTORS.glob("*.json"))
-    for name, text in made.items():
-        assert (VECTORS / name).read_text() == text, f"run make_signal_vectors.py ({name})"
+    assert_committed(VECTORS, make.vectors(), "make_signal_vectors.py")
 
 
 def test_signals_follow_from_what_the_file_says() -> None:
-    given = read("signals.json")
+    given = read_vectors(VECTORS, "signals.json", number=make.FORMAT)
     rounds = [
         ProjectedRound(
             one["round"], bytes(32),

@@ -113,7 +113,7 @@ class TwoAddresses(trio.abc.HostnameResolver):
         ]
 
     async def getnameinfo(self, *_: Any) -> tuple[str, str]:
-        raise NotImplementedError
+        raise NotImplementedError("nothing here asks for names")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog swallows connections on Linux")

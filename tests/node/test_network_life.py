@@ -56,7 +56,7 @@ class Names(trio.abc.HostnameResolver):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.ip, int(port or 0)))]
 
     async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
-        raise NotImplementedError
+        raise NotImplementedError("nothing here asks for names")
 
 
 async def test_a_name_is_asked_for_again_at_every_dial() -> None:
