@@ -293,4 +293,4 @@ def _read(path: Path, bytes_max: int) -> bytes:
         with path.open("rb") as file:
             return file.read(bytes_max + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
+        raise ConfigError(f"{path}: {error.strerror or error}; name another file") from None

@@ -209,7 +209,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
+        raise ConfigError(f"{path}: {error.strerror or error}; name another file") from None
     if len(data) > limit:
         raise ConfigError(f"{path}: more than {limit} bytes; name another file")
     return data

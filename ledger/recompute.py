@@ -158,7 +158,7 @@ def payload_files(directory: Path) -> dict[tuple[bytes, int], Path]:
     try:
         paths = sorted(directory.iterdir())
     except OSError as error:
-        raise ConfigError(f"{directory}: {error.strerror or error}") from None
+        raise ConfigError(f"{directory}: {error.strerror or error}; name another folder") from None
     found = {}
     for path in paths:
         match = _NAME.fullmatch(path.name)
