@@ -7,13 +7,11 @@ GB_MAX (resident memory of both, and the members' files, which lie in memory too
 node costs in a round is printed, so that it shows what grows with n.
 """
 
-import os
+import shutil
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from scenarios.simulation.halves import Whole, run_in_halves
@@ -57,13 +55,13 @@ class Measured:
 
 
 def measure(members: int) -> Measured:
-    """Run one swarm, and watch its files grow."""
+    """Run one swarm, and watch the memory disk fill; what others put there meanwhile counts too."""
     size = Size(members=members, rounds=ROUNDS, averaging="gossip", calm=True)
-    before, most, over = folders(), [0], threading.Event()
+    before, most, over = used_bytes(), [0], threading.Event()
 
     def watch() -> None:
         while not over.wait(LOOK_S):
-            most[0] = max(most[0], sum(map(size_of, folders() - before)))
+            most[0] = max(most[0], used_bytes() - before)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -76,20 +74,9 @@ def measure(members: int) -> Measured:
     return Measured(members, whole, time.perf_counter() - started_s, most[0] / GB)
 
 
-def folders() -> set[Path]:
-    """Folders of simulated members that are there now."""
-    return set(RAM_DISK.glob("swarm-simulation-*"))
-
-
-def size_of(folder: Path) -> int:
-    """Bytes that a folder's files take; what is linked twice counts once."""
-    inodes: dict[int, int] = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):
-                status = Path(place, name).stat()
-                inodes[status.st_ino] = status.st_blocks * 512
-    return sum(inodes.values())
+def used_bytes() -> int:
+    """Bytes that the memory disk holds."""
+    return shutil.disk_usage(RAM_DISK).used
 
 
 def main() -> None:

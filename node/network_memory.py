@@ -7,7 +7,8 @@ sending. Unlike gossip over libp2p nobody forwards for others: a cut link is a l
 """
 
 import heapq
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias, final
 
@@ -132,6 +133,40 @@ class Place(Protocol):
 
 
 @final
+class _Courier:
+    """Brings every member's messages when they are due: one task for all of them, since waking costs."""
+
+    def __init__(self) -> None:
+        self._bag: list[tuple[float, int, MemoryNetwork, int, Message]] = []
+        self._posted = 0
+        self._at_work = False
+        self._earlier = trio.Event()
+
+    def post(self, due_s: float, to: "MemoryNetwork", bytes_count: int, message: Message) -> None:
+        """Let a message arrive at ``due_s``."""
+        self._posted += 1
+        heapq.heappush(self._bag, (due_s, self._posted, to, bytes_count, message))
+        if not self._at_work:
+            self._at_work = True
+            trio.lowlevel.spawn_system_task(self._work)
+        elif self._bag[0][1] == self._posted:  # earlier than what is waited for
+            self._earlier.set()
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                now_s = _now_s()
+                while self._bag and self._bag[0][0] <= now_s:
+                    _, _, to, bytes_count, message = heapq.heappop(self._bag)
+                    to.receive(message, bytes_count)
+                self._earlier = trio.Event()
+                with trio.move_on_at(self._bag[0][0] if self._bag else math.inf):
+                    await self._earlier.wait()
+        finally:
+            self._at_work = False
+
+
+@final
 class MemoryHub:
     """The world between the networks: gives one network per member, and breaks things."""
 
@@ -144,6 +179,7 @@ class MemoryHub:
         """Directions that were ever cut; all others are open."""
         self._up: tuple[int, ...] | None = None
         """Members that run, in order; None: to be counted again."""
+        self.courier: Final = _Courier()
 
     def network(self, index: int, *, log: EventLog | None = None) -> "MemoryNetwork":
         """Return a new network for a member: its first, or after crash() its restart."""
@@ -284,10 +320,7 @@ class MemoryNetwork:
         self._hub = hub
         self._index = index
         self._dead = False
-        self._nursery: trio.Nursery | None = None
-        self._inbox: list[tuple[float, int, int, Message]] = []
-        self._posted = 0
-        self._arrival = trio.Event()
+        self._begin_to_serve: Callable[[Request], None] | None = None
         self._waiting: list[Answer] = []
         self._last_seen_s: dict[int, float] = {}
         self._bytes_sent = self._bytes_received = 0
@@ -297,22 +330,22 @@ class MemoryNetwork:
     @property
     def running(self) -> bool:
         """Whether run() is active and the member was not crashed."""
-        return self._nursery is not None and not self._dead
+        return self._begin_to_serve is not None and not self._dead
 
     async def run(
         self, handlers: Handlers, *, task_status: TaskStatus = TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._hub.changed()
-                nursery.start_soon(self._gossip.run, handlers)
-                task_status.started()
-                await self._deliver(nursery, handlers)
-        finally:
-            if not self._dead:
-                self._hub.crash(self._index)
+        async with trio.open_nursery() as nursery:
+            self._begin_to_serve = lambda one: nursery.start_soon(self._serve, one, handlers)
+            self._hub.changed()
+            nursery.start_soon(self._gossip.run, handlers)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:  # before the nursery closes: nothing may arrive any more
+                if not self._dead:
+                    self._hub.crash(self._index)
 
     async def broadcast(self, message: bytes) -> None:
         """Send to every connected member."""
@@ -387,33 +420,21 @@ class MemoryNetwork:
 
     def post(self, due_s: float, message: Message, bytes_count: int) -> None:
         """Let a message arrive at ``due_s``."""
-        self._posted += 1
-        is_first = not self._inbox or due_s < self._inbox[0][0]
-        heapq.heappush(self._inbox, (due_s, self._posted, bytes_count, message))
-        if is_first:  # else whoever waits wakes up for an earlier one
-            self._arrival.set()
+        self._hub.courier.post(due_s, self, bytes_count, message)
 
-    async def _deliver(self, nursery: trio.Nursery, handlers: Handlers) -> None:
-        while True:
-            due_s = self._inbox[0][0] if self._inbox else float("inf")
-            if due_s > _now_s():
-                self._arrival = trio.Event()
-                with trio.move_on_at(due_s):
-                    await self._arrival.wait()
-                continue
-            _, _, bytes_count, message = heapq.heappop(self._inbox)
-            if self._dead or self._hub.is_cut(message.author, self._index):
-                continue
-            self._bytes_received += bytes_count
-            self.saw(message.author)
-            self._take(message, nursery, handlers)
-
-    def _take(self, message: Message, nursery: trio.Nursery, handlers: Handlers) -> None:
+    def receive(self, message: Message, bytes_count: int) -> None:
+        """Take a message that has come; nobody is there for it if this network has ended."""
+        if self._begin_to_serve is None or self._dead:
+            return
+        if self._hub.is_cut(message.author, self._index):
+            return
+        self._bytes_received += bytes_count
+        self.saw(message.author)
         match message:
             case Gossip():
                 self._gossip.put(message.author, message.message)
             case Request():
-                nursery.start_soon(self._serve, message, handlers)
+                self._begin_to_serve(message)
             case Reply():
                 message.answer.reply = message.status, message.body
                 message.answer.done.set()
@@ -428,7 +449,6 @@ class MemoryNetwork:
     def die(self) -> None:
         """Be gone at once, and for good."""
         self._dead = True
-        self._inbox.clear()
         for answer in self._waiting:
             answer.done.set()
 
