@@ -35,6 +35,8 @@ CLAIM_TIMES_MAX: Final = 4
 EXPLAINED_MILLIBITS: Final = 500
 """An earlier update that is as near to one's own past, to within this, was not one's source."""
 REST_BITS: Final = 30
+REST_SHARE_BITS: Final = 8
+"""A remainder of less than one part in 2^8 of what it was taken from is nothing: it could be rounding."""
 RIGID_HALVES: Final = 3
 """Updates of n records differ from round to round by what grows with n to about so many halves (seen: 1.6 to 1.7)."""
 COPIED_MICRO: Final = 950_000
@@ -155,8 +157,10 @@ class _Total:
 
 
 def _by_round(rows: Sequence[Projected]) -> Mapping[int, Mapping[int, Projected]]:
-    """Rows by round and member."""
-    found: defaultdict[int, dict[int, Projected]] = defaultdict(dict)
+    """Rows by round, in order, and member."""
+    found: dict[int, dict[int, Projected]] = {
+        number: {} for number in sorted({one.round for one in rows})
+    }
     for one in rows:
         found[one.round][one.member] = one
     return found
@@ -173,42 +177,72 @@ def _ownness(
     own: Mapping[int, Projected], past: Sequence[Projected], claims: Mapping[RecordId, Claim],
     own_micro: int,
 ) -> dict[int, int]:  # fmt: skip
-    """How much of what sets an update apart from the others' also set the member's earlier ones apart.
+    """How much of what sets an update apart from everybody's also set the member's earlier ones apart.
 
-    Cosine of what is left of a row without the others' direction to the sum of the same of earlier rounds:
-    who trains on its own patients differs from the others in the same way again and again.
+    What everybody can know is taken out first: where earlier rounds moved the model, and where the others
+    of this one go. Who trains on its own patients differs from that in the same way again and again.
     """
-    left: defaultdict[int, dict[int, Vector]] = defaultdict(dict)
-    for number, rows in _by_round([*past, *own.values()]).items():
-        if 2 * len(rows) <= len(own):
-            continue
-        total = _Total(rows, _capped(rows, claims))
-        for member, row in rows.items():
-            if rest := _apart(row.values, total.rest((member,))):
-                left[member][number] = rest
-    now = max((one.round for one in own.values()), default=0)
+    of_round = _by_round(past)
+    moves = _orthogonal([total.rest(()) for _, total in _movements(of_round, claims, len(own))])
+    everybody = _Total(own, _capped(own, claims))
     cosines = {}
-    for member in own:
-        last = left[member].pop(now, None)
-        if last and left[member]:
-            before = [sum(column) for column in zip(*left[member].values(), strict=True)]
-            cosines[member] = cosine_micro(
-                _dot(last, before), _dot(last, last), _dot(before, before)
-            )
+    for member, one in own.items():
+        known = _orthogonal([*moves, everybody.rest((member,))])
+        now = _without(one.values, known)
+        before = [
+            rest
+            for rows in of_round.values()
+            if member in rows and (rest := _without(rows[member].values, known))
+        ]
+        if now and before:
+            total = [sum(column) for column in zip(*before, strict=True)]
+            cosines[member] = cosine_micro(_dot(now, total), _dot(now, now), _dot(total, total))
     if not cosines or lower_median([*cosines.values()]) < own_micro:
         return {}
     return cosines
 
 
-def _apart(row: Sequence[int], others: Vector) -> Vector:
-    """What is left of a row without the direction of ``others``, the largest value of 30 bits; or nothing."""
-    square = _dot(others, others)
-    along = _dot(row, others)
-    rest = [value * square - along * other for value, other in zip(row, others, strict=False)]
-    shift = max((abs(value) for value in rest), default=0).bit_length() - REST_BITS
-    if not square or shift <= 0:
-        return []
-    return [value >> shift for value in rest]
+def _movements(
+    of_round: Mapping[int, Mapping[int, Projected]], claims: Mapping[RecordId, Claim], members: int
+) -> list[tuple[Mapping[int, Projected], _Total]]:
+    """What rounds of which more than half of the members show rows added up to, weighted by claims."""
+    found = []
+    for rows in of_round.values():
+        if 2 * len(rows) > members:
+            weights = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
+            found.append((rows, _Total(rows, weights)))
+    return found
+
+
+def _orthogonal(directions: Sequence[Vector]) -> list[Vector]:
+    """Each direction without those before it; those of which nothing is left are dropped."""
+    found: list[Vector] = []
+    for one in directions:
+        if any(one) and (rest := _without(_shortened(one), found)):
+            found.append(rest)
+    return found
+
+
+def _without(row: Sequence[int], directions: Sequence[Vector]) -> Vector:
+    """What is left of a row without these directions; nothing where that is next to nothing."""
+    rest = list(row)
+    for direction in directions:
+        square = _dot(direction, direction)
+        along = _dot(rest, direction)
+        most = max(map(abs, rest)) * square
+        rest = [
+            value * square - along * other for value, other in zip(rest, direction, strict=False)
+        ]
+        if max(map(abs, rest)) << REST_SHARE_BITS <= most:
+            return []
+        rest = _shortened(rest)
+    return rest
+
+
+def _shortened(row: Vector) -> Vector:
+    """A row whose largest value has at most REST_BITS."""
+    shift = max(map(abs, row)).bit_length() - REST_BITS
+    return row if shift <= 0 else [value >> shift for value in row]
 
 
 def _worth(
@@ -247,11 +281,7 @@ def _nearness(
 ) -> dict[int, tuple[int, tuple[RecordId, ...]]]:  # fmt: skip
     """Largest likeness to what was public before: others' updates, and what a round's added up to."""
     of_round = _by_round(past)
-    moves = []
-    for rows in of_round.values():
-        if 2 * len(rows) > len(own):
-            weights = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
-            moves.append((rows, _Total(rows, weights)))
+    moves = _movements(of_round, claims, len(own))
     found = {}
     for member, one in own.items():
         mine = [rows[member] for rows in of_round.values() if member in rows]

@@ -33,8 +33,7 @@ COPY: Final = "copy"
 UNREVEALED: Final = "unrevealed"
 UTILITY: Final = "utility"
 STEADY: Final = "steady"
-TESTS: Final = (NEAR, OWN, RIGID, WORTH, LARGE, SMALL, JOINT)
-PUBLIC: Final = (NEAR, OWN, RIGID, WORTH, LARGE)
+TESTS: Final = (NEAR, OWN, RIGID, LARGE, SMALL, JOINT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +50,8 @@ class SignalRules:
     alone_most_milli: int = 5_500  # nor more than this in its own: it takes two rounds
     near_most_milli: int = 12_000  # what is all but equal is not chance: one round is enough
     near_floor_millibits: int = 350
-    own_floor_micro: int = 150_000
-    own_most_micro: int = 300_000  # who has more of its own than that is not doubted for it
+    own_least_micro: int = 320_000  # noise has none, whatever the others have: no spread, but units
+    own_unit_micro: int = 40_000
     rigid_floor_millibits: int = 1_000
     worth_floor_millibits: int = 750
     norm_floor_millibits: int = 300
@@ -60,13 +59,15 @@ class SignalRules:
     allowed_milli: int = 2_500
     level_milli: int = 6_000
     near_level_milli: int = 4_000  # lower where floors are wide, or few rounds speak
-    worth_level_milli: int = 9_000  # higher where a rare population looks the same
     rigid_level_milli: int = 4_000
-    own_level_milli: int = 4_000
+    own_level_milli: int = 3_500
     joint_allowed_milli: int = 5_000
-    joint_level_milli: int = 8_000
-    # Rare patients make large updates once the model fits the others: where more members could have them, the
-    # level of large is so much higher for each member beyond so many, up to a most.
+    # Rare patients make unlike and large updates. Both count in joint up to so much, and as much more as
+    # scores and rigidity speak against a member; a part of what speaks for it is taken off.
+    joint_unlike_milli: int = 2_500
+    joint_loose_of_4: int = 2
+    # Where more members could have them, the levels of large and joint are so much higher for each member
+    # beyond so many, up to a most.
     crowd_members: int = 8
     crowd_member_milli: int = 125
     crowd_most_milli: int = 3_000
@@ -90,12 +91,11 @@ class SignalRules:
         crowd = self.crowd_member_milli * max(0, members - self.crowd_members)
         crowd = min(crowd, self.crowd_most_milli)
         special = {
-            JOINT: self.joint_level_milli,
+            JOINT: self.level_milli + crowd,
             LARGE: self.level_milli + crowd,
             NEAR: self.near_level_milli,
             OWN: self.own_level_milli,
             RIGID: self.rigid_level_milli,
-            WORTH: self.worth_level_milli,
         }
         return special.get(test, self.level_milli)
 
@@ -194,17 +194,13 @@ def _advance(
     one = _member(found, member)
     one.compared = len(measures.members)
     away = _deviations(member, measures, rules)
-    positive = {name: max(0, value) for name, value in away.items()}
-    public = sum(positive.get(test, 0) for test in PUBLIC)
     fed: dict[str, tuple[int, int]] = {
         test: (min(away[test], rules.most_alone_milli(test)), rules.allowed_milli)
         for test in TESTS[:-1]
         if test in away
     }
     if away:
-        use = positive.get(UTILITY, 0) * rules.joint_use_of_4 // 4
-        together = public + (use if public >= rules.joint_public_milli else 0)
-        fed[JOINT] = together, rules.joint_allowed_milli
+        fed[JOINT] = _together(away, rules), rules.joint_allowed_milli
     for test in TESTS:
         value, allowed = fed.get(test, (0, 0))
         before = one.sums[test]
@@ -220,11 +216,24 @@ def _advance(
     one.timeline.append((number, {**measures.shown(member), **shown}))
 
 
+def _together(away: Mapping[str, int], rules: SignalRules) -> int:
+    """What speaks against a member in one round, all measures added up."""
+    positive = {name: max(0, value) for name, value in away.items()}
+    unlike = positive.get(WORTH, 0) + positive.get(LARGE, 0)
+    others = sum(positive.get(test, 0) for test in (NEAR, OWN, RIGID))
+    is_seen = unlike + others >= rules.joint_public_milli
+    use = positive.get(UTILITY, 0) * rules.joint_use_of_4 // 4 if is_seen else 0
+    repeats = [away[test] for test in (RIGID, STEADY) if test in away]
+    against = max([0, *repeats]) + use
+    loose = max(0, -min([0, *repeats])) * rules.joint_loose_of_4 // 4
+    unlike = max(0, min(unlike, rules.joint_unlike_milli + against) - loose)
+    return unlike + others + use
+
+
 def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str, int]:
     """Every measure as spreads from the others', in milli; positive is what a rider's looks like."""
     signs = {
         NEAR: ((NEAR, 1, rules.near_floor_millibits),),
-        OWN: ((OWN, -1, rules.own_floor_micro),),
         RIGID: ((RIGID, 1, rules.rigid_floor_millibits),),
         STEADY: ((STEADY, 1, rules.rigid_floor_millibits),),
         WORTH: ((WORTH, -1, rules.worth_floor_millibits),),
@@ -242,11 +251,12 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
         others = [value for other, value in values.items() if other != member]
         if member not in values or len(others) < rules.others_min:
             continue
-        for test, sign, floor in signs[name]:
+        if name == OWN:
+            short = (rules.own_least_micro - values[member]) * MILLI // rules.own_unit_micro
+            away[OWN] = max(-rules.most_milli, min(rules.most_milli, short))
+        for test, sign, floor in signs.get(name, ()):
             part = parts.get(test)
             if part is not None and measures.claims_less(member, part):
-                continue
-            if test == OWN and values[member] > rules.own_most_micro:
                 continue
             away[test] = deviation_milli(
                 sign * values[member], [sign * value for value in others],
