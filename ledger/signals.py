@@ -199,6 +199,11 @@ def _advance(
         for test in TESTS[:-1]
         if test in away
     }
+    if (
+        OWN in fed
+    ):  # a clinic of average patients has little of its own: something else must go with it
+        most = rules.allowed_milli + max(0, away.get(NEAR, 0), away.get(WORTH, 0))
+        fed[OWN] = min(fed[OWN][0], most), rules.allowed_milli
     if away:
         fed[JOINT] = _together(away, rules), rules.joint_allowed_milli
     for test in TESTS:
