@@ -63,7 +63,9 @@ REFUSALS_MAX: Final = 4
 """Finished checkpoints of one message that are refused before the rest of it is not looked at."""
 REFUSED_KEPT: Final = 64
 """Refused ones that are remembered, so that a peer that brings them again costs nothing."""
-RETRY_MIN_S: Final = 0.1
+ON_ITS_WAY_S: Final = 0.5
+"""For a record to reach those who are asked to cosign it: who asks sooner is told to come again."""
+RETRY_MIN_S: Final = 0.3
 RETRY_MAX_S: Final = 2.0
 
 T = TypeVar("T")
@@ -286,7 +288,7 @@ class Witness:
             self._due = trio.Event()
             self._at_work = True
             try:
-                await trio.sleep(RETRY_MIN_S)  # the record is on its way to those who are asked
+                await trio.sleep(ON_ITS_WAY_S)
                 count = self._journal.counts().get(self._own, 0)
                 if count > self._of(self._own).size:
                     note = await self._on_disk(self._sign_own, count)
