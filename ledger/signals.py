@@ -56,6 +56,9 @@ class SignalRules:
     worth_floor_millibits: int = 750
     norm_floor_millibits: int = 300
     utility_floor_milli: int = 500
+    # What costs the others more than a typical update brings them, for each claimed record, needs no comparison.
+    harm_milli: int = 1_250
+    harm_unit_milli: int = 250
     allowed_milli: int = 2_500
     level_milli: int = 6_000
     near_level_milli: int = 4_000  # lower where floors are wide, or few rounds speak
@@ -65,7 +68,7 @@ class SignalRules:
     # Rare patients make unlike and large updates. Both count in joint up to so much, and as much more as
     # scores and rigidity speak against a member; a part of what speaks for it is taken off.
     joint_unlike_milli: int = 2_500
-    joint_loose_of_4: int = 2
+    joint_loose_of_4: int = 1
     # Where more members could have them, the levels of large and joint are so much higher for each member
     # beyond so many, up to a most.
     crowd_members: int = 8
@@ -267,6 +270,10 @@ def _deviations(member: int, measures: Measures, rules: SignalRules) -> dict[str
                 sign * values[member], [sign * value for value in others],
                 floor=floor, most_milli=rules.near_most_milli if test == NEAR else rules.most_milli,
             )  # fmt: skip
+    if UTILITY in away:
+        harm = -measures.values[UTILITY][member] - rules.harm_milli
+        harm = min(rules.most_milli, harm * MILLI // rules.harm_unit_milli)
+        away[UTILITY] = max(away[UTILITY], harm)
     if RIGID in away:  # where everybody repeats himself, who claims most is not rigid for it
         away[RIGID] = min(away[RIGID], rules.rigid_times * max(0, away.get(STEADY, 0)))
     return away

@@ -170,8 +170,8 @@ def test_noise_is_doubted_by_round_three() -> None:
     found = federation.found()
     assert doubted(found).keys() == {3}
     assert min(alert.round for alert in found[3].alerts) <= 3
-    assert found[3].alerts[0].signal == "own"
-    assert found[3].alerts[0].evidence == (id_of(3, 2), id_of(3, 3))
+    (own,) = [alert for alert in found[3].alerts if alert.signal == "own"]
+    assert own.evidence == (id_of(3, 2), id_of(3, 3))
 
 
 def test_who_has_nothing_of_its_own_is_doubted_however_much_noise_hides_the_source() -> None:
