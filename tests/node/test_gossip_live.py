@@ -74,7 +74,7 @@ def test_a_slow_site_holds_up_nobody_and_is_merged(tmp_path: Path) -> None:
     assert swarm.failures == []
     others = [max(evaluated_s(directory, i)) for i in range(RING) if i != SLOW]
     assert max(others) < 1.3 * usual_s, (others, usual_s)
-    assert 1 < len(evaluated_s(directory, SLOW)) < 5, "it skips rounds"
+    assert 1 < len(evaluated_s(directory, SLOW)) < 6, "it skips rounds"
     book = swarm.services[SLOW].book
     neighbours = {book.offer(i.id) for r in range(1, 9) for i in book.votes(r)[SLOW + 1].inputs}
     assert SLOW in {offer.author for offer in neighbours if offer}
