@@ -26,6 +26,8 @@ from .signal_arithmetic import (
 from .sketch import Projected, ProjectedRound
 
 Vector: TypeAlias = list[int]
+Direction: TypeAlias = tuple[Vector, int]
+"""With the sum of its squares."""
 Ahead: TypeAlias = Mapping[RecordId, Collection[RecordId]]
 
 EXPONENT_RANGE: Final = 40
@@ -183,11 +185,13 @@ def _ownness(
     of this one go. Who trains on its own patients differs from that in the same way again and again.
     """
     of_round = _by_round(past)
-    moves = _orthogonal([total.rest(()) for _, total in _movements(of_round, claims, len(own))])
+    moves: list[Direction] = []
+    for _, total in _movements(of_round, claims, len(own)):
+        moves += _directions(total.rest(()), moves)
     everybody = _Total(own, _capped(own, claims))
     cosines = {}
     for member, one in own.items():
-        known = _orthogonal([*moves, everybody.rest((member,))])
+        known = [*moves, *_directions(everybody.rest((member,)), moves)]
         now = _without(one.values, known)
         before = [
             rest
@@ -195,8 +199,8 @@ def _ownness(
             if member in rows and (rest := _without(rows[member].values, known))
         ]
         if now and before:
-            total = [sum(column) for column in zip(*before, strict=True)]
-            cosines[member] = cosine_micro(_dot(now, total), _dot(now, now), _dot(total, total))
+            then = [sum(column) for column in zip(*before, strict=True)]
+            cosines[member] = cosine_micro(_dot(now, then), _dot(now, now), _dot(then, then))
     if not cosines or lower_median([*cosines.values()]) < own_micro:
         return {}
     return cosines
@@ -214,34 +218,34 @@ def _movements(
     return found
 
 
-def _orthogonal(directions: Sequence[Vector]) -> list[Vector]:
-    """Each direction without those before it; those of which nothing is left are dropped."""
-    found: list[Vector] = []
-    for one in directions:
-        if any(one) and (rest := _without(_shortened(one), found)):
-            found.append(rest)
-    return found
+def _directions(one: Vector, before: Sequence[Direction]) -> list[Direction]:
+    """What of a direction is left without those before it, as a list of one; or nothing."""
+    rest = _without(_shortened(one), before) if any(one) else []
+    return [(rest, _dot(rest, rest))] if rest else []
 
 
-def _without(row: Sequence[int], directions: Sequence[Vector]) -> Vector:
+def _without(row: Sequence[int], directions: Sequence[Direction]) -> Vector:
     """What is left of a row without these directions; nothing where that is next to nothing."""
     rest = list(row)
-    for direction in directions:
-        square = _dot(direction, direction)
+    for direction, square in directions:
+        most = _largest(rest) * square
         along = _dot(rest, direction)
-        most = max(map(abs, rest)) * square
         rest = [
             value * square - along * other for value, other in zip(rest, direction, strict=False)
         ]
-        if max(map(abs, rest)) << REST_SHARE_BITS <= most:
+        if _largest(rest) << REST_SHARE_BITS <= most:
             return []
         rest = _shortened(rest)
     return rest
 
 
+def _largest(row: Sequence[int]) -> int:
+    return max(-min(row), *row)
+
+
 def _shortened(row: Vector) -> Vector:
     """A row whose largest value has at most REST_BITS."""
-    shift = max(map(abs, row)).bit_length() - REST_BITS
+    shift = _largest(row).bit_length() - REST_BITS
     return row if shift <= 0 else [value >> shift for value in row]
 
 
