@@ -39,6 +39,7 @@ from scenarios.view import NodeView
 from swarm.learning.seeding import derive_seed
 from swarm.learning.task import LearningTask
 from swarm.protocol.payload import payload_digest
+from swarm.scoring.judge import Judge
 
 DEADLINE_MIN_S: Final = 120.0
 """Virtual seconds a round waits at least: nobody is ever late, so every merge has every hospital."""
@@ -201,7 +202,11 @@ def _simulate(
     seed = charter.seed
     sites = [
         SimulatedSite(
-            identity=identity_of(seed, at), learner=functools.partial(NotedLearner, task, noted)
+            identity=identity_of(seed, at),
+            learner=functools.partial(NotedLearner, task, noted),
+            judge=None
+            if charter.reputation.mode == "off"
+            else functools.partial(_judge_of, task, charter.reputation.sketch_dimensions),
         )
         for at, task in enumerate(tasks)
     ]
@@ -221,6 +226,10 @@ def _simulate(
         raise ScenarioError(f"seed {seed}: {'; '.join(swarm.failures)}")
     traffic = [swarm.services[at].network.traffic() for at in range(len(sites))]
     return _Ran(traffic=traffic, virtual_s=virtual_s)
+
+
+def _judge_of(task: LearningTask, dimensions: int, _: object) -> Judge:
+    return Judge(task, dimensions=dimensions)
 
 
 async def _watch(swarm: Swarm, *, rounds: int, report: Report) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ledger.cli import main as audit_main
 from scenarios.engine_simulated import SeedJob, charter_of, run_seed
 from scenarios.main_job import Job, run_job
 from scenarios.patients import data_table, find_sources, read_patients
@@ -55,6 +56,22 @@ def test_real_nodes_and_simulated_ones_agree_on_the_same_models_in_every_round(
     assert (real.test_swarm, real.test_pooled) == (run.test_swarm, run.test_pooled)
     assert (real.released, real.reached, real.gaps) == (run.released, run.reached, run.gaps)
     assert (real.bytes_payloads, real.bytes_float32) == (run.bytes_payloads, run.bytes_float32)
+
+
+@needs_ist
+def test_hospitals_of_a_study_score_each_other_where_the_charter_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = small_stroke(rounds=5, hospitals=8)
+    spec = replace(spec, charter=dict(spec.charter) | {"reputation.mode": "score"})
+    simulated(spec, tmp_path / "run", IST)
+    bundles = sorted(map(str, (tmp_path / "run" / "bundles").iterdir()))
+    assert audit_main(["reputation", *bundles, "--json"]) == 3  # no charter from elsewhere
+    found = json.loads(capsys.readouterr().out)["signals"]
+    assert [one["member"] for one in found if any("own" in line for line in one["timeline"])] == [
+        *range(8)
+    ]
+    assert [one["member"] for one in found if one["doubts"]] == []
 
 
 @needs_ist
