@@ -111,15 +111,17 @@ def measure(
     sources: dict[int, tuple[RecordId, ...]] = {}
     if samples:
         middle = lower_median([*samples.values()])
-        values["worth"] = _worth(own, samples, _Total(own, _capped(own, claims)), common_micro)
-        values["own"] = _ownness(own, past, claims, own_micro)
+        everybody, earlier = _Total(own, _capped(own, claims)), _by_round(past)
+        moves = _movements(earlier, claims, len(own))
+        values["worth"] = _worth(own, samples, everybody, common_micro)
+        values["own"] = _ownness(own, everybody, earlier, moves, own_micro)
         steady = _steadiness(own, past, steady_micro)
         values["steady"] = {member: nearness_millibits(cosine) for member, cosine in steady.items()}
         values["rigid"] = {
             member: bits + log2_milli(samples[member], 1) * RIGID_HALVES // 2
             for member, bits in values["steady"].items()
         }
-        near = _nearness(own, past, claims, ahead)
+        near = _nearness(own, earlier, moves, ahead)
         values["near"] = {member: bits for member, (bits, _) in near.items()}
         sources = {member: ids for member, (_, ids) in near.items()}
     reveals: dict[int, tuple[RecordId, ...]] = {}
@@ -158,7 +160,13 @@ class _Total:
         return [value - sum(out) for value, *out in zip(self._sum, *parts, strict=True)]
 
 
-def _by_round(rows: Sequence[Projected]) -> Mapping[int, Mapping[int, Projected]]:
+Rounds: TypeAlias = Mapping[int, Mapping[int, Projected]]
+"""Rows by round, in order, and member."""
+Movement: TypeAlias = tuple[Mapping[int, Projected], _Total]
+"""A round's rows, and what they added up to."""
+
+
+def _by_round(rows: Sequence[Projected]) -> Rounds:
     """Rows by round, in order, and member."""
     found: dict[int, dict[int, Projected]] = {
         number: {} for number in sorted({one.round for one in rows})
@@ -176,7 +184,7 @@ def _capped(rows: Mapping[int, Projected], claims: Mapping[RecordId, Claim]) -> 
 
 
 def _ownness(
-    own: Mapping[int, Projected], past: Sequence[Projected], claims: Mapping[RecordId, Claim],
+    own: Mapping[int, Projected], everybody: _Total, earlier: Rounds, moves: Sequence[Movement],
     own_micro: int,
 ) -> dict[int, int]:  # fmt: skip
     """How much of what sets an update apart from everybody's also set the member's earlier ones apart.
@@ -184,18 +192,16 @@ def _ownness(
     What everybody can know is taken out first: where earlier rounds moved the model, and where the others
     of this one go. Who trains on its own patients differs from that in the same way again and again.
     """
-    of_round = _by_round(past)
-    moves: list[Direction] = []
-    for _, total in _movements(of_round, claims, len(own)):
-        moves += _directions(total.rest(()), moves)
-    everybody = _Total(own, _capped(own, claims))
+    moved: list[Direction] = []
+    for _, total in moves:
+        moved += _directions(total.rest(()), moved)
     cosines = {}
     for member, one in own.items():
-        known = [*moves, *_directions(everybody.rest((member,)), moves)]
+        known = [*moved, *_directions(everybody.rest((member,)), moved)]
         now = _without(one.values, known)
         before = [
             rest
-            for rows in of_round.values()
+            for rows in earlier.values()
             if member in rows and (rest := _without(rows[member].values, known))
         ]
         if now and before:
@@ -206,12 +212,10 @@ def _ownness(
     return cosines
 
 
-def _movements(
-    of_round: Mapping[int, Mapping[int, Projected]], claims: Mapping[RecordId, Claim], members: int
-) -> list[tuple[Mapping[int, Projected], _Total]]:
+def _movements(earlier: Rounds, claims: Mapping[RecordId, Claim], members: int) -> list[Movement]:
     """What rounds of which more than half of the members show rows added up to, weighted by claims."""
     found = []
-    for rows in of_round.values():
+    for rows in earlier.values():
         if 2 * len(rows) > members:
             weights = {member: max(1, claims[row.id].samples) for member, row in rows.items()}
             found.append((rows, _Total(rows, weights)))
@@ -280,15 +284,13 @@ def _steadiness(
 
 
 def _nearness(
-    own: Mapping[int, Projected], past: Sequence[Projected], claims: Mapping[RecordId, Claim],
-    ahead: Ahead,
-) -> dict[int, tuple[int, tuple[RecordId, ...]]]:  # fmt: skip
+    own: Mapping[int, Projected], earlier: Rounds, moves: Sequence[Movement], ahead: Ahead
+) -> dict[int, tuple[int, tuple[RecordId, ...]]]:
     """Largest likeness to what was public before: others' updates, and what a round's added up to."""
-    of_round = _by_round(past)
-    moves = _movements(of_round, claims, len(own))
+    past = [row for rows in earlier.values() for row in rows.values()]
     found = {}
     for member, one in own.items():
-        mine = [rows[member] for rows in of_round.values() if member in rows]
+        mine = [rows[member] for rows in earlier.values() if member in rows]
         candidates = []
         for rows, total in moves:
             out = {member, *_copiers(mine, rows)}

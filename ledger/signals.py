@@ -202,9 +202,7 @@ def _advance(
         for test in TESTS[:-1]
         if test in away
     }
-    if (
-        OWN in fed
-    ):  # a clinic of average patients has little of its own: something else must go with it
+    if OWN in fed:  # average patients leave little of one's own: something else must go with it
         most = rules.allowed_milli + max(0, away.get(NEAR, 0), away.get(WORTH, 0))
         fed[OWN] = min(fed[OWN][0], most), rules.allowed_milli
     if away:
