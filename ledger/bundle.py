@@ -148,12 +148,15 @@ def closed_counts(store: Store, roster: Roster | None = None) -> dict[Log, int]:
     Gossip may bring a record before one that it acks; such a record waits for a later export,
     since an auditor who cannot find what a record refers to must refuse it. What lies behind a cut
     that its writer could not know is not missed, nor is the other branch of a log that an exported
-    FORK_PROOF proves to fork. ``roster``: the newest, None for version 0.
+    FORK_PROOF proves to fork. A REVEAL names what it scores by id alone: what is not held may be of
+    such a branch as soon as there is one. ``roster``: the newest, None for version 0.
     """
     references = References(store)
     counts = {log: head.next_seq for log, head in store.heads().items()}
+    has_cuts = roster is not None and any(True for _ in roster.cuts())
     while True:
         before = dict(counts)
+        may_miss = has_cuts or references.any_contested(counts)
         for signed in store.records():
             value: Any = unpack(signed.record_bytes)
             log, seq = (value[2], value[3]), value[4]
@@ -164,7 +167,7 @@ def closed_counts(store: Store, roster: Roster | None = None) -> dict[Log, int]:
                     and not references.is_contested((author, epoch), counts)
                     for author, epoch, ref_seq, id_ in _references(value)
                 )
-                or not _has_targets(store, value, counts)
+                or not _has_targets(store, value, counts, may_miss=may_miss)
             ):
                 counts[log] = seq
         if counts == before:
@@ -179,12 +182,14 @@ def _references(value: Any) -> Iterator[tuple[int, int, int, bytes]]:
             yield author, epoch, seq, id_
 
 
-def _has_targets(store: Store, value: Any, counts: Mapping[Log, int]) -> bool:
-    """Tell whether everything that a REVEAL scores is exported as well."""
+def _has_targets(store: Store, value: Any, counts: Mapping[Log, int], *, may_miss: bool) -> bool:
+    """Tell whether everything that a REVEAL scores is exported as well. may_miss: or not held."""
     if value[7] == Kind.EVALUATION_REVEAL:
         for target_id, *_ in value[12][2]:
             target = store.get(target_id)
             if target is None:
+                if may_miss:
+                    continue
                 return False
             held: Any = unpack(target.record_bytes)
             if held[4] >= counts.get((held[2], held[3]), 0):

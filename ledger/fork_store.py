@@ -130,3 +130,7 @@ class References:
     def is_contested(self, log: Log, counts: Mapping[Log, int]) -> bool:
         """Tell whether a proof is exported that the log forks: then nothing that names it is missed."""
         return any(seq < counts.get(where, 0) for where, seq in self._proofs.get(log, ()))
+
+    def any_contested(self, counts: Mapping[Log, int]) -> bool:
+        """Tell whether that is so of any log."""
+        return any(self.is_contested(log, counts) for log in self._proofs)

@@ -4,7 +4,7 @@ Announce small, pull large: records go to everybody by gossip, and a regular com
 whatever gossip lost. Payloads: node/transfer.py. Spec: docs/wire.md §3–4.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias, final
@@ -166,9 +166,21 @@ class Exchange:
             self._sync_soon.set()
         return len(result.stored)
 
-    def compare_soon(self) -> None:
-        """Compare heads at once: a peer seems to know something that is missing here, or we there."""
+    def compare_soon(self, peers: Collection[int] = ()) -> None:
+        """Compare heads at once, with ``peers`` first: something seems to be missing here, or there."""
+        self._ask_first.update(peers)
         self._sync_soon.set()
+
+    def is_complete(self, peer: int) -> bool:
+        """Whether a peer, as it last said of itself, holds every closed log as far as it is held here."""
+        if peer not in self.heard:
+            return False
+        theirs, ours, roster = self.heard[peer].hello.heads, self._journal.counts(), self._book.roster
+        closed = {(one, roster.epoch(one)) for one in self._book.closed if roster.is_active(one)}
+        return all(
+            log in theirs and theirs[log].count >= ours.get(log, 0)
+            for log in closed - self._journal.forks.slots.keys()
+        )
 
     async def sync_forever(self, interval_s: float) -> None:
         """Compare heads with a few peers again and again, at once where something is missing.

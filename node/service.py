@@ -22,6 +22,7 @@ from node.causes import cause_of
 from node.effects.desk import Desk
 from node.effects.perform import perform
 from node.exchange import Exchange
+from node.farewell import see_off
 from node.forks import ForkReporter
 from node.hospital import Hospital, Learner
 from node.janitor import Janitor
@@ -233,6 +234,7 @@ class Service:
             nursery.start_soon(self._explain_stalls)
             task_status.started()
             await self._rounds()
+            await see_off(self.exchange, self._world, self.book, own=self.own)
             await self.witness.settle()
             nursery.cancel_scope.cancel()
         if self._failure is not None:

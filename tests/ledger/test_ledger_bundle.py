@@ -1,6 +1,7 @@
 """A bundle is files and nothing else; several bundles prove more than one."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from ledger_cases import close, small
 from ledger_factory import Federation, frames, sign_bytes, write_bundle
 from reputation_records import opened
 
-from ledger.bundle import closed_counts, log_name, read_bundle
+from ledger.bundle import closed_counts, export_bundle, log_name, read_bundle
 from ledger.errors import ConfigError, VerificationError
+from ledger.fork import fork_proof
 from ledger.frames import CHUNK_BYTES, read_frames
-from ledger.record import SignedRecord, open_record, parse_envelope
+from ledger.record import Kind, SignedRecord, open_record, parse_envelope, sign_record
 from ledger.store import Store
 from ledger.verify import verify_bundles
 
@@ -206,3 +208,24 @@ def test_a_reveal_waits_for_an_export_that_has_what_it_scores(tmp_path: Path) ->
         assert closed_counts(store)[0, 0] == 2
         store.append(federation.logs[2][1:])
         assert closed_counts(store)[0, 0] == 3
+
+
+def test_what_a_reveal_scores_on_the_void_branch_of_a_proven_fork_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    federation = opened(4)
+    held = federation.contribute(1, 1, samples=7)
+    other = replace(held.value, body=federation.contribution_body(1, 1, samples=8))
+    twin = sign_record(other, federation.signers[1])
+    rows = federation.scores({1: twin}, {1: 5})
+    federation.reveal(0, 1, rows, federation.commit(0, 1, rows).value.seq)
+    proof = federation.write(2, Kind.FORK_PROOF, 1, fork_proof(held.signed, twin.signed))
+    close(federation)
+    with Store.open(tmp_path / "ledger.db") as store:
+        store.append([record for log in federation.logs for record in log if record.id != proof.id])
+        assert closed_counts(store)[0, 0] == 2, "nothing says that there is another branch"
+        store.append([proof])
+        assert closed_counts(store) == {(0, 0): 4, (1, 0): 2, (2, 0): 2, (3, 0): 1}
+        bundle = export_bundle(store, federation.charter_bytes, tmp_path / "bundle")
+    report = verify_bundles([bundle], federation.charter_bytes, federation.charter.digest_hex)
+    assert (report.findings, report.records) == ((), 8)
