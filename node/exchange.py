@@ -175,7 +175,8 @@ class Exchange:
         """Whether a peer, as it last said of itself, holds every closed log as far as it is held here."""
         if peer not in self.heard:
             return False
-        theirs, ours, roster = self.heard[peer].hello.heads, self._journal.counts(), self._book.roster
+        theirs, ours = self.heard[peer].hello.heads, self._journal.counts()
+        roster = self._book.roster
         closed = {(one, roster.epoch(one)) for one in self._book.closed if roster.is_active(one)}
         return all(
             log in theirs and theirs[log].count >= ours.get(log, 0)
