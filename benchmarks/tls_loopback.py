@@ -1,20 +1,24 @@
 """What the machine itself can do: processes that send each other bytes over TLS 1.3 on loopback.
 
 Every process sends the same bytes to every other at once, as hospitals do at the end of a round; nothing
-is checked, stored or muxed. `python benchmarks/tls_loopback.py` prints the seconds for four and 100 MB.
+is checked or muxed, and stored only where a directory is given: then each file is flushed to the disk.
+`python benchmarks/tls_loopback.py [DIRECTORY]` prints the seconds for four and 100 MB.
 """
 
 import datetime as dt
+import io
 import multiprocessing
+import os
 import socket
 import ssl
 import sys
 import tempfile
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 CHUNK_BYTES: Final = 1 << 20
 TIMEOUT_S: Final = 300.0
@@ -60,7 +64,7 @@ def _send(listener: socket.socket, context: ssl.SSLContext, bytes_count: int) ->
         stream.recv(1)
 
 
-def _receive(port: int, bytes_count: int) -> None:
+def _receive(port: int, bytes_count: int, keep_in: Path | None) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -69,28 +73,43 @@ def _receive(port: int, bytes_count: int) -> None:
         socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as raw,
         context.wrap_socket(raw) as stream,
     ):
-        left = bytes_count
-        while left:
-            left -= stream.recv_into(buffer, min(left, CHUNK_BYTES))
+        with nullcontext() if keep_in is None else _new_file(keep_in) as file:
+            left = bytes_count
+            while left:
+                taken = stream.recv_into(buffer, min(left, CHUNK_BYTES))
+                left -= taken
+                if file is not None:
+                    file.write(buffer[:taken])
+            if file is not None:
+                os.fsync(file.fileno())
         stream.sendall(b".")
 
 
-def _process(own: int, ports: list[int], fd: int, pem: str, count: int, start: Barrier) -> None:
+def _new_file(directory: Path) -> AbstractContextManager[io.FileIO]:
+    return cast("io.FileIO", tempfile.TemporaryFile(dir=directory, buffering=0))
+
+
+def _process(
+    own: int, ports: list[int], fd: int, pem: str, count: int, keep_in: Path | None, start: Barrier
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     listener = socket.socket(fileno=fd)
     others = [port for at, port in enumerate(ports) if at != own]
     start.wait()
     threads = [threading.Thread(target=_send, args=(listener, context, count)) for _ in others]
-    threads += [threading.Thread(target=_receive, args=(port, count)) for port in others]
+    threads += [threading.Thread(target=_receive, args=(port, count, keep_in)) for port in others]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def exchange_s(members: int, bytes_count: int) -> float:
-    """Seconds until each of ``members`` processes has ``bytes_count`` bytes of every other."""
+def exchange_s(members: int, bytes_count: int, keep_in: Path | None = None) -> float:
+    """Seconds until each of ``members`` processes has ``bytes_count`` bytes of every other.
+
+    keep_in: where it stores them, durably; None: nowhere.
+    """
     with tempfile.TemporaryDirectory() as name:
         pem = str(certificate(Path(name)))
         listeners = []
@@ -102,7 +121,8 @@ def exchange_s(members: int, bytes_count: int) -> float:
         start = context.Barrier(members + 1)
         processes = [
             context.Process(
-                target=_process, args=(at, ports, listeners[at].fileno(), pem, bytes_count, start)
+                target=_process,
+                args=(at, ports, listeners[at].fileno(), pem, bytes_count, keep_in, start),
             )
             for at in range(members)
         ]
@@ -121,4 +141,5 @@ def exchange_s(members: int, bytes_count: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{exchange_s(4, 100_000_000):.2f} s\n")
+    where = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    sys.stdout.write(f"{exchange_s(4, 100_000_000, where):.2f} s\n")

@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from .bodies import Aggregation, Rule
+from .bodies import Aggregation, Input, Rule
+from .electorate import is_quorum
 from .record import Record, RecordId
-from .roster import Roster, quorum
+from .roster import Roster
 from .sketch import seed_of
 
 
@@ -28,8 +29,8 @@ class Checked(Protocol):
 def agreed_inputs(ordered: Iterable[Checked], roster: Roster) -> dict[int, tuple[RecordId, ...]]:
     """Return the input ids of every agreed round above 0: what q members voted for, bit for bit equal.
 
-    ordered: by (author, epoch, seq); a member's first AGGREGATION of a round is its vote, and votes
-    count together that name rosters with the same members, of whom their authors are.
+    ordered: by (author, epoch, seq); a member's first AGGREGATION of a round is its vote. Which votes
+    count together: electorate.py.
     """
     votes: defaultdict[int, dict[int, tuple[int, Aggregation]]] = defaultdict(dict)
     for one in ordered:
@@ -38,13 +39,12 @@ def agreed_inputs(ordered: Iterable[Checked], roster: Roster) -> dict[int, tuple
             votes[one.value.round].setdefault(one.value.author, (one.value.roster, body))
     agreed = {}
     for round_, by_author in votes.items():
-        counts: defaultdict[tuple[object, ...], int] = defaultdict(int)
+        equal: defaultdict[tuple[int, tuple[Input, ...], bytes], dict[int, int]] = defaultdict(dict)
         for author, (version, body) in sorted(by_author.items()):
-            members = roster.active_at(version)
-            vote = (members, body.rule, body.inputs, body.result_digest)
-            counts[vote] += author in members
-            if counts[vote] >= quorum(len(members)):
-                agreed[round_] = tuple(sorted(one.id for one in body.inputs))
+            equal[body.rule, body.inputs, body.result_digest][author] = version
+        for (_, inputs, _), named in equal.items():
+            if is_quorum(roster, named):
+                agreed[round_] = tuple(sorted(one.id for one in inputs))
     return agreed
 
 

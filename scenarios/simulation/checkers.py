@@ -70,11 +70,14 @@ def check(evidence: Evidence, seen: Observations) -> None:
     no_honest_record_lost(evidence.plan, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
     agreed_is_one(ledgers, rosters, seen)
-    everybody_is_accounted_for(evidence.plan, evidence.charter, ledgers, seen)
+    everybody_is_accounted_for(evidence.charter, ledgers, rosters, seen)
     disks_are_bounded(evidence, ledgers, seen)
     honest_are_not_blamed(evidence, ledgers, rosters, seen)
     if exported := [one for alike in bundles.values() for one in alike]:
         bundles_verify(evidence, exported, ledgers, seen)
+    held = {path.name.split(".")[0] for path in evidence.payloads.iterdir()}
+    for line in _unrecomputable(ledgers, rosters, held):
+        seen.blame("agreed-recomputable", line)
 
 
 def nothing_behind_a_cut(index: int, roster: Roster, ledger: Ledger, seen: Observations) -> None:
@@ -175,7 +178,7 @@ def agreed_is_one(
 
     A cut may take a liar's vote away: then the round is open again, but nothing else is ever agreed.
     """
-    agreed = {index: ledger.agreed for index, ledger in ledgers.items()}
+    agreed = _agreed(ledgers, rosters)
     together: dict[int, set[Vote]] = defaultdict(set)
     for rounds in agreed.values():
         for round_, vote in rounds.items():
@@ -203,10 +206,15 @@ def agreed_is_one(
 
 
 def everybody_is_accounted_for(
-    plan: Plan, charter: Charter, ledgers: Mapping[int, Ledger], seen: Observations
+    charter: Charter,
+    ledgers: Mapping[int, Ledger],
+    rosters: Mapping[int, Roster],
+    seen: Observations,
 ) -> None:
-    """Every honest merge names each member: merged, or left out and why."""
-    everyone = set(range(plan.members))
+    """Every honest merge names each member of its roster: merged, or left out and why.
+
+    It may merge what a cut has kept of one that was removed since.
+    """
     topology = charter.topology
     for index, ledger in ledgers.items():
         for record in ledger.of(index):
@@ -214,15 +222,16 @@ def everybody_is_accounted_for(
                 continue
             merged = {one.author for one in record.body.inputs}
             out = {one.author for one in record.body.left_out}
-            due = everyone
+            active = rosters[index].active_at(record.roster)
+            due = set(active)
             if topology is not None and record.round > 0:  # only neighbours are accounted for
-                near = topology.senders(range(plan.members), index, record.round)
-                due = {index, *near}
-            if merged | out != due:
-                lost = sorted(due ^ (merged | out))
+                due = {index, *topology.senders(sorted(active), index, record.round)}
+            named = (merged | out) - (merged - active)
+            if named != due:
                 seen.blame(
                     "late-accounted",
-                    f"member {index}'s merge of round {record.round} says nothing of {lost}",
+                    f"member {index}'s merge of round {record.round} says nothing of "
+                    f"{sorted(due - named)}, or names {sorted(named - due)}",
                 )
 
 
@@ -263,15 +272,27 @@ def bundles_verify(
                 f"{accepted.get(log, 0)} of {count} records of log {log} can be shown to an auditor"
             )
             seen.blame("bundles-verify", text)
-    held = {path.name.split(".")[0] for path in evidence.payloads.iterdir()}
-    for line in _unrecomputable(ledgers, held):
-        seen.blame("agreed-recomputable", line)
 
 
-def _unrecomputable(ledgers: Mapping[int, Ledger], held: set[str]) -> Iterator[str]:
+def _agreed(
+    ledgers: Mapping[int, Ledger], rosters: Mapping[int, Roster]
+) -> dict[int, Mapping[int, Vote]]:
+    """Member → round → what a quorum agreed on, as its disk shows it; counted once for those alike."""
+    known: dict[tuple[int, int], Mapping[int, Vote]] = {}
+    for index, ledger in ledgers.items():
+        key = (id(ledger), rosters[index].version)
+        if key not in known:
+            known[key] = ledger.agreed(rosters[index])
+    return {index: known[id(one), rosters[index].version] for index, one in ledgers.items()}
+
+
+def _unrecomputable(
+    ledgers: Mapping[int, Ledger], rosters: Mapping[int, Roster], held: set[str]
+) -> Iterator[str]:
     """Agreed rounds of which an input or the result was never on any honest member's disk."""
-    for _, ledger in _distinct(ledgers):
-        for round_, (_, inputs, result) in sorted(ledger.agreed.items()):
+    agreed = _agreed(ledgers, rosters)
+    for index, ledger in _distinct(ledgers):
+        for round_, (_, inputs, result) in sorted(agreed[index].items()):
             digests = {result.hex()}
             for author, epoch, seq, _, _ in inputs:
                 record = ledger.records.get((author, epoch, seq))

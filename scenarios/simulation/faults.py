@@ -146,7 +146,20 @@ class Rotation:
         )
 
 
-Fault = Kill | CrashAtStep | BadDisk | Cut | SlowLink | Weather | ClockJump | Stall | Rotation
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removal:
+    """A quorum of admins removes a liar, whose log the others cut where they have it; it goes on."""
+
+    at_s: float
+    member: int
+
+    def __str__(self) -> str:
+        return f"{self.at_s:6.1f} s  member {self.member} is removed"
+
+
+Fault = (
+    Kill | CrashAtStep | BadDisk | Cut | SlowLink | Weather | ClockJump | Stall | Rotation | Removal
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

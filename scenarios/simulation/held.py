@@ -12,6 +12,7 @@ from typing import final
 
 from ledger.bodies import ForkProof
 from ledger.record import Aggregation, Record, decode_record, parse_envelope
+from ledger.roster import Roster
 from ledger.store import Store
 from scenarios.simulation.observations import Log, Slot
 
@@ -36,6 +37,7 @@ class Ledger:
     """One copy of everything, as some members' disks have it."""
 
     members: int
+    """Of the charter."""
     ids: Mapping[Slot, bytes]
     records: Mapping[Slot, Record]
 
@@ -74,21 +76,33 @@ class Ledger:
         }
         return frozenset(slot for slot in self.ids if slot[2] <= furthest.get(slot[:2], -1))
 
-    @cached_property
-    def agreed(self) -> Mapping[int, Vote]:
-        """Round → what q members voted for, bit for bit; each forked log may hide a vote."""
+    def agreed(self, roster: Roster) -> Mapping[int, Vote]:
+        """Round → what q of one roster's members voted for, bit for bit; each forked log may hide a vote.
+
+        Above round zero also what q of those voted for who are left of it.
+        """
         found = {}
         forked = self._forked()
+        left = roster.active_at(roster.version)
         for (round_, _), by in sorted(self._votes().items()):
-            for vote in by.values():
-                backing = forked | {author for author, one in by.items() if one == vote}
-                if len(backing) >= quorum_of(self.members):
-                    found[round_] = vote
+            whole = {version: roster.active_at(version) for version, _ in by.values()}
+            remaining = {version: members & left for version, members in whole.items()}
+            for electorates in (whole, remaining) if round_ else (whole,):
+                for members in set(electorates.values()):
+                    said = {
+                        author: vote
+                        for author, (version, vote) in by.items()
+                        if author in members and electorates[version] == members
+                    }
+                    for vote in said.values():
+                        agree = {who for who, one in said.items() if one == vote}
+                        if len(agree | forked & members) >= quorum_of(len(members)):
+                            found[round_] = vote
         return found
 
-    def _votes(self) -> dict[tuple[int, int], dict[int, Vote]]:
-        """(round, attempt) → author → its first vote."""
-        votes: dict[tuple[int, int], dict[int, Vote]] = defaultdict(dict)
+    def _votes(self) -> dict[tuple[int, int], dict[int, tuple[int, Vote]]]:
+        """(round, attempt) → author → the roster of its first vote, and that."""
+        votes: dict[tuple[int, int], dict[int, tuple[int, Vote]]] = defaultdict(dict)
         for slot in sorted(self.records):
             record = self.records[slot]
             if isinstance(record.body, Aggregation):
@@ -97,7 +111,7 @@ class Ledger:
                     (i.author, i.epoch, i.seq, i.id, i.weight_micro) for i in body.inputs
                 )
                 votes[record.round, attempt_of(record)].setdefault(
-                    slot[0], (body.rule, inputs, body.result_digest)
+                    slot[0], (record.roster, (body.rule, inputs, body.result_digest))
                 )
         return votes
 

@@ -73,7 +73,7 @@ ATTACKS: Final = (
     "slow",  # answers late or after the deadline
 )
 OLD_KEY: Final = "old-key"
-"""What a liar does that is rotated: it hears of no update, and signs on with the key that it had."""
+"""What a liar does that is rotated or removed: it hears of no update, and signs on with the key that it had."""
 SPAM_PAUSE_S: Final = 0.7
 SPAM_BYTES_MAX: Final = 400
 FORKS_MAX: Final = 2

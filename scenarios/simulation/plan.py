@@ -20,6 +20,7 @@ from scenarios.simulation.faults import (
     Fault,
     Kill,
     Liar,
+    Removal,
     Rotation,
     SlowLink,
     Stall,
@@ -48,6 +49,8 @@ GOSSIP_SHARE: Final = 0.12
 """Of the plans, so many average with neighbours."""
 ROTATED_SHARE: Final = 0.12
 """In so many a member or two get new keys while rounds are under way."""
+REMOVED_SHARE: Final = 0.25
+"""In so many of those that have a liar, and it is not rotated, it is removed."""
 HOUR_MS: Final = 3_600_000
 
 
@@ -185,7 +188,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         if size.calm
         else _draw_faults(draw, members, upright, heal_s)
         + _draw_rotations(seed, [one for one in upright if one not in stays_dead], heal_s)
-        + _draw_old_keys(seed, liars, heal_s),
+        + _draw_voted_out(seed, liars, heal_s),
         stays_dead=() if size.calm else stays_dead,
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
@@ -220,13 +223,16 @@ def _draw_rotations(seed: int, members: Sequence[int], heal_s: float) -> tuple[F
     )  # fmt: skip
 
 
-def _draw_old_keys(seed: int, liars: Sequence[Liar], heal_s: float) -> tuple[Fault, ...]:
-    """Rotate a liar. Not one that forks: which branch a cut keeps is another story."""
-    draw = _stream("old-key", seed)
+def _draw_voted_out(seed: int, liars: Sequence[Liar], heal_s: float) -> tuple[Fault, ...]:
+    """Rotate a liar, or remove it. Not one that forks: which branch a cut keeps is another story."""
     plain = [liar.member for liar in liars if "equivocate" not in liar.attacks]
-    if not plain or draw.random() >= ROTATED_SHARE:
-        return ()
-    return (Rotation(at_s=round(draw.uniform(0.5, heal_s), 2), member=plain[0], down_s=0.0),)
+    draw = _stream("old-key", seed)
+    if plain and draw.random() < ROTATED_SHARE:
+        return (Rotation(at_s=round(draw.uniform(0.5, heal_s), 2), member=plain[0], down_s=0.0),)
+    draw = _stream("removal", seed)
+    if plain and draw.random() < REMOVED_SHARE:
+        return (Removal(at_s=round(draw.uniform(0.5, heal_s), 2), member=plain[0]),)
+    return ()
 
 
 def _draw_liars(draw: Random, members: int, count: int, tolerated: int) -> tuple[Liar, ...]:

@@ -12,7 +12,14 @@ from ledger.fork import Cut
 from ledger.record import NO_ID
 from ledger.roster import Roster
 from ledger.roster_store import load_roster, store_update
-from ledger.roster_update import Operation, Rotate, SignedUpdate, Update, sign_update
+from ledger.roster_update import (
+    Operation,
+    Remove,
+    Rotate,
+    SignedUpdate,
+    Update,
+    sign_update,
+)
 from ledger.store import Store
 from node.identity import admin_signer
 from scenarios.simulation.swarm import SimulatedSite
@@ -40,7 +47,7 @@ def rotation(
 ) -> SignedUpdate:
     """Return the signed update that gives a member its next key and ends its log at ``head``."""
     identity, epoch = sites[member].identity, before.epoch(member)
-    return sign(
+    return _sign(
         before,
         sites,
         Rotate(
@@ -51,16 +58,27 @@ def rotation(
             network_key=identity.network_key,
             addresses=(),
         ),
-        Cut(
-            author=member,
-            epoch=epoch,
-            kept=head.next_seq if head else 0,
-            head_id=head.prev_id if head else NO_ID,
-        ),
+        _cut(member, epoch, head),
     )
 
 
-def sign(
+def removal(
+    before: Roster, sites: Sequence[SimulatedSite], member: int, head: LogHead | None
+) -> SignedUpdate:
+    """Return the signed update that removes a member and ends its log at ``head``."""
+    return _sign(before, sites, Remove(author=member), _cut(member, before.epoch(member), head))
+
+
+def _cut(member: int, epoch: int, head: LogHead | None) -> Cut:
+    return Cut(
+        author=member,
+        epoch=epoch,
+        kept=head.next_seq if head else 0,
+        head_id=head.prev_id if head else NO_ID,
+    )
+
+
+def _sign(
     before: Roster, sites: Sequence[SimulatedSite], operation: Operation, *cuts: Cut
 ) -> SignedUpdate:
     """Return the update of a roster that the first q of its members have signed."""

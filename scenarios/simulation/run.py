@@ -19,6 +19,7 @@ from typing import Final, final
 import trio
 
 from ledger.errors import SwarmError
+from ledger.roster_update import SignedUpdate
 from node.network_memory import Conditions, MemoryHub
 from node.service import Service
 from scenarios.simulation import faults as plans
@@ -30,7 +31,7 @@ from scenarios.simulation.observations import Observations, Violation
 from scenarios.simulation.once import worked_out_once
 from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
 from scenarios.simulation.plants import planted
-from scenarios.simulation.rosters import rotate, rotation
+from scenarios.simulation.rosters import removal, rotate, rotation
 from scenarios.simulation.swarm import Swarm, heads_digest
 from scenarios.simulation.window import WINDOW_S, Half, Halved
 from scenarios.simulation.world import Rough
@@ -401,9 +402,9 @@ class Run:
                 self.world.members[fault.member].stalled_s = fault.cost_s
                 await trio.sleep(fault.for_s)
                 self.world.members[fault.member].stalled_s = 0.0
-            case plans.Rotation():
+            case plans.Rotation() | plans.Removal():
                 await trio.sleep(fault.at_s)
-                await self._rotate(fault)
+                await self._change_roster(fault)
             case CrashAtStep():
                 pass  # happens in the member itself
 
@@ -417,12 +418,18 @@ class Run:
         if self._nursery is not None:
             self._nursery.start_soon(self._return, index, fault.down_s)
 
+    async def _change_roster(self, fault: plans.Rotation | plans.Removal) -> None:
+        """Rotate or remove a member, and cut its log: a liar's where the others have it."""
+        if isinstance(fault, plans.Removal):
+            await self._vote_out(fault.member, removal)
+        elif fault.member in self.plan.honest:
+            await self._rotate(fault)
+        else:
+            await self._vote_out(fault.member, rotation)
+
     async def _rotate(self, fault: plans.Rotation) -> None:
         """Stop a site, cut its log where it ends, and start it with its next key; others hear it from it."""
         index = fault.member
-        if index not in self.plan.honest:
-            await self._rotate_liar(index)
-            return
         if index in self._down or self.swarm.ended[index].is_set():
             return
         self._down.add(index)
@@ -434,7 +441,7 @@ class Run:
         if self._nursery is not None:
             self._nursery.start_soon(self._return, index, fault.down_s)
 
-    async def _rotate_liar(self, liar: int) -> None:
+    async def _vote_out(self, liar: int, update_of: Callable[..., SignedUpdate]) -> None:
         """Cut a liar's log where those who run hold most of it; it goes on with its old key."""
         newest = self._rosters[-1] if self._rosters else self.swarm.charter.net
         knowing = [
@@ -450,9 +457,11 @@ class Run:
         log = (liar, knowing[0].journal.roster.epoch(liar))
         best = max(knowing, key=lambda one: one.journal.counts().get(log, 0))
         head = best.journal.heads().get(log)
-        update = rotation(best.journal.roster, self.swarm.sites, liar, head)
+        update = update_of(best.journal.roster, self.swarm.sites, liar, head)
         self._rosters.append(update.digest)
-        self.world.say(f"member {liar} is rotated by the others, who keep {head}")
+        self.world.say(
+            f"member {liar} gets a {update_of.__name__} from the others, who keep {head}"
+        )
         with suppress(SwarmError, CrashedError):  # what it costs that site is seen elsewhere
             await best.rosters._take(update, source="the plan")  # noqa: SLF001 - as from its inbox
 

@@ -20,7 +20,7 @@ from node.network import TASK_STATUS_IGNORED, EventLog, Handlers, Network, TaskS
 from node.network_memory import MemoryHub, MemoryNetwork
 from node.service import Service
 from scenarios.simulation.disk import CrashedError, MemberDisk, seen_flushes
-from scenarios.simulation.faults import CrashAtStep, Rotation
+from scenarios.simulation.faults import CrashAtStep, Removal, Rotation
 from scenarios.simulation.liars import OLD_KEY, LyingNetwork
 from scenarios.simulation.observations import Observations
 from scenarios.simulation.plan import Plan
@@ -109,9 +109,9 @@ class Rough:
         self._directory = directory
         self._observations = observations
         self._trace = trace
-        rotated = {one.member for one in plan.faults if isinstance(one, Rotation)}
+        ended = {one.member for one in plan.faults if isinstance(one, Rotation | Removal)}
         self._attacks = {
-            liar.member: (*liar.attacks, OLD_KEY) if liar.member in rotated else liar.attacks
+            liar.member: (*liar.attacks, OLD_KEY) if liar.member in ended else liar.attacks
             for liar in plan.liars
         }
         self._lying: dict[int, LyingNetwork] = {}

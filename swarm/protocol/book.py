@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
+from ledger.electorate import NOBODY, is_quorum
 from ledger.record import (
     Aggregation,
     Close,
@@ -22,7 +23,7 @@ from ledger.record import (
     Rule,
     Verified,
 )
-from ledger.roster import Roster, quorum
+from ledger.roster import Roster
 
 LOSSES: Final = frozenset({MetricId.LOG_LOSS, MetricId.MSE})
 """What training makes smaller: one of them for each kind of head."""
@@ -132,7 +133,7 @@ class RoundBook:
         self._settle_moments()
         for ballot, backers in self._backers.items():
             for proposal in backers:
-                self._count(ballot, proposal, self.roster.version)
+                self._count(ballot, proposal)
 
     def is_frozen(self, author: int) -> bool:
         """Tell whether the log that an author writes now is frozen."""
@@ -206,7 +207,7 @@ class RoundBook:
         self._results[body.result_digest].add(author)
         if body.rule != Rule.MOMENTS:
             self._are_models.add(body.result_digest)
-        self._count(ballot, proposal, record.roster)
+        self._count(ballot, proposal)
 
     def _learn_loss(self, author: int, round_: int, body: Metrics) -> None:
         for one in body.values:
@@ -243,26 +244,29 @@ class RoundBook:
                     self._agreed[0] = Agreed(0, proposal, voters, attempt)
                     return
 
-    def _count(self, ballot: Ballot, proposal: Proposal, version: int) -> None:
+    def _count(self, ballot: Ballot, proposal: Proposal) -> None:
         """A quorum of equal votes of one electorate agrees a round; later ones only add voters.
 
         Proven liars count as neither members nor liars: q - k of the others agree a round above zero.
-        Two results cannot both get that many, nor one that and the other q: 2·q > n + f.
+        Two results cannot both get that many, nor one that and the other q: 2·q > n + f. Nor do removed
+        ones; round zero, which is voted on again, knows neither exception.
         """
         round_, attempt = ballot
         if self.is_gossip and round_ != 0:
             return
         rosters = self._vote_rosters[ballot]
         voters = tuple(sorted(self._backers[ballot].get(proposal, ())))
-        members = self.roster.active_at(version)
-        is_one = self.roster.is_one_electorate
-        under = [a for a in voters if a in members and is_one(rosters[a], version)]
         before = self._agreed.get(round_)
-        if before is None and round_ != 0 and self._frozen and is_one(version, self.roster.version):
-            proven = [one for one in members if self.is_frozen(one)]
-            if len(proven) <= self.roster.f:
-                under += set(proven).difference(under)
-        if len(under) >= quorum(len(members)) and (before is None or before.attempt <= attempt):
+        proven = NOBODY
+        if before is None and round_ != 0 and self._frozen:
+            proven = frozenset(m.index for m in self.roster.active if self.is_frozen(m.index))
+        agrees = is_quorum(
+            self.roster,
+            {author: rosters[author] for author in voters},
+            proven=proven,
+            after_removals=round_ != 0,
+        )
+        if agrees and (before is None or before.attempt <= attempt):
             self._agreed[round_] = Agreed(round_, proposal, voters, attempt)
             if proposal.rule != Rule.MOMENTS:
                 self._agreed_models.add(proposal.result)

@@ -97,7 +97,9 @@ async def test_we_dial_a_stock_peer_and_long_bodies_pass_both_ways() -> None:
             log=Log(),
         )
         await nursery.start(network.run, Service())
-        await until(lambda: network.connected() == {1} and bool(host.get_network().get_connections()))
+        await until(
+            lambda: network.connected() == {1} and bool(host.get_network().get_connections())
+        )
         assert is_stock(host)
 
         async def ask(body: bytes) -> None:

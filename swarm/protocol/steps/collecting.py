@@ -22,11 +22,35 @@ def collect(at: Position, now_s: float) -> Step:
     started_s = at.attendance.started_s(at.round)
     if missing and at.passed(started_s + at.policy.deadline_max_s, now_s):
         return None, (GiveUp(at.round, missing),)
-    ahead = at.book.round_ahead(at.own)
-    if not awaited_now and ahead > at.round and at.round != MOMENTS_ROUND:
-        at.round = min(ahead, at.stopping.last_round())
+    later = _later(at, now_s) if not awaited_now else None
+    if later is not None:
+        at.round = min(later, at.stopping.last_round())
         return Event.OUTRUN, ()
     return None, at.fetches(wanted)
+
+
+def _later(at: Position, now_s: float) -> int | None:
+    """The round to go on with where this one comes to nothing: others are ahead, or nobody can merge."""
+    if at.round == MOMENTS_ROUND:
+        return None
+    ahead = at.book.round_ahead(at.own)
+    if ahead > at.round:
+        return ahead
+    longest_s = at.attendance.started_s(at.round) + at.policy.deadline_max_s
+    return at.round + 1 if _is_barren(at) and at.passed(longest_s, now_s) else None
+
+
+def _is_barren(at: Position) -> bool:
+    """Whether everybody has offered, and too few from a model that others may merge on.
+
+    So it is when a cut takes the votes away that had agreed their base: nobody offers twice in a round,
+    so the next one begins, from what is agreed now.
+    """
+    if at.mixes() is not None or at.round >= at.stopping.last_round():
+        return False
+    offers = at.book.offers(at.round)
+    of_use = sum(at.candidates.base_is_known(offer, at.round) for offer in offers.values())
+    return at.active() <= offers.keys() and of_use < at.choice.members_min(at.round) <= len(offers)
 
 
 def awaited(at: Position, now_s: float) -> frozenset[int]:

@@ -248,3 +248,19 @@ def test_more_proven_liars_than_are_tolerated_agree_nothing() -> None:
     for author in (2, 3):
         book.freeze(author, 0, 1)
     assert book.agreed(1) is None
+
+
+def test_a_round_stays_agreed_when_one_is_removed_whose_vote_was_among_the_quorum() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    inputs = [author.contribute(1) for author in federation.authors]
+    equal = [federation[index].vote(1, inputs) for index in (0, 1)]
+    gone = federation.roster.terms[3][-1]
+    terms = (*federation.roster.terms[:3], (replace(gone, until=1),))
+    after = replace(federation.roster, version=1, versions=(0, 1), terms=terms)
+    for roster, expected in ((federation.roster, False), (after, True)):
+        book = RoundBook(roster)
+        for record in (*inputs, *equal):
+            book.learn(record)
+        assert (book.agreed(1) is not None) is expected
+        assert book.is_agreed_result(equal[0].value.body.result_digest) is expected  # type: ignore[union-attr]

@@ -134,3 +134,34 @@ def test_after_a_round_that_nobody_agreed_on_training_starts_from_the_last_agree
         desk.learn(federation[0].evaluate(1, own))
         trains = [one for one in desk.wait(0.0) if isinstance(one, Train)]
         assert [(one.round, one.base) for one in trains] == [(2, None if aggregation else own)]
+
+
+def test_a_round_in_which_nobody_offers_from_a_base_of_use_is_left_after_the_longest_deadline() -> (
+    None
+):
+    """A cut took the votes away that had agreed the base, and nobody offers twice in a round."""
+    federation = robust()
+    desk = Desk(federation)
+    desk.start()
+    lost = digest_of("model whose votes were cut away")
+    desk.learn(federation[3].vote(1, [], rule=Rule.MEDIAN, result=lost))
+    offers = [one.contribute(1, base=lost) for one in federation.authors]
+    desk.learn(*offers)
+    for one in offers:
+        desk.hold_payload(one)
+    desk.wait(50.0)
+    assert (desk.phase, desk.machine.round) == (Phase.COLLECT, 1)
+    (train,) = desk.wait(20.0)
+    assert isinstance(train, Train)
+    assert (train.round, train.base) == (2, None)
+
+
+def test_nobody_leaves_a_round_in_which_somebody_may_still_offer_what_is_of_use() -> None:
+    federation = Federation(4, rounds=9, aggregation=ROBUST, members_min=2)
+    desk = Desk(federation)
+    desk.start()
+    lost = digest_of("model whose votes were cut away")
+    desk.learn(federation[3].vote(1, [], rule=Rule.MEDIAN, result=lost))
+    desk.learn(*(federation[one].contribute(1, base=lost) for one in (0, 1, 2)))
+    desk.wait(500.0)
+    assert (desk.phase, desk.machine.round) == (Phase.COLLECT, 1)

@@ -1,0 +1,113 @@
+"""Equal votes before and after members have gone: a quorum stays one, and two never agree differently."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.electorate import is_quorum
+from ledger.roster import Roster, Term, quorum, tolerated
+from tests.federation import Federation
+
+FIRST = Federation(4).roster
+
+
+def roster_of(members: int, removed: frozenset[int] = frozenset()) -> Roster:
+    """A roster that has had so many members; with some removed it is version 1."""
+    until = 1 if removed else None
+    terms = tuple(
+        (Term(ledger_key=bytes([one]) * 32, since=0, until=until if one in removed else None),)
+        for one in range(members)
+    )
+    named = tuple(replace(FIRST.members[0], index=one, name=f"m{one}") for one in range(members))
+    versions = (0, 1) if removed else (0,)
+    return replace(FIRST, version=len(versions) - 1, versions=versions, members=named, terms=terms)
+
+
+def votes(*authors: int, version: int = 0) -> dict[int, int]:
+    return dict.fromkeys(authors, version)
+
+
+def test_a_quorum_of_one_roster_agrees_and_one_less_does_not() -> None:
+    roster = roster_of(7)
+    assert is_quorum(roster, votes(0, 1, 2, 3, 4))
+    assert not is_quorum(roster, votes(0, 1, 2, 3))
+    assert not is_quorum(roster, {})
+
+
+def test_what_was_agreed_with_the_vote_of_one_who_was_removed_stays_agreed_without_it() -> None:
+    after = roster_of(5, frozenset({0}))
+    assert is_quorum(roster_of(5), votes(0, 1, 3, 4))
+    assert is_quorum(after, votes(1, 3, 4))
+    assert not is_quorum(after, votes(1, 3))
+    assert not is_quorum(after, votes(1, 3, 4), after_removals=False)
+    assert is_quorum(after, votes(0, 1, 3, 4), after_removals=False), "nothing of it was cut away"
+
+
+def test_votes_before_and_after_a_removal_count_together() -> None:
+    after = roster_of(5, frozenset({0}))
+    assert is_quorum(after, votes(1, 2) | votes(3, version=1))
+    assert not is_quorum(after, votes(1, 2) | votes(3, version=1), after_removals=False)
+    assert not is_quorum(after, votes(0, 1) | votes(3, version=1)), "who is gone votes no more"
+
+
+def test_proven_liars_are_out_of_both() -> None:
+    after = roster_of(5, frozenset({0}))
+    assert is_quorum(after, votes(1, 2), proven=frozenset({4}))
+    assert not is_quorum(after, votes(1, 2), proven=frozenset({3, 4})), "more than are tolerated"
+
+
+@pytest.mark.parametrize("members", range(4, 14))
+def test_removing_so_many_that_two_quorums_may_miss_each_other_opens_the_round_again(
+    members: int,
+) -> None:
+    for gone in range(1, members - 2):
+        left = members - gone
+        shares = quorum(left) + quorum(members) - members > tolerated(left)
+        after = roster_of(members, frozenset(range(gone)))
+        assert is_quorum(after, votes(*range(gone, members))) is (
+            shares or left >= quorum(members)
+        ), (members, gone)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_no_two_results_are_agreed_whoever_has_heard_of_a_removal(data: st.DataObject) -> None:
+    members = data.draw(st.integers(4, 13), label="members")
+    gone = frozenset(
+        data.draw(st.sets(st.integers(0, members - 1), max_size=members - 3), label="gone")
+    )
+    everybody = frozenset(range(members))
+    left = sorted(everybody - gone)
+    liars = frozenset(
+        data.draw(st.sets(st.sampled_from(left), max_size=tolerated(len(left))), label="liars")
+    )
+    lying = (
+        data.draw(st.sets(st.sampled_from(sorted(gone))), label="gone, and lying") if gone else ()
+    )
+    liars |= frozenset(sorted(lying)[: max(tolerated(members) - len(liars), 0)])
+    if len(liars) > tolerated(members):
+        return
+    upright = sorted(everybody - liars)
+    sides = data.draw(
+        st.lists(st.sampled_from("ab-"), min_size=len(upright), max_size=len(upright)),
+        label="votes",
+    )
+    # Of a round that is voted on under both rosters no rule can be sure if so many go at once.
+    shares = quorum(len(left)) + quorum(members) - members > tolerated(len(left))
+    newest = {who: int(bool(gone) and shares and who not in gone) for who in everybody}
+    named = {who: data.draw(st.integers(0, newest[who])) for who in sorted(everybody)}
+
+    def agreed_anywhere(side: str) -> bool:
+        """On any disk: with everything that one may have heard, before or after the cut."""
+        backers = {one for one, said in zip(upright, sides, strict=True) if said == side} | liars
+        before = {who: 0 for who in backers if named[who] == 0}
+        after = {who: named[who] for who in backers}
+        cut = {who: version for who, version in after.items() if who not in gone}
+        rosters = roster_of(members), roster_of(members, gone)
+        return is_quorum(rosters[0], before) or any(
+            is_quorum(rosters[1], one) for one in (after, cut)
+        )
+
+    assert not (agreed_anywhere("a") and agreed_anywhere("b"))
