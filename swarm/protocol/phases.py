@@ -44,6 +44,7 @@ TRANSITIONS: Final[dict[tuple[Phase, Event], Phase]] = {
     (Phase.COLLECT, Event.CLOSED): Phase.AGREE,
     (Phase.COLLECT, Event.OVERTAKEN): Phase.CATCH_UP,
     (Phase.COLLECT, Event.OUTRUN): Phase.TRAIN,
+    (Phase.COLLECT, Event.FINISHED): Phase.LINGER,
     (Phase.AGREE, Event.VOTED): Phase.SETTLE,
     (Phase.AGREE, Event.OVERTAKEN): Phase.CATCH_UP,
     (Phase.SETTLE, Event.SPLIT): Phase.AGREE,

@@ -22,22 +22,26 @@ def collect(at: Position, now_s: float) -> Step:
     started_s = at.attendance.started_s(at.round)
     if missing and at.passed(started_s + at.policy.deadline_max_s, now_s):
         return None, (GiveUp(at.round, missing),)
-    later = _later(at, now_s) if not awaited_now else None
-    if later is not None:
-        at.round = min(later, at.stopping.last_round())
-        return Event.OUTRUN, ()
-    return None, at.fetches(wanted)
+    event = _leave(at, now_s) if not awaited_now else None
+    return (None, at.fetches(wanted)) if event is None else (event, ())
 
 
-def _later(at: Position, now_s: float) -> int | None:
-    """The round to go on with where this one comes to nothing: others are ahead, or nobody can merge."""
+def _leave(at: Position, now_s: float) -> Event | None:
+    """Go on where this round comes to nothing: others are ahead, or nobody can merge what was offered."""
     if at.round == MOMENTS_ROUND:
         return None
+    last = at.stopping.last_round()
     ahead = at.book.round_ahead(at.own)
     if ahead > at.round:
-        return ahead
+        at.round = min(ahead, last)
+        return Event.OUTRUN
     longest_s = at.attendance.started_s(at.round) + at.policy.deadline_max_s
-    return at.round + 1 if _is_barren(at) and at.passed(longest_s, now_s) else None
+    if not (_is_barren(at) and at.passed(longest_s, now_s)):
+        return None
+    if at.round >= last:
+        return Event.FINISHED
+    at.round += 1
+    return Event.OUTRUN
 
 
 def _is_barren(at: Position) -> bool:
@@ -46,7 +50,7 @@ def _is_barren(at: Position) -> bool:
     So it is when a cut takes the votes away that had agreed their base: nobody offers twice in a round,
     so the next one begins, from what is agreed now.
     """
-    if at.mixes() is not None or at.round >= at.stopping.last_round():
+    if at.mixes() is not None:
         return False
     offers = at.book.offers(at.round)
     of_use = sum(at.candidates.base_is_known(offer, at.round) for offer in offers.values())

@@ -1,7 +1,7 @@
 """Where a merge starts from: the base that most were trained from, and only one that a quorum agreed on."""
 
 from ledger.record import Reason, Record, Rule, Verified
-from swarm.protocol.effects import Fetch, Merge, Train
+from swarm.protocol.effects import Fetch, Merge, SignClose, Train
 from swarm.protocol.round import Phase
 from tests.federation import INITIAL, Desk, Federation, digest_of
 
@@ -154,6 +154,19 @@ def test_a_round_in_which_nobody_offers_from_a_base_of_use_is_left_after_the_lon
     (train,) = desk.wait(20.0)
     assert isinstance(train, Train)
     assert (train.round, train.base) == (2, None)
+
+
+def test_a_last_round_in_which_nobody_offers_what_is_of_use_ends_all_the_same() -> None:
+    federation = Federation(4, rounds=1, aggregation=ROBUST)
+    desk = Desk(federation)
+    desk.start()
+    lost = digest_of("model whose votes were cut away")
+    desk.learn(federation[3].vote(1, [], rule=Rule.MEDIAN, result=lost))
+    desk.learn(*(one.contribute(1, base=lost) for one in federation.authors))
+    desk.wait(70.0)
+    assert desk.phase is Phase.LINGER
+    (close,) = desk.wait(60.0)
+    assert isinstance(close, SignClose)
 
 
 def test_nobody_leaves_a_round_in_which_somebody_may_still_offer_what_is_of_use() -> None:

@@ -33,7 +33,7 @@ MEANING = {
     Event.SPLIT: "round 0, and its votes are split",
     Event.SETTLED: "agreed as voted, or patience is over",
     Event.OVERTAKEN: "a round is agreed that this node did not vote for like that",
-    Event.OUTRUN: "others are rounds ahead",
+    Event.OUTRUN: "others are rounds ahead, or nothing that was offered can be merged",
     Event.HELD: "the agreed payloads are held",
     Event.EVALUATED: "the own METRICS are on the ledger",
     Event.FINISHED: "that was the last round",
