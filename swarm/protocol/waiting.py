@@ -28,10 +28,14 @@ def why_waiting(machine: RoundMachine, *, connected: Collection[int]) -> str:
             if machine.near is not None:
                 absent &= machine.near
             underway = [o.author for o in machine.usable() if not machine.has(o)]
+            stray = [o.author for o in machine.stray()]
             required = machine.missing_required()
             parts = [f"required by the charter: {', '.join(required)}"] if required else []
             parts += [f"training: {names(absent)}"] if absent else []
             parts += [f"payload of {names(underway)}"] if underway else []
+            parts += (
+                [f"others than {names(stray)}, who began with an unagreed model"] if stray else []
+            )
             few = f"(at least {machine.members_min} contribute)"
             kind = "members" if machine.near is None else "neighbours, itself included"
             why = "; ".join(parts) or f"more {kind} {few}"

@@ -3,6 +3,7 @@
 from ledger.record import Reason, Record, Rule, Verified
 from swarm.protocol.effects import Fetch, Merge, SignClose, Train
 from swarm.protocol.round import Phase
+from swarm.protocol.waiting import why_waiting
 from tests.federation import INITIAL, Desk, Federation, digest_of
 
 ROBUST = 'rule = "median"'
@@ -151,6 +152,9 @@ def test_a_round_in_which_nobody_offers_from_a_base_of_use_is_left_after_the_lon
         desk.hold_payload(one)
     desk.wait(50.0)
     assert (desk.phase, desk.machine.round) == (Phase.COLLECT, 1)
+    assert why_waiting(desk.machine, connected=(1, 2, 3)) == (
+        "others than hospital-a, hospital-b, hospital-c, hospital-d, who began with an unagreed model"
+    )
     (train,) = desk.wait(20.0)
     assert isinstance(train, Train)
     assert (train.round, train.base) == (2, None)
