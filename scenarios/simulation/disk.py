@@ -29,6 +29,8 @@ LOCK: Final = f"{DATABASE}.lock"
 PAYLOAD: Final = re.compile(r"[0-9a-f]{64}\.[0-9]{1,5}")
 CACHE_KIB: Final = 256
 """For each member's database: many of them lie in memory anyway."""
+CALM_LOG_PAGES: Final = 250
+"""Where nothing tears SQLite's log it may be shorter than a node's: a calm swarm may be large."""
 FULL_SYNC: Final = 2
 """SQLite's number for synchronous=FULL."""
 
@@ -61,12 +63,20 @@ class MemberDisk:
     """One member's disk through all its lives."""
 
     def __init__(
-        self, root: Path, random: Random, on_sync: Callable[[], None], *, archive: Path | None
+        self,
+        root: Path,
+        random: Random,
+        on_sync: Callable[[], None],
+        *,
+        archive: Path | None,
+        is_calm: bool = False,
     ) -> None:
         """root: a directory of its own. on_sync: called before and after every flush; may crash.
 
-        archive: where every payload that was ever complete is kept for the auditor.
+        archive: where every payload that was ever complete is kept for the auditor. is_calm: no power
+        is ever lost.
         """
+        self.is_calm = is_calm
         self.fault: int | None = None
         """errno of every write from now on: ENOSPC, EIO; None: the disk is well."""
         self.is_dead = False
@@ -231,6 +241,8 @@ class _Connection:
         disk.took_connection(int(synchronous))
         real.execute("PRAGMA synchronous = OFF")  # durability is the disk's above; this saves time
         real.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        if disk.is_calm:
+            real.execute(f"PRAGMA wal_autocheckpoint = {CALM_LOG_PAGES}")
         self.executemany = real.executemany
         self.close = real.close
 

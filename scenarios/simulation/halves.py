@@ -47,7 +47,7 @@ class _Part:
 
 def run_in_halves(plan: Plan) -> Whole:
     """Run a calm plan on two processes. Raises ValueError for another, RuntimeError if one of them dies."""
-    if plan.faults or plan.liars or plan.stays_dead:
+    if not plan.is_calm:
         raise ValueError("only a calm plan is run in halves")
     plan = replace(plan, network=HEALED, to_the_end=False)
     spawn = multiprocessing.get_context("spawn")

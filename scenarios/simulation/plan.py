@@ -104,6 +104,11 @@ class Plan:
         """F."""
         return (self.members - 1) // 3
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether nobody fails or lies."""
+        return not (self.faults or self.liars or self.stays_dead)
+
     @cached_property
     def honest(self) -> tuple[int, ...]:
         """Members that do not lie."""

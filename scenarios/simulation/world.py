@@ -131,6 +131,7 @@ class Rough:
                 random,
                 lambda: self.step(member),
                 archive=None if index in self._attacks else self.payloads,
+                is_calm=self._plan.is_calm,
             ),
             cost_s=self._plan.compute_s[index],
             skew_ms=self._plan.skew_ms[index],
