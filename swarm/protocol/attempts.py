@@ -6,7 +6,7 @@ coordinator and no clock: the votes of an attempt say what may be voted for in t
 """
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,19 +25,25 @@ class Next(Generic[Value]):
     bound: Value | None = None
 
 
-def next_vote(votes: Mapping[int, Value], *, members: int, quorum: int) -> Next[Value]:
+def next_vote(
+    votes: Mapping[int, Value], *, members: int, quorum: int, lapsed: Collection[Value] = ()
+) -> Next[Value]:
     """Return what may be voted for after an attempt with these votes (author → value, one each).
 
     A value may have won although nobody here has seen it: if the votes that are missing here went to
     it, it would have a quorum. Whoever goes on votes for the one value that may have won. While there
     are two such values, or it may be one that nobody here has seen, more votes must come first: all
     votes of the members that are not lost are always enough.
+
+    lapsed: values that cannot have won nor be voted for again, although votes for them are here.
     """
     unseen = members - len(votes)
     if unseen >= quorum:
         return Next(ready=False)
     possible = [
-        value for value, count in Counter(votes.values()).items() if count + unseen >= quorum
+        value
+        for value, count in Counter(votes.values()).items()
+        if value not in lapsed and count + unseen >= quorum
     ]
     if len(possible) > 1:
         return Next(ready=False)

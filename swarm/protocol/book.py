@@ -320,9 +320,13 @@ class RoundBook:
             if self.roster.is_active(author) and not self.is_frozen(author)
         }
 
+    def vote_rosters(self, round_: int, attempt: int) -> Mapping[int, int]:
+        """The roster version that each author's vote in one attempt names."""
+        return self._vote_rosters.get((round_, attempt), {})
+
     def electorates(self, round_: int, attempt: int) -> Mapping[int, frozenset[int]]:
         """Who was a member under the roster that each author's vote in one attempt names."""
-        named = self._vote_rosters.get((round_, attempt), {})
+        named = self.vote_rosters(round_, attempt)
         return {author: self.roster.active_at(version) for author, version in named.items()}
 
     def offer(self, id_: bytes) -> Offer | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, TypeAlias, final
 
 from ledger.charter import AggregationPolicy, RoundPolicy
+from ledger.roster import quorum
 from ledger.rules import rule_of_round
 from swarm.protocol.attempts import Next, next_vote
 from swarm.protocol.book import Offer, Proposal, RoundBook
@@ -172,4 +173,26 @@ class Choice:
     def _allowed(self, attempt: int) -> Next[Proposal]:
         roster = self._book.roster
         votes = self._book.attempt_votes(MOMENTS_ROUND, attempt - 1)
-        return next_vote(votes, members=roster.n, quorum=roster.q)
+        cut = frozenset(filter(self._is_cut, votes.values()))
+        if any(self._may_have_won_before(one, attempt - 1) for one in cut):
+            return Next(ready=False)
+        return next_vote(votes, members=roster.n, quorum=roster.q, lapsed=cut)
+
+    def _is_cut(self, vote: Proposal) -> bool:
+        """Whether an input lies behind a cut: under this roster nobody can vote for it again."""
+        cuts = ((self._book.roster.cut(one.author, one.epoch), one.seq) for one in vote.inputs)
+        return any(cut is not None and seq >= cut.kept for cut, seq in cuts)
+
+    def _may_have_won_before(self, vote: Proposal, attempt: int) -> bool:
+        """Whether votes of before the cut, here or not, may be a quorum of those who were members then."""
+        roster, votes = self._book.roster, self._book.attempt_votes(MOMENTS_ROUND, attempt)
+        named = self._book.vote_rosters(MOMENTS_ROUND, attempt)
+        mine = [author for author, one in votes.items() if one == vote]
+        version = max(named[author] for author in mine)
+        members = roster.active_at(version)
+        # Who is gone or has another key since has no vote of then that is not here.
+        unseen = sum(
+            roster.is_active(one) and roster.term(one, roster.epoch(one)).since <= version
+            for one in members - votes.keys()
+        )
+        return len(mine) + unseen >= quorum(len(members))

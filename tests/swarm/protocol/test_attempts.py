@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from ledger.fork import Cut
 from ledger.record import Aggregation, Codec, sign_record
 from ledger.roster import quorum, tolerated
 from swarm.protocol.attempts import Next, next_vote
@@ -284,3 +285,38 @@ def test_an_attempt_that_others_have_begun_is_joined_not_leapt_over() -> None:
     (merge,) = desk.wait(100)
     assert isinstance(merge, Merge)
     assert merge.attempt == 1, "with this vote the attempt has a quorum"
+
+
+def test_a_value_that_has_lapsed_binds_nobody() -> None:
+    votes = {0: "other", 1: "cut", 2: "cut"}
+    assert next_vote(votes, members=3, quorum=2) == Next(ready=True, bound="cut")
+    assert next_vote(votes, members=3, quorum=2, lapsed={"cut"}) == Next(ready=True)
+    assert not next_vote({1: "cut"}, members=3, quorum=2, lapsed={"cut"}).ready
+
+
+@pytest.mark.parametrize(("unheard", "expected"), [((), {0, 1, 2}), ((0,), set())])
+def test_nobody_votes_again_for_what_a_cut_took_away_nor_for_anything_while_it_may_have_won(
+    unheard: tuple[int, ...], expected: set[int]
+) -> None:
+    """Under four members two votes name the liar's contribution; then it is removed with all of it."""
+    federation = Federation(4)
+    federation.open_all()
+    offers = [author.contribute(0) for author in federation.authors]
+    votes = [federation[index].vote(0, offers) for index in (1, 2)]
+    votes += [federation[index].vote(0, offers[:3]) for index in (0,) if index not in unheard]
+    ended = replace(
+        federation.roster.terms[3][-1],
+        until=1,
+        cut=Cut(author=3, epoch=0, kept=1, head_id=federation[3].records[0].id),
+    )
+    terms = (*federation.roster.terms[:3], (ended,))
+    federation.roster = replace(federation.roster, version=1, versions=(0, 1), terms=terms)
+    desk = Desk(federation, has_moments=True)
+    for record in (*offers[:3], *votes):
+        desk.learn(record)
+    for offer in offers[:3]:
+        desk.hold_payload(offer)
+    assert desk.book.agreed(0) is None
+    chosen = desk.machine.position.choice.again(1, lambda _offer: False)
+    assert {offer.author for offer in chosen} == expected
+    assert desk.machine.position.choice.adopted(1) is None
