@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import trio
 
+import ledger.electorate
 import ledger.keys
 import ledger.record
 import ledger.store
 import node.intake
 import node.journal
 import node.partial
-import swarm.protocol.book
 from ledger.chain import LogHead, compose, head_of_signed
 from ledger.errors import ConfigError, VerificationError
 from ledger.record import (
@@ -246,7 +246,7 @@ def _proposal_trusted() -> Sequence[Patch]:
 
 
 def _quorum_short() -> Sequence[Patch]:
-    return [(swarm.protocol.book, "quorum", lambda members: members // 2)]
+    return [(ledger.electorate, "quorum", lambda members: members // 2)]
 
 
 def _causes_unchecked() -> Sequence[Patch]:
