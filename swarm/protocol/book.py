@@ -248,8 +248,8 @@ class RoundBook:
         """A quorum of equal votes of one electorate agrees a round; later ones only add voters.
 
         Proven liars count as neither members nor liars: q - k of the others agree a round above zero.
-        Two results cannot both get that many, nor one that and the other q: 2·q > n + f. Nor do removed
-        ones; round zero, which is voted on again, knows neither exception.
+        Two results cannot both get that many, nor one that and the other q: 2·q > n + f. What
+        removed ones change: ledger/electorate.py. Round zero, voted on again, knows neither exception.
         """
         round_, attempt = ballot
         if self.is_gossip and round_ != 0:

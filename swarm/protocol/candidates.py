@@ -239,6 +239,11 @@ class Candidates:
             return self._book.is_agreed_result(offer.base)
         return self._book.is_result(offer.base)
 
+    def stray(self, round_: int) -> tuple[Offer, ...]:
+        """Offers to a round that start from a model on which nobody may merge in it."""
+        offers = self._book.offers(round_).values()
+        return tuple(one for one in offers if not self.base_is_known(one, round_))
+
     def origin(self, inputs: Iterable[Offer], round_: int) -> bytes | None:
         """The base that a merge starts from; None if it starts from none, or no input is of the round.
 

@@ -180,9 +180,7 @@ class RoundMachine:
 
     def stray(self) -> Inputs:
         """Contributions to this round that start from a model on which nobody may merge."""
-        known = self.position.candidates.base_is_known
-        offers = self.book.offers(self.round).values()
-        return tuple(one for one in offers if not known(one, self.round))
+        return self.position.candidates.stray(self.round)
 
     def missing_required(self) -> tuple[str, ...]:
         """Members without whom the charter lets this round not close, and of whom nothing is held."""

@@ -53,7 +53,7 @@ def _is_barren(at: Position) -> bool:
     if at.mixes() is not None:
         return False
     offers = at.book.offers(at.round)
-    of_use = sum(at.candidates.base_is_known(offer, at.round) for offer in offers.values())
+    of_use = len(offers) - len(at.candidates.stray(at.round))
     return at.active() <= offers.keys() and of_use < at.choice.members_min(at.round) <= len(offers)
 
 
