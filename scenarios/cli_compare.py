@@ -1,6 +1,5 @@
 """`swarm-scenario compare`: its options. Room: scenarios."""
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from scenarios.cli_run import (
     chosen_seeds,
     write_json,
 )
-from scenarios.interrupts import interrupt
+from scenarios.interrupts import end_on_request
 
 
 def compare(  # noqa: PLR0913 - a command's options
@@ -51,8 +50,7 @@ def compare(  # noqa: PLR0913 - a command's options
 
     Exit status: 0 every round was agreed and audited, 1 one was not, 2 wrong usage.
     """  # noqa: D301
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+    end_on_request()
     try:
         from rich.console import Console
 

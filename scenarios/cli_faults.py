@@ -1,6 +1,5 @@
 """`swarm-scenario faults`: its options and exit status. Room: scenarios."""
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from ledger.errors import ConfigError, SwarmError
 from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
-from scenarios.interrupts import interrupt
+from scenarios.interrupts import end_on_request
 
 
 def faults(  # noqa: PLR0913 - the options of a command
@@ -49,8 +48,7 @@ def faults(  # noqa: PLR0913 - the options of a command
 
     Exit status: 0 nothing completed was lost, 1 something was (or a case broke), 2 wrong usage.
     """  # noqa: D301
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)  # the nodes are stopped on the way out
+    end_on_request()  # the nodes are stopped on the way out
     try:
         if show:
             raise typer.Exit(_list())

@@ -1,7 +1,6 @@
 """`swarm-scenario run`: its options, and which engine they start. Room: scenarios."""
 
 import json
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 
 from ledger.errors import ConfigError, SwarmError
 from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
-from scenarios.interrupts import interrupt
+from scenarios.interrupts import end_on_request
 
 Data = Annotated[
     Path | None,
@@ -80,8 +79,7 @@ def run(  # noqa: PLR0913 - a command's options
 
     Exit status: 0 every check holds, 1 one does not (or the run broke), 2 wrong usage.
     """  # noqa: D301
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)  # the nodes are stopped on the way out
+    end_on_request()  # the nodes are stopped on the way out
     try:
         from scenarios.spec import CLINICS, SIMULATED, load_spec
 

@@ -1,6 +1,5 @@
 """`swarm-scenario simulate`: its options. Room: scenarios. Spec: docs/simulator.md."""
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from ledger.errors import ConfigError
 from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
-from scenarios.interrupts import interrupt
+from scenarios.interrupts import end_on_request
 
 
 def simulate(  # noqa: PLR0913 - a command's options
@@ -68,7 +67,7 @@ def simulate(  # noqa: PLR0913 - a command's options
     if plant == "list":
         command.list_plants(typer.echo)
         return
-    signal.signal(signal.SIGTERM, interrupt)  # temporary folders are removed on the way out
+    end_on_request()  # temporary folders are removed on the way out
     size = Size(members=members, rounds=rounds, averaging=averaging, calm=calm)
     settings = Settings(size=size, plant=plant)
     try:

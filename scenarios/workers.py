@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import FrameType
 from typing import Any, Final, TypeVar
 
 from ledger.errors import SwarmError
 from scenarios.commands import ScenarioError
-from scenarios.interrupts import interrupt
+from scenarios.interrupts import end_quietly_on_request
 
 END_WAIT_S: Final = 5.0
 """How long a worker has to end when it is asked; then it is killed."""
@@ -151,16 +150,9 @@ def _end(process: SpawnProcess) -> None:
         process.join()
 
 
-def _end_once(number: int, frame: FrameType | None) -> None:
-    """Take the first request to end; a second one would come in the middle of the clean-up."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    interrupt(number, frame)
-
-
 def _work(work: Callable[..., Any], pipe: "Connection[Any, Any]") -> None:
     """Do jobs until there are no more (in a process of its own)."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # blocked, and where trio puts its own
-    signal.signal(signal.SIGTERM, _end_once)
+    end_quietly_on_request()  # and SIGINT is blocked
 
     def say(text: str) -> None:
         pipe.send(_Note(text))
