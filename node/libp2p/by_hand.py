@@ -10,14 +10,13 @@ from typing import final
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair as ed25519_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.security_multistream import SecurityMultistream
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
 
 from ledger.errors import UnavailableError
-from node.libp2p.gate import GatedNoise
+from node.libp2p.gate import offered
 from node.libp2p.members import peer_id
 from node.libp2p.reasons import LOST, short
 from node.libp2p.session import Session
@@ -84,11 +83,11 @@ async def connection_by_hand(
 
     Raises UnavailableError where the other end does not admit it.
     """
-    noise = GatedNoise(ed25519_key_pair(network_seed), lambda _: True)
+    keys = ed25519_key_pair(network_seed)
     try:
         async with await trio.open_tcp_stream(host, port) as stream:
             wire = Wire(stream, is_initiator=True)
-            secure = SecurityMultistream({NOISE: noise})
+            secure = SecurityMultistream(offered(keys, lambda _: True))
             session = await secure.secure_outbound(wire, peer_id(peer_key))
             await MuxerMultistream({TProtocol(YAMUX): StockYamux}).select_transport(session)
             if not isinstance(session, Session):

@@ -11,10 +11,9 @@ from libp2p.network.config import ConnectionConfig
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.transport.upgrader import TransportUpgrader
 
-from node.libp2p.gate import GatedNoise
+from node.libp2p.gate import offered
 from node.libp2p.members import Members
 from node.libp2p.muxer import OwnMuxer
 from node.libp2p.pacing import Pace
@@ -35,7 +34,7 @@ def build_host(
     """Return a host that offers these protocols to those whom admits() knows, and its swarm."""
     store = PeerStore()
     store.add_key_pair(members.own_id, members.keys)
-    upgrader = TransportUpgrader({NOISE: GatedNoise(members.keys, admits)}, {})
+    upgrader = TransportUpgrader(offered(members.keys, admits), {})
     upgrader.muxer_multistream = OwnMuxer(pace_of)
     swarm = Swarm(
         members.own_id,

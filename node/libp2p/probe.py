@@ -2,13 +2,13 @@
 
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair as ed25519_key_pair
+from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.security_multistream import SecurityMultistream
 
 from ledger.errors import UnavailableError
 from node.addresses import TCP_SHARE, Address, connect
-from node.libp2p.gate import GatedNoise
+from node.libp2p.gate import GatedNoise, offered
 from node.libp2p.members import addresses, peer_id
 from node.libp2p.quiet import forwarded_log
 from node.libp2p.reasons import LOST, handshake_reason, not_a_member
@@ -28,12 +28,12 @@ async def probe_member(
     if not peer.addresses:
         return "no address in the charter: it has to dial us"
     target = peer_id(peer.network_key)
-    noise = GatedNoise(ed25519_key_pair(network_seed), lambda found: found == target)
+    noises = offered(ed25519_key_pair(network_seed), lambda found: found == target)
     reasons: list[str] = []
     for address in addresses(peer):
         reason: str | None = f"timeout: {address.text} does not finish the handshake"
         with trio.move_on_after(timeout_s), forwarded_log(None):
-            reason = await _probe_address(noise, target, address, timeout_s=timeout_s, psk=psk)
+            reason = await _probe_address(noises, target, address, timeout_s=timeout_s, psk=psk)
         if reason is None:
             return None
         reasons.append(reason)
@@ -41,7 +41,12 @@ async def probe_member(
 
 
 async def _probe_address(
-    noise: GatedNoise, target: ID, address: Address, *, timeout_s: float, psk: bytes | None
+    noises: dict[TProtocol, GatedNoise],
+    target: ID,
+    address: Address,
+    *,
+    timeout_s: float,
+    psk: bytes | None,
 ) -> str | None:
     try:
         stream = await connect(address, timeout_s=timeout_s * TCP_SHARE)
@@ -50,7 +55,7 @@ async def _probe_address(
     async with stream:
         wire = Wire(stream, is_initiator=True, psk=psk)
         try:
-            session = await SecurityMultistream({NOISE: noise}).secure_outbound(wire, target)
+            session = await SecurityMultistream(noises).secure_outbound(wire, target)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise all kinds of errors
             return handshake_reason(error, address, wire.psk_problem)
         try:

@@ -6,11 +6,11 @@ where they are sent from and opened where they arrived; on the wire there is no 
 Spec: https://github.com/libp2p/specs/blob/master/noise/README.md, Noise revision 34 §5.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from libp2p.connection_types import ConnectionType
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.security.base_session import BaseSession
@@ -26,6 +26,8 @@ _TAG_BYTES: Final = 16
 _SEALED_BYTES_MAX: Final = 2**16 - 1
 MESSAGE_BYTES_MAX: Final = _SEALED_BYTES_MAX - _TAG_BYTES
 """Plaintext of one noise message: 65,519 bytes."""
+KEY_USES_MAX: Final = 1 << 27
+"""Messages under one key, 8 TiB: AES-GCM's bound is 2⁻⁵¹ then; whoever dials again has new keys."""
 _SMALL_BUFFER_BYTES: Final = _LENGTH_BYTES + _SEALED_BYTES_MAX + 4096  # holds any one message
 _LARGE_BUFFER_BYTES: Final = _SMALL_BUFFER_BYTES + 256 * 1024
 
@@ -34,23 +36,28 @@ _LARGE_BUFFER_BYTES: Final = _SMALL_BUFFER_BYTES + 256 * 1024
 class _Direction:
     """The key of one direction and how often it was used."""
 
-    def __init__(self, key: bytes, used: int) -> None:
-        self._cipher = ChaCha20Poly1305(key)
+    def __init__(
+        self, aead: ChaCha20Poly1305 | AESGCM, nonce_of: Callable[[int], bytes], used: int
+    ) -> None:
+        self._aead = aead
+        self._nonce_of = nonce_of
         self._used = used
 
     def seal_into(self, message: bytes | memoryview, room: memoryview) -> None:
         """Write the sealed message, which is _TAG_BYTES longer, into room."""
-        self._cipher.encrypt_into(self._nonce(), message, None, room)
+        self._aead.encrypt_into(self._nonce(), message, None, room)
 
     def open(self, sealed: memoryview) -> bytes:
         """Return the message. Raises ConnectionClosedError if it is not the next one, unchanged."""
         try:
-            return self._cipher.decrypt(self._nonce(), sealed, None)
+            return self._aead.decrypt(self._nonce(), sealed, None)
         except InvalidTag:
             raise ConnectionClosedError("a message was damaged on its way") from None
 
     def _nonce(self) -> bytes:
-        nonce = bytes(4) + self._used.to_bytes(8, "little")  # raises before it repeats
+        if self._used >= KEY_USES_MAX:
+            raise ConnectionClosedError("the connection's key was used for long enough")
+        nonce = self._nonce_of(self._used)
         self._used += 1
         return nonce
 
@@ -171,5 +178,8 @@ def _directions(shaken: SecureSession) -> tuple[_Direction, _Direction]:
     if not isinstance(shaken.conn, BaseNoiseMsgReadWriter):
         raise HandshakeFailure("noise gave an unknown kind of session")
     protocol = shaken.conn.noise_state.noise_protocol
-    out, into = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
-    return _Direction(out.k, out.n), _Direction(into.k, into.n)
+    out, into = (
+        _Direction(state.cipher.klass(state.k), state.cipher.format_nonce, state.n)
+        for state in (protocol.cipher_state_encrypt, protocol.cipher_state_decrypt)
+    )
+    return out, into

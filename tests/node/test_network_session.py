@@ -7,42 +7,48 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
 from libp2p.security.exceptions import HandshakeFailure
+from libp2p.security.noise.transport import PROTOCOL_ID as STOCK_NOISE
+from libp2p.security.security_multistream import SecurityMultistream
 from network_swarm import seeds
 
-from node.libp2p.gate import GatedNoise
+from node.libp2p.gate import AES_NOISE, GatedNoise, offered
 from node.libp2p.session import MESSAGE_BYTES_MAX, Session
 from node.libp2p.wire import STRANGER_BYTES_MAX, Wire
 
 
 @asynccontextmanager
-async def two_ends() -> AsyncIterator[tuple[Session, Session, trio.SocketStream]]:
+async def two_ends(
+    way: TProtocol = STOCK_NOISE,
+) -> AsyncIterator[tuple[Session, Session, trio.SocketStream]]:
     """Two sessions after a true handshake, and the socket under the first."""
     keys = [create_new_key_pair(seed) for seed in seeds(2)]
     one, other = map(trio.SocketStream, trio.socket.socketpair())
     sessions: list[Session] = []
 
     async def answer() -> None:
-        noise = GatedNoise(keys[1], lambda _: True)
+        noise = offered(keys[1], lambda _: True)[way]
         sessions.append(await noise.secure_inbound(Wire(other, is_initiator=False)))
 
     async with one, other:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer)
-            noise = GatedNoise(keys[0], lambda _: True)
+            noise = offered(keys[0], lambda _: True)[way]
             called = ID.from_pubkey(keys[1].public_key)
             first = await noise.secure_outbound(Wire(one, is_initiator=True), called)
         yield first, sessions[0], one
 
 
+@pytest.mark.parametrize("way", [AES_NOISE, STOCK_NOISE])
 @pytest.mark.parametrize("seed", range(4))
-async def test_what_is_written_is_read_whatever_the_sizes(seed: int) -> None:
+async def test_what_is_written_is_read_whatever_the_sizes(seed: int, way: TProtocol) -> None:
     source = random.Random(seed)
     sizes = [source.choice([1, 100, MESSAGE_BYTES_MAX, 300_000]) for _ in range(12)]
     said = [source.randbytes(source.randint(1, size)) for size in sizes]
-    async with two_ends() as (first, second, _), trio.open_nursery() as nursery:
+    async with two_ends(way) as (first, second, _), trio.open_nursery() as nursery:
 
         async def write() -> None:
             for data in said:
@@ -58,11 +64,60 @@ async def test_what_is_written_is_read_whatever_the_sizes(seed: int) -> None:
         assert bytes(heard) == b"".join(said), f"seed {seed}"
 
 
-async def test_a_damaged_byte_ends_the_connection() -> None:
-    async with two_ends() as (_, second, socket):
+@pytest.mark.parametrize("way", [AES_NOISE, STOCK_NOISE])
+async def test_a_damaged_byte_ends_the_connection(way: TProtocol) -> None:
+    async with two_ends(way) as (_, second, socket):
         await socket.send_all(b"\x00\x20" + bytes(32))
         with pytest.raises(ConnectionClosedError, match="damaged"):
             await second.read(1)
+
+
+@pytest.mark.parametrize("way", [AES_NOISE, STOCK_NOISE])
+async def test_our_session_speaks_as_the_noise_library_does(way: TProtocol) -> None:
+    keys = [create_new_key_pair(seed) for seed in seeds(2)]
+    ours, stock = (offered(key, lambda _: True)[way] for key in keys)
+    one, other = map(trio.SocketStream, trio.socket.socketpair())
+    heard: list[bytes] = []
+
+    async def answer() -> None:
+        pattern = stock.get_pattern()
+        session = await pattern.handshake_inbound(Wire(other, is_initiator=False))
+        for _ in range(3):
+            heard.append(await session.read())
+            await session.write(heard[-1][::-1])
+
+    async with one, other, trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        called = ID.from_pubkey(keys[1].public_key)
+        first = await ours.secure_outbound(Wire(one, is_initiator=True), called)
+        for said in (b"one", b"two", b"three"):
+            await first.write(said)
+            assert await first.read(100) == said[::-1]
+    assert heard == [b"one", b"two", b"three"]
+
+
+async def test_the_fast_cipher_is_agreed_on_where_both_know_it_and_else_libp2ps_own() -> None:
+    keys = [create_new_key_pair(seed) for seed in seeds(2)]
+    every = [offered(key, lambda _: True) for key in keys]
+    called = ID.from_pubkey(keys[1].public_key)
+    for known, agreed in (([AES_NOISE, STOCK_NOISE], AES_NOISE), ([STOCK_NOISE], STOCK_NOISE)):
+        one, other = map(trio.SocketStream, trio.socket.socketpair())
+        answers = SecurityMultistream({way: every[1][way] for way in known})
+        async with one, other, trio.open_nursery() as nursery:
+            nursery.start_soon(answers.secure_inbound, Wire(other, is_initiator=False))
+            wire = Wire(one, is_initiator=True)
+            session = await SecurityMultistream(every[0]).secure_outbound(wire, called)
+        assert getattr(session, "negotiated_security_protocol", None) == agreed
+
+
+async def test_a_key_is_not_used_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.libp2p.session.KEY_USES_MAX", 3)
+    async with two_ends(AES_NOISE) as (first, second, _):
+        for _number in range(3):
+            await first.write(b"x")
+            assert await second.read(1) == b"x"
+        with pytest.raises(ConnectionClosedError, match="long enough"):
+            await first.write(b"x")
 
 
 async def test_an_end_in_the_middle_of_a_message_is_an_end() -> None:
