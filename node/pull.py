@@ -17,9 +17,10 @@ from node.blobs import BlobStore
 from node.network import FETCH_PROTOCOL, REQUEST_BYTES_MAX
 from node.partial import Partial
 from node.progress import Meter
+from node.slots import Slot, Slots
 from node.source_order import SourceOrder
 from node.world import World
-from swarm.protocol.fetch import Download, Window, unpack_chunks
+from swarm.protocol.fetch import STEAL_AFTER_S, Download, Window, unpack_chunks
 from swarm.protocol.messages import (
     FetchRequest,
     FetchStatus,
@@ -27,7 +28,7 @@ from swarm.protocol.messages import (
     decode_fetch_reply,
     encode_fetch_request,
 )
-from swarm.protocol.payload import OversizedError, open_manifest
+from swarm.protocol.payload import CorruptPayloadError, OversizedError, open_manifest
 
 REQUEST_TIMEOUT_S: Final = 20.0
 CHUNK_TIMEOUT_S: Final = 60.0
@@ -36,8 +37,6 @@ HEDGE_S: Final = 1.0
 """How long a source may be silent before another one is asked too."""
 SOURCES_MAX: Final = 6
 """Peers that one payload is fetched from at once; one place is kept for whoever presumably has it."""
-REQUESTS_MAX: Final = 12
-"""Chunks under way to this node at once, over all payloads: each takes a few MiB of memory."""
 ANYBODY: Final = -1
 """A peer of which nothing is known."""
 SWARM_CHUNKS_MIN: Final = 3
@@ -50,7 +49,7 @@ class Shared:
 
     world: World
     blobs: BlobStore
-    slots: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(REQUESTS_MAX))
+    slots: Slots
     corrupted: Counter[int] = field(default_factory=Counter)
     """peer → how often it sent what it had not promised"""
 
@@ -195,11 +194,13 @@ class Pull:
             self._log.debug("fetch_unavailable", peer=peer, why=str(error))
         except (OversizedError, StoreError) as error:
             self._failure = error
-        except PeerError as error:
+        except CorruptPayloadError as error:
             self._order.distrust(peer)
             self._shared.corrupted[peer] += 1
             count = self._shared.corrupted[peer]
             self._log.warning("fetch_refused", peer=peer, count=count, why=str(error))
+        except PeerError as error:  # its disk, for example: nobody is to be blamed for that
+            self._log.warning("fetch_failed", peer=peer, why=str(error))
         finally:
             self._order.rest(peer, trio.current_time())
             if self._download is not None:
@@ -245,14 +246,15 @@ class Pull:
         self, source: _Source, download: Download, nursery: trio.Nursery
     ) -> bool:
         """Begin one request more; False when there is no chunk to ask this peer for."""
-        slots, token = self._shared.slots, object()
-        await slots.acquire_on_behalf_of(token)
+        slots = self._shared.slots
+        patience_s = max(STEAL_AFTER_S, 2 * source.window.usual_s)
+        slot = await slots.take(source.peer, patience_s=patience_s)
         index = download.take(source.peer, now_s=trio.current_time(), usual_s=source.window.usual_s)
         if index is None or source.failure is not None:
-            slots.release_on_behalf_of(token)
+            slots.give_back(slot)
             return False
         scope = source.requests[index] = trio.CancelScope()
-        nursery.start_soon(self._ask_for_chunk, source, download, index, scope, token)
+        nursery.start_soon(self._ask_for_chunk, source, download, index, scope, slot)
         return True
 
     async def _ask_for_chunk(
@@ -261,7 +263,7 @@ class Pull:
         download: Download,
         index: int,
         scope: trio.CancelScope,
-        token: object,
+        slot: Slot,
     ) -> None:
         """Fetch one chunk and write it, unless somebody else is faster."""
         disk, partial, started_s = self._shared.world.disk, self.partial, trio.current_time()
@@ -271,7 +273,7 @@ class Pull:
                     source.peer, Part.CHUNK, index, timeout_s=CHUNK_TIMEOUT_S
                 )
                 if status is not FetchStatus.OK:
-                    await self._ask_what_is_held(source, download)
+                    await self._ask_what_is_held(source, download, refused=index)
                 elif partial is not None:
                     await disk.run(partial.add, index, body)
                     self._took(source, download, index, started_s)
@@ -279,7 +281,7 @@ class Pull:
             source.window.failed()
             source.failure = source.failure or error
         finally:
-            self._shared.slots.release_on_behalf_of(token)
+            self._shared.slots.give_back(slot)
             del source.requests[index]
             download.put_back(source.peer, index)
             self._changed.set()
@@ -294,8 +296,13 @@ class Pull:
             if other is not None and other is not source and index in other.requests:
                 other.requests[index].cancel()
 
-    async def _ask_what_is_held(self, source: _Source, download: Download) -> None:
-        """Learn which chunks a peer has that does not have all, or perhaps none."""
+    async def _ask_what_is_held(
+        self, source: _Source, download: Download, *, refused: int | None = None
+    ) -> None:
+        """Learn which chunks a peer has that does not have all, or perhaps none.
+
+        Raises UnavailableError if it still says that it has the one that it did not bring.
+        """
         held: frozenset[int] = frozenset()
         try:
             status, body = await self._request(source.peer, Part.HELD, timeout_s=REQUEST_TIMEOUT_S)
@@ -307,6 +314,8 @@ class Pull:
             self._log.debug("fetch_not_told", peer=source.peer, why=str(error))
         download.announce(source.peer, held)
         source.has_nothing = not held
+        if refused in held:
+            raise UnavailableError(f"it holds chunk {refused}, and does not bring it")
 
     def _heard(self, peer: int, status: FetchStatus) -> None:
         if status is FetchStatus.WITHHELD:

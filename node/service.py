@@ -190,7 +190,7 @@ class Service:
         self.accuser = ForkReporter(
             self.journal.forks,
             record=lambda body: self.desk.record(Kind.FORK_PROOF, self.machine.round, body),
-            may_sign=lambda: self.machine.phase is not Phase.JOIN,
+            may_sign=self._may_sign,
         )
         self.charter = hospital.charter
         self.own = hospital.own
@@ -321,7 +321,11 @@ class Service:
                     self._tell_phase()
                 if self.machine.phase is Phase.DONE:
                     break
-                beside, look_s = self.scoring.advance(now_s=trio.current_time())
+                beside, look_s = (
+                    self.scoring.advance(now_s=trio.current_time())
+                    if self._may_sign()
+                    else ((), None)
+                )
                 self._reconcile(nursery, (*wanted.effects, *beside))
                 wake_s = min(
                     one for one in (wanted.wake_s, look_s, float("inf")) if one is not None
@@ -341,6 +345,10 @@ class Service:
             ):
                 scope = self._running[effect] = trio.CancelScope()
                 nursery.start_soon(self._perform, effect, scope)
+
+    def _may_sign(self) -> bool:
+        """Not before others have said how far the own log has come, and it has its OPEN."""
+        return self.machine.phase is not Phase.JOIN
 
     def _pen_is_free(self) -> bool:
         """Whether no other piece of work may still sign.

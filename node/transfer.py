@@ -17,6 +17,7 @@ from node.partial import Partial
 from node.payload_io import NoRoomError
 from node.progress import Progress
 from node.pull import Pull, Shared
+from node.slots import Slots, each_max
 from node.world import World
 from swarm.protocol.book import RoundBook
 from swarm.protocol.fetch import pack_chunks
@@ -79,7 +80,8 @@ class Transfer:
         self._book = book
         self._behind = behind
         self._withholds = withholds
-        self._shared = Shared(world=world, blobs=blobs)
+        slots = Slots(each_max=each_max(book.roster.f))
+        self._shared = Shared(world=world, blobs=blobs, slots=slots)
         self._pulls: dict[bytes, Pull] = {}
         self._members: dict[bytes, int | None] = {}
         self._turns: dict[bytes, trio.Lock] = {}

@@ -19,8 +19,12 @@ def simulate(  # noqa: PLR0913 - a command's options
     replay: Annotated[
         int | None, typer.Option(min=0, metavar="SEED", help="Run this one seed again.")
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Run the plan in this file, as --json gives it."),
+    ] = None,
     trace: Annotated[
-        bool, typer.Option("--trace", help="With --replay: print what every member logs.")
+        bool, typer.Option("--trace", help="With --replay, --plan: print what every member logs.")
     ] = False,
     members: Annotated[
         int | None, typer.Option(min=2, max=256, help="Members, instead of drawing 4 to 7.")
@@ -61,7 +65,8 @@ def simulate(  # noqa: PLR0913 - a command's options
     Exit status: 0 every invariant held in every seed, 1 one did not, 2 wrong usage.
     """  # noqa: D301
     from scenarios.simulation import command
-    from scenarios.simulation.plan import Size
+    from scenarios.simulation.plan import Size, draw_plan
+    from scenarios.simulation.plan_file import load_plan
     from scenarios.simulation.soak import Settings
 
     if plant == "list":
@@ -71,8 +76,9 @@ def simulate(  # noqa: PLR0913 - a command's options
     size = Size(members=members, rounds=rounds, averaging=averaging, calm=calm)
     settings = Settings(size=size, plant=plant)
     try:
-        if replay is not None:
-            holds = command.replay(replay, settings, is_traced=trace, write=typer.echo)
+        if replay is not None or plan is not None:
+            one = load_plan(plan) if plan is not None else draw_plan(replay or 0, size)
+            holds = command.replay(one, settings, is_traced=trace, write=typer.echo)
         else:
             holds = command.simulate_seeds(
                 start=start, count=seeds, settings=settings, jobs=jobs, json_file=json_file,

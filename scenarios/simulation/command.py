@@ -2,39 +2,23 @@
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ledger.errors import ConfigError
-from scenarios.simulation.observations import Violation
 from scenarios.simulation.plan import Plan, draw_plan
+from scenarios.simulation.plan_file import plan_to_json
 from scenarios.simulation.plants import PLANTS
 from scenarios.simulation.run import SeedResult, run_plan
 from scenarios.simulation.shrink import shrink
-from scenarios.simulation.soak import Settings, SoakLog, run_seeds
+from scenarios.simulation.soak import Settings, SoakLog, Told, run_seeds
 
 Write = Callable[[str], None]
 
 SHRINK_TRIES: Final = 60
 """Runs that making one plan small may cost."""
-
-
-@dataclass
-class Tally:
-    """What many seeds came to."""
-
-    heads: dict[int, str] = field(default_factory=dict)
-    failed: list[SeedResult] = field(default_factory=list)
-    virtual_s: float = 0.0
-
-    def add(self, result: SeedResult) -> None:
-        """Count one seed."""
-        self.heads[result.seed] = result.heads
-        self.virtual_s += result.virtual_s
-        if result.violations:
-            self.failed.append(result)
+FAULTS: Final = ("begun", "planned")
 
 
 def list_plants(write: Write) -> None:
@@ -50,41 +34,41 @@ def simulate_seeds(
     """Run seeds, print each that fails with its plan made small; return whether all invariants held."""
     check_settings(settings)
     started_s = time.perf_counter()
-    tally = Tally()
+    wanted = range(start, start + count)
     log = SoakLog(log_file, settings) if log_file is not None else None
-    known = len(log.done) if log is not None else 0
+    told = {seed: one for seed, one in log.done.items() if seed in wanted} if log else {}
     shrunk: set[str] = set()
-    if known:
-        write(f"{known} seeds are in the log already")
+    if told:
+        write(f"{len(told)} seeds are in the log already")
     try:
-        for result in run_seeds(range(start, start + count), settings, jobs=jobs, log=log):
-            tally.add(result)
+        for result in run_seeds(wanted, settings, jobs=jobs, log=log):
+            told[result.seed] = Told.of(result)
             if result.violations:
                 _tell_failure(result, settings, write, shrunk)
     except KeyboardInterrupt:
         kept = f"; {log_file} goes on from here" if log_file is not None else ""
-        told = f"{len(tally.heads)} of {count} seeds, {len(tally.failed)} failed"
-        raise KeyboardInterrupt(f"interrupted after {told}{kept}") from None
+        so_far = f"{len(told)} of {count} seeds, {len(_failed(told))} failed"
+        raise KeyboardInterrupt(f"interrupted after {so_far}{kept}") from None
     finally:
         if log is not None:
             log.close()
     wall_s = time.perf_counter() - started_s
-    earlier = [s for s, ok in log.done.items() if not ok] if log is not None else []
-    bad = sorted({*earlier, *(one.seed for one in tally.failed)})
+    bad = _failed(told)
     if json_file is not None:
-        _write_json(json_file, count, settings, tally, wall_s)
+        _write_json(json_file, settings, told, wall_s)
+    begun, planned = (sum(getattr(one, name) for one in told.values()) for name in FAULTS)
     write(
         f"{count} seeds from {start}: {len(bad)} failed"
-        + (f" ({', '.join(map(str, bad[:20]))})" if bad else "")
-        + f"; {tally.virtual_s:.0f} virtual seconds in {wall_s:.0f} s"
+        + (f" ({', '.join(str(one.seed) for one in bad[:20])})" if bad else "")
+        + f"; {begun} of {planned} planned faults began"
+        + f"; {sum(one.virtual_s for one in told.values()):.0f} virtual seconds, {wall_s:.0f} s"
     )
     return not bad
 
 
-def replay(seed: int, settings: Settings, *, is_traced: bool, write: Write) -> bool:
-    """Run one seed again, with its plan and (if asked) everything that its members log."""
+def replay(plan: Plan, settings: Settings, *, is_traced: bool, write: Write) -> bool:
+    """Run one plan, and show it and (if asked) everything that its members log."""
     check_settings(settings)
-    plan = draw_plan(seed, settings.size)
     for line in plan.lines():
         write(line)
     result = run_plan(plan, plant=settings.plant, trace=write if is_traced else None)
@@ -92,6 +76,7 @@ def replay(seed: int, settings: Settings, *, is_traced: bool, write: Write) -> b
         write(f"FAILED {violation}")
     write(
         f"heads {result.heads}; {result.records} records, {result.steps} steps, "
+        f"{result.begun} of {result.planned} faults began, "
         f"{result.virtual_s:.1f} virtual seconds in {result.wall_s:.2f} s: "
         + (f"{len(result.violations)} invariants broken" if result.violations else "all holds")
     )
@@ -134,22 +119,28 @@ def minimal(plan: Plan, wanted: str, settings: Settings) -> Plan:
     return shrink(plan, fails)
 
 
-def _write_json(path: Path, count: int, settings: Settings, tally: Tally, wall_s: float) -> None:
-    failed: list[dict[str, Any]] = [
-        {"seed": one.seed, "invariant": str(first), "replay": settings.replay(one.seed)}
-        for one in tally.failed
-        for first in (_first(one.violations),)
-    ]
+def _failed(told: Mapping[int, Told]) -> list[Told]:
+    return [one for _, one in sorted(told.items()) if one.violations]
+
+
+def _write_json(path: Path, settings: Settings, told: Mapping[int, Told], wall_s: float) -> None:
+    """Write what became of all seeds, those of the log too; wall_s is this run's."""
     value = {
-        "seeds": count, "failed": failed,
-        "heads": {str(seed): heads for seed, heads in sorted(tally.heads.items())},
-        "virtual_s": round(tally.virtual_s, 3), "wall_s": round(wall_s, 3),
+        "seeds": len(told),
+        "failed": [
+            {
+                "seed": one.seed, "invariant": one.violations[0],
+                "replay": settings.replay(one.seed),
+                "plan": plan_to_json(draw_plan(one.seed, settings.size)),
+            }
+            for one in _failed(told)
+        ],
+        "faults": {name: sum(getattr(one, name) for one in told.values()) for name in FAULTS},
+        "heads": {str(seed): one.heads for seed, one in sorted(told.items())},
+        "virtual_s": round(sum(one.virtual_s for one in told.values()), 3),
+        "wall_s": round(wall_s, 3),
     }  # fmt: skip
     try:
         path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--json {path}: {error.strerror}") from None
-
-
-def _first(violations: tuple[Violation, ...]) -> Violation:
-    return violations[0]

@@ -8,18 +8,32 @@ from dataclasses import dataclass
 from node.network_memory import Conditions
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kill:
-    """A process dies (``power``: the whole machine) at a moment, and comes back."""
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Something that happens so long after the first honest member has begun a round."""
 
     at_s: float
+    from_round: int | None = None
+    """None: after the start of the run."""
+
+    @property
+    def when(self) -> str:
+        """Say it, in a column of ten."""
+        start = "" if self.from_round is None else f"r{self.from_round} + "
+        return f"{start}{self.at_s:.1f} s".rjust(10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill(Timed):
+    """A process dies (``power``: the whole machine) at a moment, and comes back."""
+
     member: int
     down_s: float
     power: bool
 
     def __str__(self) -> str:
         what = "loses power" if self.power else "is killed"
-        return f"{self.at_s:6.1f} s  member {self.member} {what}, back after {self.down_s:.1f} s"
+        return f"{self.when}  member {self.member} {what}, back after {self.down_s:.1f} s"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,28 +47,26 @@ class CrashAtStep:
 
     def __str__(self) -> str:
         what = "loses power" if self.power else "is killed"
-        return f"step {self.step:4d}  member {self.member} {what} there, back after {self.down_s:.1f} s"
+        return f"step {self.step:5d}  member {self.member} {what} there, back after {self.down_s:.1f} s"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BadDisk:
+@dataclass(frozen=True, kw_only=True)
+class BadDisk(Timed):
     """Every write fails: the disk is full, or (``broken``) gives I/O errors, until it is mended."""
 
-    at_s: float
     member: int
     for_s: float
     broken: bool
 
     def __str__(self) -> str:
         what = "has a broken disk" if self.broken else "has a full disk"
-        return f"{self.at_s:6.1f} s  member {self.member} {what} for {self.for_s:.1f} s"
+        return f"{self.when}  member {self.member} {what} for {self.for_s:.1f} s"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cut:
+@dataclass(frozen=True, kw_only=True)
+class Cut(Timed):
     """Nothing passes from ``sources`` to ``targets``; both ways if ``symmetric``."""
 
-    at_s: float
     for_s: float
     sources: tuple[int, ...]
     targets: tuple[int, ...]
@@ -63,14 +75,13 @@ class Cut:
     def __str__(self) -> str:
         arrow = "<->" if self.symmetric else "->"
         ends = f"{_list(self.sources)} {arrow} {_list(self.targets)}"
-        return f"{self.at_s:6.1f} s  nothing passes {ends} for {self.for_s:.1f} s"
+        return f"{self.when}  nothing passes {ends} for {self.for_s:.1f} s"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SlowLink:
+@dataclass(frozen=True, kw_only=True)
+class SlowLink(Timed):
     """One direction between two members becomes slow and narrow."""
 
-    at_s: float
     for_s: float
     source: int
     target: int
@@ -79,82 +90,77 @@ class SlowLink:
 
     def __str__(self) -> str:
         return (
-            f"{self.at_s:6.1f} s  link {self.source} -> {self.target} takes {self.delay_s:.1f} s and "
+            f"{self.when}  link {self.source} -> {self.target} takes {self.delay_s:.1f} s and "
             f"{self.bandwidth_bytes_s:.0f} bytes/s for {self.for_s:.1f} s"
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Weather:
+@dataclass(frozen=True, kw_only=True)
+class Weather(Timed):
     """The whole network loses, delays, reorders and duplicates."""
 
-    at_s: float
     for_s: float
     conditions: Conditions
 
     def __str__(self) -> str:
         one = self.conditions
         return (
-            f"{self.at_s:6.1f} s  network loses {one.loss:.0%}, delays {one.delay_s:.2f} s "
+            f"{self.when}  network loses {one.loss:.0%}, delays {one.delay_s:.2f} s "
             f"+ {one.jitter_s:.2f} s, doubles {one.duplicate:.0%} for {self.for_s:.1f} s"
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClockJump:
+@dataclass(frozen=True, kw_only=True)
+class ClockJump(Timed):
     """A member's wall clock jumps; its monotonic clock does not."""
 
-    at_s: float
     member: int
     by_ms: int
 
     def __str__(self) -> str:
-        return f"{self.at_s:6.1f} s  clock of member {self.member} jumps by {self.by_ms} ms"
+        return f"{self.when}  clock of member {self.member} jumps by {self.by_ms} ms"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stall:
+@dataclass(frozen=True, kw_only=True)
+class Stall(Timed):
     """A member's computing takes ``cost_s`` a piece, as on a machine that swaps."""
 
-    at_s: float
     for_s: float
     member: int
     cost_s: float
 
     def __str__(self) -> str:
         return (
-            f"{self.at_s:6.1f} s  member {self.member} needs {self.cost_s:.1f} s for everything, "
+            f"{self.when}  member {self.member} needs {self.cost_s:.1f} s for everything, "
             f"for {self.for_s:.1f} s"
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rotation:
+@dataclass(frozen=True, kw_only=True)
+class Rotation(Timed):
     """A site is stopped, a quorum of admins signs its next ledger key, and it comes back.
 
     A liar goes on with its old key: the others cut its log where they have it.
     """
 
-    at_s: float
     member: int
     down_s: float
 
     def __str__(self) -> str:
         return (
-            f"{self.at_s:6.1f} s  member {self.member} is rotated, back after {self.down_s:.1f} s "
+            f"{self.when}  member {self.member} is rotated, back after {self.down_s:.1f} s "
             "with its next key"
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Removal:
+@dataclass(frozen=True, kw_only=True)
+class Removal(Timed):
     """A quorum of admins removes a liar, whose log the others cut where they have it; it goes on."""
 
-    at_s: float
     member: int
 
     def __str__(self) -> str:
-        return f"{self.at_s:6.1f} s  member {self.member} is removed"
+        return f"{self.when}  member {self.member} is removed"
 
 
 Fault = (
@@ -170,7 +176,7 @@ class Liar:
     attacks: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"always    member {self.member} lies: {', '.join(self.attacks)}"
+        return f"    always  member {self.member} lies: {', '.join(self.attacks)}"
 
 
 def _list(members: tuple[int, ...]) -> str:

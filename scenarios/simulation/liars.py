@@ -296,14 +296,21 @@ class LyingNetwork:
         ):
             return
         self._asked.add(body.update_digest)
+        book = service.book
+        since = min(  # who trains twice from one model offers the same payload in two rounds
+            round_
+            for round_ in range(record.round + 1)
+            if round_ == record.round
+            or any(one.digest == body.update_digest for one in book.offers(round_).values())
+        )
         for part in (Part.MANIFEST, Part.CHUNK):
-            if service.book.last_offer_round(self._own) >= record.round:
+            if book.last_offer_round(self._own) >= since:
                 return  # from now on it is entitled: whoever is further copies nothing any more
             request = encode_fetch_request(
                 FetchRequest(digest=body.update_digest, part=part, index=0)
             )
             reply = await self._quietly(record.author, FETCH_PROTOCOL, request)
-            if reply is None or service.book.last_offer_round(self._own) >= record.round:
+            if reply is None or book.last_offer_round(self._own) >= since:
                 return
             try:
                 status, _ = decode_fetch_reply(reply)

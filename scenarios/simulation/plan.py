@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import Final, final
+from typing import Any, Final, final
 
 from node.network_memory import Conditions
 from scenarios.simulation.faults import (
@@ -38,10 +38,12 @@ LEARNING: Final = (
 """Charters whose merges start from the round's base, beside the plain one."""
 LEARNING_NEAR: Final = ("", 'rule = "median"')
 """The same for averaging with neighbours."""
-SAFETY_S_MAX: Final = 40.0
-"""The latest virtual second at which everything is healed."""
+SAFETY_S: Final = (15.0, 45.0)
+"""Virtual seconds after which everything is healed, however far the rounds have come."""
 HEALTHY_ROUNDS: Final = 3
 """Rounds at the end in which nothing fails but liars: members that are rounds apart meet again in them."""
+LAGGARD_SHARE: Final = 0.3
+"""In so many of those that can do without one member, one trains much longer than the others."""
 FAULTS_MAX: Final = 9
 REPUTATION: Final = ("off", "off", "off", "score", "weigh")
 """Charters in which members judge each other, where all average with all."""
@@ -140,8 +142,9 @@ class Plan:
             f"{', '.join(map(str, self.skew_ms))} ms, heads compared every {self.sync_interval_s:g} s"
         )
         dead = ", ".join(map(str, self.stays_dead))
-        healing = f"healed at {self.heal_s:.1f} s or before the last {HEALTHY_ROUNDS} rounds" + (
-            f"; stays dead: {dead}" if dead else ""
+        healing = (
+            f"healed after {self.heal_s:.1f} s, or before the last {HEALTHY_ROUNDS} rounds"
+            + (f"; stays dead: {dead}" if dead else "")
         )
         said = [swarm, machines, healing]
         return said + [f"  {one}" for one in (*self.liars, *self.faults)]
@@ -151,27 +154,34 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     """Return the plan of a seed: the same for the same seed and size, on every machine."""
     size = size or Size()
     draw = Random(f"swarm/simulation/plan/{seed}")  # noqa: S311 - not a secret
-    members = draw.choice((4, 4, 4, 4, 4, 4, 5, 5, 6, 7))
-    rounds = draw.choice((4, 4, 4, 5))
-    members, rounds = size.members or members, size.rounds or rounds
-    heal_s = draw.uniform(5.0, SAFETY_S_MAX)
+    members = size.members or draw.choice((4, 4, 4, 4, 4, 4, 5, 5, 6, 7))
+    rounds = size.rounds or draw.choice((6, 6, 6, 7, 8))
+    heal_s = draw.uniform(*SAFETY_S)
     f = (members - 1) // 3
     liars = () if size.calm else _draw_liars(draw, members, draw.choice((0, 0, 1, 1, f)), f)
     lying = {liar.member for liar in liars}
     upright = [index for index in range(members) if index not in lying]
-    spare = f - len(liars)
+    spare = 0 if size.calm else f - len(liars)
     stays_dead = tuple(draw.sample(upright, spare)) if spare and draw.random() < 0.15 else ()
+    lasting = [one for one in upright if one not in stays_dead]
     base_s = draw.choice((0.05, 0.3, 1.0))
+    compute_s = [round(base_s * draw.uniform(0.5, 1.5), 3) for _ in range(members)]
+    network = Conditions(
+        delay_s=draw.choice((0.0, 0.01, 0.05)), jitter_s=draw.choice((0.0, 0.02, 0.1))
+    )
+    times = _Times(draw, rounds, _round_s(max(compute_s), network))
+    if spare and not stays_dead and draw.random() < LAGGARD_SHARE:
+        compute_s[draw.choice(upright)] *= round(draw.uniform(4.0, 15.0), 1)
     skewed = draw.random() < 0.3
-    averaging = size.averaging or _draw_averaging(seed)
-    learning = _stream("learning", seed).choice(LEARNING if averaging == "full" else LEARNING_NEAR)
+    averaging = size.averaging or ("gossip" if draw.random() < GOSSIP_SHARE else "full")
+    learning = draw.choice(LEARNING if averaging == "full" else LEARNING_NEAR)
     return Plan(
         seed=seed,
         members=members,
         rounds=rounds,
         averaging=averaging,
         learning=learning,
-        reputation=_draw_reputation(seed, averaging, learning),
+        reputation=draw.choice(REPUTATION) if averaging == "full" else "off",
         has_moments=draw.random() < 0.25,
         members_min=draw.randint(2, max(2, (members + 1) // 2)),
         deadline_min_s=draw.choice((2.0, 5.0)),
@@ -179,64 +189,63 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         grace_s=draw.choice((1.0, 2.0)),
         start_wait_s=draw.choice((5.0, 15.0)),
         inactive_after_rounds=draw.randint(1, 3),
-        compute_s=tuple(round(base_s * draw.uniform(0.5, 1.5), 3) for _ in range(members)),
+        compute_s=tuple(compute_s),
         skew_ms=tuple(
             draw.randint(-HOUR_MS, HOUR_MS) if skewed and draw.random() < 0.5 else 0
             for _ in range(members)
         ),
         sync_interval_s=draw.choice((2.0, 5.0, 8.0)),
-        network=Conditions(
-            delay_s=draw.choice((0.0, 0.01, 0.05)), jitter_s=draw.choice((0.0, 0.02, 0.1))
-        ),
+        network=network,
         liars=liars,
         faults=()
         if size.calm
-        else _draw_faults(draw, members, upright, heal_s)
-        + _draw_rotations(seed, [one for one in upright if one not in stays_dead], heal_s)
-        + _draw_voted_out(seed, liars, heal_s),
-        stays_dead=() if size.calm else stays_dead,
+        else _draw_faults(_Dice(draw, members, upright, times))
+        + _draw_rotations(draw, lasting, times)
+        + _draw_voted_out(draw, liars, times),
+        stays_dead=stays_dead,
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
     )
 
 
-def _stream(name: str, seed: int) -> Random:
-    """Return a stream of its own for what came later: what else happens in a seed stays as it was."""
-    return Random(f"swarm/simulation/{name}/{seed}")  # noqa: S311 - not a secret
+def _round_s(compute_s: float, network: Conditions) -> float:
+    """About how long a round lasts in which nothing fails (seen: 0.2 to 2.5 s)."""
+    return 0.1 + 1.4 * compute_s + 4 * (network.delay_s + network.jitter_s / 2)
 
 
-def _draw_reputation(seed: int, averaging: str, learning: str) -> str:
-    if averaging != "full" or "ifca" in learning:
-        return "off"
-    return _stream("reputation", seed).choice(REPUTATION)
+@final
+class _Times:
+    """Draws when something begins: in any round that faults may come in, at any moment of it."""
+
+    def __init__(self, draw: Random, rounds: int, round_s: float) -> None:
+        self._draw = draw
+        self._last = max(0, rounds - HEALTHY_ROUNDS)
+        self._round_s = round_s
+
+    def begin(self) -> dict[str, Any]:
+        """Return what a Timed fault has."""
+        return {
+            "from_round": self._draw.randint(0, self._last),
+            "at_s": round(self._draw.uniform(0.0, self._round_s), 3),
+        }
 
 
-def _draw_averaging(seed: int) -> str:
-    return "gossip" if _stream("averaging", seed).random() < GOSSIP_SHARE else "full"
-
-
-def _draw_rotations(seed: int, members: Sequence[int], heal_s: float) -> tuple[Fault, ...]:
-    draw = _stream("rotation", seed)
+def _draw_rotations(draw: Random, members: Sequence[int], times: _Times) -> tuple[Fault, ...]:
     if draw.random() >= ROTATED_SHARE:
         return ()
     return tuple(
-        Rotation(
-            at_s=round(draw.uniform(0.0, heal_s), 2), member=member,
-            down_s=round(draw.uniform(0.5, 10.0), 2),
-        )
+        Rotation(member=member, down_s=round(draw.uniform(0.5, 10.0), 2), **times.begin())
         for member in draw.sample(members, draw.randint(1, min(2, len(members))))
-    )  # fmt: skip
+    )
 
 
-def _draw_voted_out(seed: int, liars: Sequence[Liar], heal_s: float) -> tuple[Fault, ...]:
+def _draw_voted_out(draw: Random, liars: Sequence[Liar], times: _Times) -> tuple[Fault, ...]:
     """Rotate a liar, or remove it. Not one that forks: which branch a cut keeps is another story."""
     plain = [liar.member for liar in liars if "equivocate" not in liar.attacks]
-    draw = _stream("old-key", seed)
     if plain and draw.random() < ROTATED_SHARE:
-        return (Rotation(at_s=round(draw.uniform(0.5, heal_s), 2), member=plain[0], down_s=0.0),)
-    draw = _stream("removal", seed)
+        return (Rotation(member=plain[0], down_s=0.0, **times.begin()),)
     if plain and draw.random() < REMOVED_SHARE:
-        return (Removal(at_s=round(draw.uniform(0.5, heal_s), 2), member=plain[0]),)
+        return (Removal(member=plain[0], **times.begin()),)
     return ()
 
 
@@ -248,91 +257,87 @@ def _draw_liars(draw: Random, members: int, count: int, tolerated: int) -> tuple
     return tuple(liars)
 
 
-def _draw_faults(
-    draw: Random, members: int, upright: Sequence[int], heal_s: float
-) -> tuple[Fault, ...]:
-    dice = _Dice(draw, members, upright, heal_s)
+def _draw_faults(dice: "_Dice") -> tuple[Fault, ...]:
     kinds: tuple[Callable[[], Fault], ...] = (
         dice.kill, dice.crash, dice.disk, dice.cut, dice.slow, dice.weather, dice.clock, dice.stall,
     )  # fmt: skip
-    chosen = draw.sample(kinds, draw.randint(1, 4))
-    drawn = [draw.choice(chosen)() for _ in range(draw.randint(0, FAULTS_MAX))]
-    return tuple(sorted(drawn, key=lambda one: (isinstance(one, CrashAtStep), _when(one))))
+    chosen = dice.draw.sample(kinds, dice.draw.randint(1, 4))
+    drawn = [dice.draw.choice(chosen)() for _ in range(dice.draw.randint(0, FAULTS_MAX))]
+    return tuple(sorted(drawn, key=_when))
 
 
 @final
 class _Dice:
     """Draws one fault of each kind."""
 
-    def __init__(self, draw: Random, members: int, upright: Sequence[int], heal_s: float) -> None:
-        self._draw = draw
+    def __init__(self, draw: Random, members: int, upright: Sequence[int], times: _Times) -> None:
+        self.draw = draw
         self._everyone = range(members)
         self._upright = upright
-        self._heal_s = heal_s
-
-    def _at_s(self) -> float:
-        return round(self._draw.uniform(0.0, self._heal_s), 2)
+        self._begin = times.begin
 
     def _for_s(self) -> float:
-        return round(self._draw.choice((0.5, 3.0, 8.0, 20.0)) * self._draw.uniform(0.5, 1.5), 2)
+        return round(self.draw.choice((0.5, 3.0, 8.0, 20.0)) * self.draw.uniform(0.5, 1.5), 2)
 
     def kill(self) -> Fault:
         return Kill(
-            at_s=self._at_s(), member=self._draw.choice(self._upright), down_s=self._for_s(),
-            power=self._draw.random() < 0.6,
+            member=self.draw.choice(self._upright), down_s=self._for_s(),
+            power=self.draw.random() < 0.6, **self._begin(),
         )  # fmt: skip
 
     def crash(self) -> Fault:
-        step = int(2 ** self._draw.uniform(2.0, 10.5))  # the early ones are the denser ones
+        step = int(2 ** self.draw.uniform(2.0, 10.5))  # the early ones are the denser ones
         return CrashAtStep(
-            step=step, member=self._draw.choice(self._upright), down_s=self._for_s(),
-            power=self._draw.random() < 0.7,
+            step=step, member=self.draw.choice(self._upright), down_s=self._for_s(),
+            power=self.draw.random() < 0.7,
         )  # fmt: skip
 
     def disk(self) -> Fault:
         return BadDisk(
-            at_s=self._at_s(), member=self._draw.choice(self._upright), for_s=self._for_s(),
-            broken=self._draw.random() < 0.4,
+            member=self.draw.choice(self._upright), for_s=self._for_s(),
+            broken=self.draw.random() < 0.4, **self._begin(),
         )  # fmt: skip
 
     def cut(self) -> Fault:
-        group = self._draw.sample(self._everyone, self._draw.randint(1, len(self._everyone) - 1))
+        group = self.draw.sample(self._everyone, self.draw.randint(1, len(self._everyone) - 1))
         others = [index for index in self._everyone if index not in group]
         return Cut(
-            at_s=self._at_s(), for_s=self._for_s(), sources=tuple(sorted(group)),
-            targets=tuple(others), symmetric=self._draw.random() < 0.6,
+            for_s=self._for_s(), sources=tuple(sorted(group)), targets=tuple(others),
+            symmetric=self.draw.random() < 0.6, **self._begin(),
         )  # fmt: skip
 
     def slow(self) -> Fault:
-        source, target = self._draw.sample(self._everyone, 2)
+        source, target = self.draw.sample(self._everyone, 2)
         return SlowLink(
-            at_s=self._at_s(), for_s=self._for_s(), source=source, target=target,
-            delay_s=round(self._draw.uniform(0.5, 8.0), 1),
-            bandwidth_bytes_s=self._draw.choice((200.0, 2000.0)),
+            for_s=self._for_s(), source=source, target=target,
+            delay_s=round(self.draw.uniform(0.5, 8.0), 1),
+            bandwidth_bytes_s=self.draw.choice((200.0, 2000.0)), **self._begin(),
         )  # fmt: skip
 
     def weather(self) -> Fault:
-        choice = self._draw.choice
+        choice = self.draw.choice
         conditions = Conditions(
             loss=choice((0.0, 0.1, 0.3)), delay_s=choice((0.0, 0.1, 1.0)),
             jitter_s=choice((0.0, 0.5, 2.0)), duplicate=choice((0.0, 0.2)),
             detect_s=choice((0.0, 2.0)), reconnect_s=choice((0.0, 1.0)),
         )  # fmt: skip
-        return Weather(at_s=self._at_s(), for_s=self._for_s(), conditions=conditions)
+        return Weather(for_s=self._for_s(), conditions=conditions, **self._begin())
 
     def clock(self) -> Fault:
-        by_ms = self._draw.choice((-1, 1)) * self._draw.choice((1_000, HOUR_MS, 720 * HOUR_MS))
-        return ClockJump(at_s=self._at_s(), member=self._draw.choice(self._everyone), by_ms=by_ms)
+        by_ms = self.draw.choice((-1, 1)) * self.draw.choice((1_000, HOUR_MS, 720 * HOUR_MS))
+        return ClockJump(member=self.draw.choice(self._everyone), by_ms=by_ms, **self._begin())
 
     def stall(self) -> Fault:
         return Stall(
-            at_s=self._at_s(), for_s=self._for_s(), member=self._draw.choice(self._everyone),
-            cost_s=self._draw.choice((2.0, 5.0, 15.0)),
+            for_s=self._for_s(), member=self.draw.choice(self._everyone),
+            cost_s=self.draw.choice((2.0, 5.0, 15.0)), **self._begin(),
         )  # fmt: skip
 
 
-def _when(fault: Fault) -> float:
-    return float(fault.step) if isinstance(fault, CrashAtStep) else fault.at_s
+def _when(fault: Fault) -> tuple[bool, float, float]:
+    if isinstance(fault, CrashAtStep):
+        return True, fault.step, 0.0
+    return False, fault.from_round or 0, fault.at_s
 
 
 def _numbers(values: Sequence[float]) -> str:

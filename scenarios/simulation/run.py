@@ -25,7 +25,7 @@ from node.service import Service
 from scenarios.simulation import faults as plans
 from scenarios.simulation.checkers import Evidence, check
 from scenarios.simulation.disk import CrashedError
-from scenarios.simulation.faults import CrashAtStep, Fault
+from scenarios.simulation.faults import CrashAtStep
 from scenarios.simulation.federation import charter_of, sites_of
 from scenarios.simulation.observations import Observations, Violation
 from scenarios.simulation.once import worked_out_once
@@ -41,6 +41,8 @@ LOOK_S: Final = 1.0
 """Virtual seconds between two looks at the members."""
 GARBAGE: Final = 200_000, 20, 100
 """New objects between two looks for cycles, and how often the older ones are looked at too."""
+ROUND_LOOKS: Final = 20
+"""Looks a second for the round that has begun, where faults wait for it."""
 REVIVE_S: Final = 3.0
 """After healing a member that stopped is started again so often."""
 HEALED: Final = Conditions(delay_s=WINDOW_S)
@@ -55,6 +57,9 @@ class SeedResult:
     violations: tuple[Violation, ...]
     heads: str
     """SHA-256 over all members' final ledger heads, hexadecimal."""
+    begun: int
+    """Faults that had begun when everything was healed."""
+    planned: int
     virtual_s: float
     wall_s: float
     cpu_s: float
@@ -82,6 +87,8 @@ def judged(run: "Run", *, plant: str = "") -> SeedResult:
         seed=run.plan.seed,
         violations=tuple(sorted(run.observations.violations)),
         heads=joined_heads(run.heads()),
+        begun=len(run.begun),
+        planned=len(run.plan.faults),
         virtual_s=virtual_s,
         wall_s=time.perf_counter() - started_s,
         cpu_s=time.process_time() - cpu_s,
@@ -145,6 +152,10 @@ class Run:
         self._nursery: trio.Nursery | None = None
         self._down: set[int] = set()
         """Members whose return somebody sees to."""
+        self._rounds_begun = [trio.Event() for _ in range(plan.rounds + 2)]
+        """Set when the first honest member begins that round."""
+        self.begun: list[plans.Timed | CrashAtStep] = []
+        """Faults that came to happen."""
         self._rosters: list[bytes] = []
         """Digests of the rosters that were signed, in order."""
 
@@ -197,9 +208,8 @@ class Run:
             if self._half is not None:
                 self._nursery.start_soon(self._half.run)
             async with trio.open_nursery() as mischief:
-                for fault in self.plan.faults:
-                    if not isinstance(fault, CrashAtStep):
-                        mischief.start_soon(self._happen, fault)
+                for fault in self._timed():
+                    mischief.start_soon(self._happen, fault)
                 await self._until_healing()
                 mischief.cancel_scope.cancel()
             await self._heal()
@@ -211,6 +221,7 @@ class Run:
 
     async def _until_healing(self) -> None:
         """Wait for the plan's moment, but leave HEALTHY_ROUNDS in which nothing fails."""
+        by_rounds = any(one.from_round is not None for one in self._timed())
         with trio.move_on_after(self.plan.heal_s):
             while True:
                 running = [
@@ -219,7 +230,12 @@ class Run:
                 furthest = max((one.machine.round for one in running), default=0)
                 if furthest > self.plan.rounds - HEALTHY_ROUNDS:
                     return
-                await trio.sleep(LOOK_S / 4)
+                for begun in self._rounds_begun[: furthest + 1]:
+                    begun.set()
+                await trio.sleep(LOOK_S / (ROUND_LOOKS if by_rounds else 4))
+
+    def _timed(self) -> list[plans.Timed]:
+        return [one for one in self.plan.faults if isinstance(one, plans.Timed)]
 
     async def _heal(self) -> None:
         """Mend everything but the liars, and those who stay away."""
@@ -352,6 +368,7 @@ class Run:
 
     def _crashed(self, index: int, crash: CrashAtStep) -> None:
         """A member has died at one of its steps: end the rest of it, and bring it back later."""
+        self.begun.append(crash)
         self.swarm.cut_down(index)
         self._down.add(index)
         if self._nursery is not None:
@@ -368,50 +385,60 @@ class Run:
         if self.swarm.ended[index].is_set():
             self.swarm.start(index)
 
-    async def _happen(self, fault: Fault) -> None:
+    async def _happen(self, fault: plans.Timed) -> None:
         """Let one fault begin and end."""
+        if fault.from_round is not None:
+            await self._rounds_begun[fault.from_round].wait()
+        await trio.sleep(fault.at_s)
+        if isinstance(fault, plans.Kill | plans.Rotation) and self._is_away(fault.member):
+            return
+        self.begun.append(fault)
         match fault:
             case plans.Kill():
-                await trio.sleep(fault.at_s)
-                await self._kill(fault)
+                self._kill(fault)
             case plans.BadDisk():
-                await trio.sleep(fault.at_s)
                 await self._spoil(fault)
             case plans.Cut():
-                await trio.sleep(fault.at_s)
                 await self._cut(fault)
+            case plans.Rotation() | plans.Removal():
+                await self._change_roster(fault)
+            case plans.ClockJump():
+                self.world.members[fault.member].skew_ms += fault.by_ms
+            case plans.SlowLink() | plans.Weather() | plans.Stall():
+                self._hamper(fault)
+                await trio.sleep(fault.for_s)
+                self._relieve(fault)
+
+    def _hamper(self, fault: plans.SlowLink | plans.Weather | plans.Stall) -> None:
+        match fault:
             case plans.SlowLink():
-                await trio.sleep(fault.at_s)
                 slow = Conditions(
                     delay_s=fault.delay_s, jitter_s=fault.delay_s / 2,
                     bandwidth_bytes_s=fault.bandwidth_bytes_s,
                 )  # fmt: skip
                 self._hub.shape(fault.source, fault.target, slow)
-                await trio.sleep(fault.for_s)
+            case plans.Weather():
+                self._hub.conditions = fault.conditions
+            case plans.Stall():
+                self.world.members[fault.member].stalled_s = fault.cost_s
+
+    def _relieve(self, fault: plans.SlowLink | plans.Weather | plans.Stall) -> None:
+        match fault:
+            case plans.SlowLink():
                 self._hub.shape(fault.source, fault.target, None)
             case plans.Weather():
-                await trio.sleep(fault.at_s)
-                self._hub.conditions = fault.conditions
-                await trio.sleep(fault.for_s)
                 self._hub.conditions = self.plan.network
-            case plans.ClockJump():
-                await trio.sleep(fault.at_s)
-                self.world.members[fault.member].skew_ms += fault.by_ms
             case plans.Stall():
-                await trio.sleep(fault.at_s)
-                self.world.members[fault.member].stalled_s = fault.cost_s
-                await trio.sleep(fault.for_s)
                 self.world.members[fault.member].stalled_s = 0.0
-            case plans.Rotation() | plans.Removal():
-                await trio.sleep(fault.at_s)
-                await self._change_roster(fault)
-            case CrashAtStep():
-                pass  # happens in the member itself
 
-    async def _kill(self, fault: plans.Kill) -> None:
+    def _is_away(self, index: int) -> bool:
+        """Whether an honest member is down already; liars are rotated from without."""
+        return index in self.plan.honest and (
+            index in self._down or self.swarm.ended[index].is_set()
+        )
+
+    def _kill(self, fault: plans.Kill) -> None:
         index = fault.member
-        if index in self._down or self.swarm.ended[index].is_set():
-            return
         self.world.say(f"member {index} {'loses power' if fault.power else 'is killed'}")
         self._down.add(index)
         self._take_down(index, power=fault.power)
@@ -430,8 +457,6 @@ class Run:
     async def _rotate(self, fault: plans.Rotation) -> None:
         """Stop a site, cut its log where it ends, and start it with its next key; others hear it from it."""
         index = fault.member
-        if index in self._down or self.swarm.ended[index].is_set():
-            return
         self._down.add(index)
         self._take_down(index, power=False)
         await self.swarm.ended[index].wait()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import final
+from typing import Self, final
 
 from ledger.errors import ConfigError
 from scenarios.simulation.plan import Size, draw_plan
@@ -36,6 +36,29 @@ class Settings:
         return f"swarm-scenario simulate --replay {seed}{self.options()} --trace"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What is kept of a seed that has ended."""
+
+    seed: int
+    heads: str
+    violations: tuple[str, ...]
+    begun: int
+    """Faults of its plan that began."""
+    planned: int
+    virtual_s: float
+    wall_s: float
+
+    @classmethod
+    def of(cls, result: SeedResult) -> Self:
+        """Return a result's."""
+        return cls(
+            seed=result.seed, heads=result.heads, violations=tuple(map(str, result.violations)),
+            begun=result.begun, planned=result.planned,
+            virtual_s=round(result.virtual_s, 3), wall_s=round(result.wall_s, 3),
+        )  # fmt: skip
+
+
 def run_seed(settings: Settings, seed: int, _say: Say | None = None) -> SeedResult:
     """Draw and run one seed."""
     return run_plan(draw_plan(seed, settings.size), plant=settings.plant)
@@ -64,15 +87,16 @@ class SoakLog:
     def __init__(self, path: Path, settings: Settings) -> None:
         """Raises ConfigError if the file is another run's, or cannot be read or written."""
         self._path = path
-        self.done: dict[int, bool] = {}
-        """seed → whether all invariants held"""
+        self.done: dict[int, Told] = {}
         head = {"size": asdict(settings.size), "plant": settings.plant}
         try:
             lines = _whole_lines(path) if path.exists() else []
             first, *rest = [json.loads(line) for line in lines] or [head]
             if first != head:
                 raise ConfigError(f"--log {path}: is the log of other settings: name another file")
-            self.done = {one["seed"]: not one["violations"] for one in rest}
+            for one in rest:
+                told = Told(**one | {"violations": tuple(one["violations"])})
+                self.done[told.seed] = told
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--log {path}: {error.strerror}") from None
@@ -83,13 +107,8 @@ class SoakLog:
 
     def add(self, result: SeedResult) -> None:
         """Write one result down."""
-        self.done[result.seed] = not result.violations
-        told = {
-            "seed": result.seed, "heads": result.heads,
-            "violations": [str(one) for one in result.violations],
-            "virtual_s": round(result.virtual_s, 3), "wall_s": round(result.wall_s, 3),
-        }  # fmt: skip
-        self._write(told)
+        told = self.done[result.seed] = Told.of(result)
+        self._write(asdict(told))
 
     def close(self) -> None:
         """Close the file."""

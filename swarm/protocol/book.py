@@ -117,6 +117,7 @@ class RoundBook:
         self._are_models: set[bytes] = set()
         """results that are models, not moments"""
         self._named: dict[bytes, int] = {}
+        self._trained_from: dict[bytes, int] = {}
         """payload → newest round of a record that names it"""
         self._agreed: dict[int, Agreed] = {}
         self._lag = 0
@@ -183,6 +184,8 @@ class RoundBook:
             samples=body.samples,
         )
         self._name(body.update_digest, round_)
+        newest = self._trained_from.get(body.base_digest, round_)
+        self._trained_from[body.base_digest] = max(round_, newest)
         first = self._epochs_offers[round_].setdefault((author, offer.epoch), offer)
         before = self._offers[round_].get(author)
         if before is None or first.epoch < before.epoch:
@@ -406,6 +409,11 @@ class RoundBook:
     def newest_round_of(self, digest: bytes) -> int | None:
         """The newest round in which anybody offered ``digest`` or published it as a result."""
         return self._named.get(digest)
+
+    def newest_use_of(self, digest: bytes) -> int | None:
+        """The same, or in which anybody trained from it: a merge of that round may start there."""
+        rounds = [one[digest] for one in (self._named, self._trained_from) if digest in one]
+        return max(rounds, default=None)
 
     def is_agreed_result(self, digest: bytes) -> bool:
         """Tell whether a quorum ever agreed on ``digest`` as a model."""

@@ -25,6 +25,10 @@ class OversizedError(PeerError):
     """The payload that a digest names is larger than it may be: whoever named it is to blame."""
 
 
+class CorruptPayloadError(PeerError):
+    """What a source sent is not what the digest names: the source is to blame."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """The chunk digests of one payload: what a fetcher needs before it asks for bytes."""
@@ -74,27 +78,31 @@ def payload_digest(codec: int, payload: bytes | memoryview) -> bytes:
 def open_manifest(data: bytes, *, digest: bytes, payload_bytes_max: int) -> Manifest:
     """Parse a peer's manifest and check it against the digest that the ledger names.
 
-    Raises PeerError when it is malformed or not the preimage of ``digest`` (the source lies), and
+    Raises CorruptPayloadError when it is malformed or not the preimage of ``digest`` (the source lies), and
     OversizedError when it is, and the payload is larger than it may be (every source says the same).
     """
     bytes_max = manifest_bytes_max(max(payload_bytes_max, PAYLOAD_BYTES_MAX))
-    match decode(data, bytes_max=bytes_max):
+    try:
+        value = decode(data, bytes_max=bytes_max)
+    except PeerError as error:
+        raise CorruptPayloadError(f"manifest: {error}") from error
+    match value:
         case [int(codec), int(bytes_count), bytes(joined)]:
             pass
         case _:
-            raise PeerError("manifest is not [codec, length, digests]")
+            raise CorruptPayloadError("manifest is not [codec, length, digests]")
     if len(joined) != chunk_count(bytes_count) * DIGEST_BYTES or codec >= 1 << 16:
-        raise PeerError("manifest does not fit its length")
+        raise CorruptPayloadError("manifest does not fit its length")
     chunks = tuple(joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES))
     manifest = Manifest(codec=codec, bytes_count=bytes_count, chunks=chunks)
     if manifest.digest != digest:
-        raise PeerError("manifest does not match the digest on the ledger")
+        raise CorruptPayloadError("manifest does not match the digest on the ledger")
     if bytes_count > payload_bytes_max:
         raise OversizedError(f"payload of {bytes_count} bytes exceeds {payload_bytes_max} bytes")
     return manifest
 
 
 def check_chunk(manifest: Manifest, index: int, chunk: bytes | memoryview) -> None:
-    """Check one received chunk. Raises PeerError when its bytes are not the promised ones."""
+    """Check one received chunk. Raises CorruptPayloadError when its bytes are not the promised ones."""
     if len(chunk) != manifest.size_of(index) or blake3(chunk).digest() != manifest.chunks[index]:
-        raise PeerError(f"chunk {index} does not match the digest on the ledger")
+        raise CorruptPayloadError(f"chunk {index} does not match the digest on the ledger")

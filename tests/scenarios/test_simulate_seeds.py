@@ -4,17 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.simulation.plan import draw_plan
+from scenarios.simulation.plan import Plan, draw_plan
+from scenarios.simulation.plan_file import plan_of_json
 from scenarios.simulation.run import SeedResult, run_plan
 from scenarios.simulation.soak import Settings, run_seeds
+from scenarios.workers import Say, each
 
 SEEDS = 200
 FAILED_ONCE = [
-    int(line.split()[0])
-    for line in Path(__file__).with_name("simulate_seeds.txt").read_text().splitlines()
-    if line and not line.startswith("#")
+    plan_of_json(line, source=f"line {number} of simulate_plans.txt")
+    for number, line in enumerate(
+        Path(__file__).with_name("simulate_plans.txt").read_text().splitlines(), start=1
+    )
+    if not line.startswith("#")
 ]
 JOBS = 2  # in processes of their own, which coverage does not slow down
+
+
+def run_one(plan: Plan, _say: Say) -> SeedResult:
+    return run_plan(plan)
 
 
 def assert_all_hold(results: list[SeedResult]) -> None:
@@ -33,8 +41,8 @@ def test_a_few_hundred_seeds_hold() -> None:
     assert sum(one.torn_commits for one in results) > 0, "no power cut hit a commit"
 
 
-def test_seeds_that_once_failed_hold() -> None:
-    assert_all_hold(list(run_seeds(FAILED_ONCE, Settings(), jobs=JOBS)))
+def test_plans_that_once_failed_hold() -> None:
+    assert_all_hold(list(each(run_one, FAILED_ONCE, workers=JOBS)))
 
 
 @pytest.mark.parametrize("seed", [3, 91])

@@ -65,6 +65,17 @@ def test_late_updates_stay_as_long_as_they_may_be_merged() -> None:
     assert update_of(2, ROUNDS - 5) in going
 
 
+def test_what_somebody_trained_from_stays_as_long_as_what_came_of_it() -> None:
+    book, results = lived(ROUNDS)
+    old = results[1]
+    assert old in needless(book, Keep(rounds=1), {old}, own=0, standing=ROUNDS)
+    federation = Federation(4)
+    federation.open_all()
+    book.learn(federation.authors[2].contribute(ROUNDS, base=old))
+    assert not needless(book, Keep(rounds=1), {old}, own=0, standing=ROUNDS)
+    assert book.newest_round_of(old) == 2, "but it is no newer for that"
+
+
 def test_an_auditors_site_keeps_all() -> None:
     book, results = lived(ROUNDS)
     assert not needless(book, Keep(rounds=None), everything(results), own=0, standing=ROUNDS)
