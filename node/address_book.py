@@ -64,7 +64,9 @@ class AddressBook:
             )
             for m in roster.active
         }
-        self._wanted: tuple[str, ...] = tuple(one.text for one in self._charter[own])
+        # Without scope ids, which only the charter may have: nobody takes a record with one.
+        self._signable = tuple(one.text for one in self._charter[own] if "%" not in one.host)
+        self._wanted = self._signable
         self._records: dict[int, AddressRecord] = {}
         self._hints: dict[int, tuple[Address, ...]] = {}
         self._redirect: Redirect | None = None
@@ -92,8 +94,7 @@ class AddressBook:
         record = self._records.get(self._own)
         if addresses is None and record is None:
             return
-        charter = [one.text for one in self._charter[self._own]]
-        self._wanted = tuple(dict.fromkeys(charter if addresses is None else addresses))
+        self._wanted = tuple(dict.fromkeys(self._signable if addresses is None else addresses))
         if record is None or tuple(one.text for one in record.addresses) != self._wanted:
             self._sign(after=record.sequence if record else 0)
             await self._keep()

@@ -133,8 +133,9 @@ def allowed_address(text: str, *, here: bool) -> Address:
 
 
 def _check_ip(address: Address, *, here: bool) -> None:
-    found = ipaddress.ip_address(address.host)
-    if found.is_unspecified or found.is_multicast or not (here or is_foreign(address.host)):
+    """No scope ids (`%eth0`): such a text means a network card of one machine, and may be any text."""
+    found, is_elsewhere = ipaddress.ip_address(address.host), here or is_foreign(address.host)
+    if "%" in address.host or found.is_unspecified or found.is_multicast or not is_elsewhere:
         raise PeerError(f"address {address.text!r}: not one at which others could dial it")
 
 

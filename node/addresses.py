@@ -110,8 +110,8 @@ async def resolve(address: Address, *, timeout_s: float) -> list[str]:
             found = await trio.socket.getaddrinfo(
                 address.host, address.port, family=address.family, type=socket.SOCK_STREAM
             )
-        except OSError as error:
-            text = error.strerror or str(error)
+        except (OSError, ValueError) as error:  # ValueError: a name that IDNA cannot spell
+            text = getattr(error, "strerror", None) or str(error)
             raise UnavailableError(f"DNS: {address.host}: {text.lower()}") from error
         ips = [str(entry[4][0]) for entry in found]
         allowed = [ip for ip in ips if not address.guarded or is_foreign(ip)]
@@ -136,12 +136,12 @@ async def connect(address: Address, *, timeout_s: float) -> trio.SocketStream:
         with trio.move_on_after(share_s):
             try:
                 return await trio.open_tcp_stream(ip, address.port)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a scope id that is no text for DNS
                 reason = _connect_reason(error, where)
     raise UnavailableError(reason)
 
 
-def _connect_reason(error: OSError, where: str) -> str:
+def _connect_reason(error: OSError | ValueError, where: str) -> str:
     causes: list[BaseException | None] = [error, error.__cause__]
     if isinstance(error.__cause__, BaseExceptionGroup):
         causes += error.__cause__.exceptions

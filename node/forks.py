@@ -42,6 +42,7 @@ class Forks:
     def __init__(self, store: Store, roster: Roster, own: Log) -> None:
         self._roster = roster
         self._own = own
+        # These three are replaced, never changed: they are read while the disk's thread takes records in.
         self._slots: dict[Log, int] = {}
         self._proofs: dict[Log, ForkProof] = {}
         self._recorded: dict[Log, tuple[Log, int]] = {}
@@ -74,10 +75,11 @@ class Forks:
         fork = check_fork_proof(body, self._roster)
         log = (fork.author, fork.epoch)
         if fork.seq < self._slots.get(log, fork.seq + 1):
-            self._slots[log] = fork.seq
+            self._slots = {**self._slots, log: fork.seq}
             self._news[log] = fork
         if log not in self._proofs:  # one is enough: a liar makes nobody store more
-            self._proofs[log] = self._unsaved[log] = body
+            self._proofs = {**self._proofs, log: body}
+            self._unsaved[log] = body
         return fork
 
     def found(self, one: SignedRecord, other: SignedRecord) -> Fork:
@@ -91,8 +93,10 @@ class Forks:
             return
         with suppress(VerificationError):  # what an older program let in proves nothing
             fork = self.believe(value.body)
-            place = (value.author, value.epoch), value.seq
-            self._recorded.setdefault((fork.author, fork.epoch), place)
+            log = (fork.author, fork.epoch)
+            if log not in self._recorded:
+                place = (value.author, value.epoch), value.seq
+                self._recorded = {**self._recorded, log: place}
 
     def refuse_own(self) -> None:
         """Raise OwnLogForkedError if it is this site's own log that is frozen."""
@@ -101,8 +105,8 @@ class Forks:
 
     def take_news(self) -> tuple[Fork, ...]:
         """What has been frozen, or at a lower slot, since the last call."""
-        news, self._news = tuple(self._news.values()), {}
-        return news
+        news, self._news = self._news, {}  # first of all: the disk's thread may find more meanwhile
+        return tuple(news.values())
 
     def take_unsaved(self) -> dict[str, bytes]:
         """What the store has to remember, for the transaction that comes next."""

@@ -17,7 +17,7 @@ from ledger.errors import PeerError, UnavailableError
 from node.address_book import AddressBook
 from node.carrier import PAIR_MAX, Carrier
 from node.framing import Status, raise_for_status
-from node.limits import ReplayWindow
+from node.limits import ReplayWindow, TokenBucket
 from node.network import (
     FETCH_PROTOCOL,
     FORWARD_PROTOCOL,
@@ -126,6 +126,7 @@ class ForwardingNetwork:
         self._talks = {index: _Talk() for index in names if index != own}
         self._session = secrets.token_bytes(SESSION_BYTES)
         self._windows = {index: ReplayWindow() for index in self._talks}
+        self._replays_told = TokenBucket(rate_per_s=0.1, burst=1)
         self._desk = RequestDesk(log)
         self._heard_s: dict[int, float] = {}
         self._handlers: Handlers | None = None
@@ -211,7 +212,7 @@ class ForwardingNetwork:
             return await self.reaching.on_request(peer, body)
         if protocol == FORWARD_PROTOCOL:
             if label_of(body).target == self._own:
-                return await self._open(body)
+                return await self._open(peer, body)
             return await self.carrier.carry(peer, body)
         if self._handlers is None:
             raise UnavailableError("the network does not run")
@@ -273,7 +274,7 @@ class ForwardingNetwork:
             path.worked(trio.current_time() - started_s)
             self._note_way(target, carrier)
             self._heard_s[target] = trio.current_time()
-            raise_for_status(status, body, name=name)
+            raise_for_status(_status(status, name), body, name=name)
             return _within(body, asked.reply_bytes_max, name)
         raise UnavailableError(f"{name}: {'; '.join(reasons) or 'not connected'}")
 
@@ -287,7 +288,7 @@ class ForwardingNetwork:
 
     async def _ask_in_time(
         self, carrier: int, target: int, asked: Asked, timeout_s: float
-    ) -> tuple[Status, bytes]:
+    ) -> tuple[int, bytes]:
         path, deadline_s = self._talks[target].paths[carrier], trio.current_time() + timeout_s
         async with AsyncExitStack() as stack:
             with trio.move_on_at(deadline_s) as waiting:
@@ -302,7 +303,7 @@ class ForwardingNetwork:
 
     async def _ask_through(
         self, carrier: int, target: int, asked: Asked, timeout_s: float
-    ) -> tuple[Status, bytes]:
+    ) -> tuple[int, bytes]:
         """Ask once, and again if the target says that it does not know where we are."""
         talk = self._talks[target]
         for _ in range(ATTEMPTS_MAX):
@@ -318,10 +319,10 @@ class ForwardingNetwork:
             )
             try:
                 status, body = self._sealer.open_reply(exchange, answer)
-                if status != ANEW:
-                    return Status(status), body
-            except (PeerError, ValueError) as error:
+            except PeerError as error:
                 raise _ForgedError(str(error)) from error
+            if status != ANEW:
+                return status, body
             if len(body) != SESSION_BYTES + 8:
                 raise PeerError("a session has 16 bytes and a number")
             number = int.from_bytes(body[SESSION_BYTES:])
@@ -332,7 +333,7 @@ class ForwardingNetwork:
 
     # ---- answering
 
-    async def _open(self, box: bytes) -> bytes:
+    async def _open(self, peer: int, box: bytes) -> bytes:
         """Answer a box that is for us. Raises PeerError, unsealed: its carrier may have made it."""
         asked, exchange = self._sealer.open_request(box)
         window = self._windows[exchange.origin]
@@ -340,7 +341,9 @@ class ForwardingNetwork:
             where = self._session + window.highest.to_bytes(8)
             return self._sealer.seal_reply(exchange, ANEW, where)
         if not window.take(asked.sequence):
-            self._log.warning("replay_refused", origin=exchange.origin)
+            # Of the one who brought it: the origin may have sealed it once only.
+            if self._replays_told.take(now_s=trio.current_time()):
+                self._log.warning("replay_refused", peer=peer)
             raise PeerError("this box was opened before")
         self._heard_s[exchange.origin] = trio.current_time()
         status, body = Status.REFUSED, b"not a protocol that is carried"
@@ -357,6 +360,14 @@ class ForwardingNetwork:
 
 class _ForgedError(PeerError):
     """What a carrier brought was not sealed by the target for this request."""
+
+
+def _status(code: int, name: str) -> Status:
+    """Read the status in a sealed reply. Raises PeerError: the seal shows that the target wrote it."""
+    try:
+        return Status(code)
+    except ValueError:
+        raise PeerError(f"{name}: reply with the unknown status {code}") from None
 
 
 def _within(body: bytes, bytes_max: int, name: str) -> bytes:

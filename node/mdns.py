@@ -28,6 +28,8 @@ from node.network import EventLog
 SERVICE: Final = "_p2p._udp.local."
 TXT_BYTES_MAX: Final = 255
 LOOKUP_MS: Final = 2_000
+SERVICES_MAX: Final = 256
+"""Services whose goodbye is heeded, the newest: anybody on the LAN can make up any number of them."""
 
 Hint = Callable[[int, Sequence[Address]], None]
 
@@ -104,9 +106,16 @@ class LanSearch:
             except PeerError as error:
                 self._log.debug("mdns_refused", peer=member, why=str(error))
         if member is not None and addresses:
+            self._services.pop(service, None)
             self._services[service] = member
+            if len(self._services) > SERVICES_MAX:
+                del self._services[next(iter(self._services))]
             self._log.info("mdns_found", peer=member, addresses=[one.text for one in addresses])
             self._hint(member, addresses)
+
+    def refused(self, service: str, error: Exception) -> None:
+        """Note that a service could not be asked for."""
+        self._log.debug("mdns_refused", service=service, why=repr(error))
 
     def gone(self, service: str) -> None:
         """Forget a service that said goodbye."""
@@ -127,8 +136,12 @@ class _Listener(ServiceListener):
         """Ask for a service's addresses."""
         if name == self._own:
             return
-        info = zc.get_service_info(type_, name, LOOKUP_MS)
-        properties = info.properties if info is not None else {}
+        try:
+            info = zc.get_service_info(type_, name, LOOKUP_MS)
+            properties = info.properties if info is not None else {}
+        except Exception as error:  # noqa: BLE001 - a stranger's name must not end zeroconf's thread
+            self._tell(partial(self._search.refused, name, error))
+            return
         texts = [
             value
             for key, value in properties.items()

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ledger.charter import Charter
+from ledger.errors import UnavailableError
 from ledger.record import GroupValue, MetricId, Metrics, MetricValue, Record, Verified, open_record
 from ledger.roster import Roster
 from node.measured import groups_json
 from node.overview import overview_facts
 from node.status_network import network_facts, ways
+from node.telemetry import get_log
 from swarm.protocol.book import RoundBook
 from swarm.protocol.stopping import Stopping
 
@@ -32,17 +34,25 @@ if TYPE_CHECKING:
 ANSWER_BYTES_MAX: Final = 1 << 20
 ANSWER_TIMEOUT_S: Final = 3.0
 MICRO: Final = 1_000_000
+FAILED: Final = "error"
+"""The only key of an answer that is none: what went wrong."""
 
 Status = dict[str, Any]
 
 
 def read_status(config: "SiteConfig") -> Status:
-    """Ask the running node; if none runs, read its store. Raises ConfigError, StoreError."""
-    return ask(config.paths.socket) or stored_status(config)
+    """Ask the running node; if none runs, read its store.
+
+    Raises ConfigError, StoreError; UnavailableError when it runs and cannot say where it stands.
+    """
+    answer = ask(config.paths.socket) or stored_status(config)
+    if FAILED in answer:
+        raise UnavailableError(f"the node runs, and its status failed: {answer[FAILED]}")
+    return answer
 
 
 def ask(path: Path) -> Status | None:
-    """Ask the node that listens on ``path``; None when nobody answers there."""
+    """Ask the node that listens on ``path``; None when nobody answers there, {FAILED: why} for a bug."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.settimeout(ANSWER_TIMEOUT_S)
@@ -72,7 +82,7 @@ async def serve_status(path: Path, describe: Callable[[], Status]) -> None:
         async def answer(stream: trio.SocketStream) -> None:
             with trio.move_on_after(ANSWER_TIMEOUT_S):
                 try:
-                    await stream.send_all(json.dumps(describe()).encode())
+                    await stream.send_all(_answer(describe))
                 except trio.BrokenResourceError:
                     return
                 await stream.aclose()
@@ -81,6 +91,15 @@ async def serve_status(path: Path, describe: Callable[[], Status]) -> None:
             await trio.serve_listeners(answer, [trio.SocketListener(listener)])
         finally:
             _remove(path)
+
+
+def _answer(describe: Callable[[], Status]) -> bytes:
+    """Describe the node; a mistake in that is told, and does not end the node."""
+    try:
+        return json.dumps(describe()).encode()
+    except Exception as error:  # noqa: BLE001 - whatever it is, only the asker has to know
+        get_log().exception("status_failed")
+        return json.dumps({FAILED: repr(error)}).encode()
 
 
 def _remove(path: Path) -> None:

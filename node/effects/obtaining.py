@@ -24,6 +24,10 @@ class _Refused(Exception):  # noqa: N818 - control flow inside this module
         self.reason = reason
 
 
+class _FalselyOffered(_Refused):
+    """The offer does not say what the payload is; somebody else's offer of it may be true."""
+
+
 async def obtain(desk: Desk, effect: Fetch) -> None:
     """Pull a payload and check it; a contribution that breaks the rules is refused on the ledger."""
     offer = effect.offer
@@ -58,7 +62,9 @@ async def obtain(desk: Desk, effect: Fetch) -> None:
 async def _accept(desk: Desk, received: Received, offer: Offer | None) -> None:
     """Hold a payload that passes its check. Raises _Refused."""
     try:
-        await check(desk, received.codec, received.payload, offer)
+        await _check(desk, received.codec, received.payload, offer)
+    except _FalselyOffered:
+        raise  # what has come stays: a liar must not make it come a second time
     except _Refused:
         await desk.transfer.refuse(received)
         raise
@@ -78,10 +84,10 @@ def _check_offer(desk: Desk, offer: Offer) -> None:
         raise _Refused(Reason.TOO_LARGE if offer.bytes_count > most else Reason.BAD_SHAPE)
 
 
-async def check(desk: Desk, codec: int, payload: bytes, offer: Offer | None) -> None:
+async def _check(desk: Desk, codec: int, payload: bytes, offer: Offer | None) -> None:
     """Raise _Refused unless this payload may be an input, or without an offer a round's base."""
     if offer and (codec, len(payload)) != (offer.codec, offer.bytes_count):
-        raise _Refused(Reason.BAD_SHAPE)
+        raise _FalselyOffered(Reason.BAD_SHAPE)
     learner = desk.hospital.learner
     examine = learner.check if offer else learner.check_result
     try:

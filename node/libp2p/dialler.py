@@ -8,7 +8,7 @@ from libp2p.network.swarm import Swarm
 from ledger.errors import UnavailableError
 from node.addresses import TCP_SHARE, Address, connect
 from node.libp2p.members import Members
-from node.libp2p.reasons import handshake_reason
+from node.libp2p.reasons import handshake_reason, short
 from node.libp2p.wire import Wire
 from node.links import NO_ADDRESS
 
@@ -46,6 +46,8 @@ class Dialler:
             stream = await connect(address, timeout_s=self._dial_s * TCP_SHARE)
         except UnavailableError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - what a member names must not end the node
+            return f"unreachable: {address.text} ({short(error)})"
         established = False
         wire = Wire(stream, is_initiator=True, psk=self._psk)
         try:

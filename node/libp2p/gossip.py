@@ -2,18 +2,24 @@
 
 import secrets
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, final
+from weakref import WeakSet
 
 import trio
+import trio.lowlevel
 from libp2p.abc import IHost, INetStream
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.rpc_queue import RpcQueue
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from node.libp2p.gossip_router import GuardedRouter
 from node.libp2p.members import Members
 from node.libp2p.muxer import as_yamux
 from node.libp2p.quiet import LIBP2P_LOG
+from node.libp2p.reasons import short
 from node.libp2p.traffic import Meter
 from node.limits import TokenBucket
 from node.network import GOSSIP_BYTES_MAX
@@ -21,6 +27,9 @@ from node.serving import GossipInbox
 
 REPAIR_S: Final = 1.0
 _RPC_BYTES_MAX: Final = 1024 * 1024  # of gossip, several messages
+_PARTS_MAX: Final = 4096  # of each kind in one RPC; so many of the shortest messages fill it
+_ENVELOPE_BYTES_MAX: Final = 1024  # of a message beyond its data: names, number, signature
+_NUMBER_BYTES: Final = 8  # of an author's number for a message
 _RATE_PER_S: Final = 100.0
 _BURST: Final = 1000.0
 
@@ -41,8 +50,12 @@ class Admission:
         """Count a copy that came in, and bound how many one peer may bring."""
         if forwarder == self._members.own_id:
             return True
-        peer = self._members.known_index(forwarder)
         self._meter.received(len(message))
+        return self.admits_word(forwarder)
+
+    def admits_word(self, peer_id: ID) -> bool:
+        """Bound how often a peer is listened to, whatever it says."""
+        peer = self._members.known_index(peer_id)
         return self._limits[peer].take(now_s=trio.current_time())
 
     async def is_valid(self, _forwarder: ID, message: rpc_pb2.Message) -> bool:
@@ -63,58 +76,67 @@ class Admission:
 
 
 @final
-class GuardedRouter(GossipSub):
-    """GossipSub whose heartbeat survives its own mistakes."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            protocols=[PROTOCOL_ID_V11],
-            degree=8,
-            degree_low=6,
-            degree_high=12,
-            heartbeat_interval=1,
-            # Adaptive mode slows the heartbeat to 30 s and more; the other two drop by message
-            # rate and by shared IP address, which fits no hospital behind one gateway.
-            adaptive_gossip_enabled=False,
-            spam_protection_enabled=False,
-            eclipse_protection_enabled=False,
-        )
-        self.scorer = None
-
-    async def heartbeat(self) -> None:
-        """Beat; begin again after an exception."""
-        while True:
-            try:
-                await super().heartbeat()
-            except Exception as error:  # noqa: BLE001 - it would end gossip for good
-                LIBP2P_LOG.warning("gossip heartbeat: %r", error)
-                await trio.sleep(self.heartbeat_interval)
-
-    async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
-        """Send on, and empty the list of delivery times that only adaptive mode would empty."""
-        await super().publish(msg_forwarder, pubsub_msg)
-        self.recent_message_deliveries.clear()
-
-
-@final
 class GuardedPubsub(Pubsub):
     """Pubsub that no message can stop, with our limits and our queue in place of its own."""
 
     def __init__(self, host: IHost, topic: str, admission: Admission) -> None:
-        super().__init__(
-            host,
-            GuardedRouter(),
-            strict_signing=True,
-            max_inbound_rpc_size=_RPC_BYTES_MAX,
-            allowed_topics={topic},
-        )
+        self._router = GuardedRouter(topic, admission.admits_word)
+        super().__init__(host, self._router, strict_signing=True, allowed_topics={topic})
         # The stock counter starts at the second of the start: after a quick restart the first
         # messages would carry used numbers and be dropped as copies.
         self.counter = secrets.randbits(62)
+        self._topic = topic
         self._admission = admission
-        self._listeners: dict[ID, rpc_pb2.RPC.SubOpts] = {}
-        self._without_stream: set[ID] = set()
+        self._listeners: set[ID] = set()
+        self._opening: set[ID] = set()
+        self._openings: trio.Nursery
+        self._offered: WeakSet[INetStream] = WeakSet()
         self.set_topic_validator(topic, admission.is_valid, is_async_validator=True)
+
+    # ---- what comes in
+
+    async def continuously_read_stream(self, stream: INetStream) -> None:
+        """Hear a peer out, one thing after the other; reset its stream at the end.
+
+        The stock loop starts a task for each message, looks for the task's parent among all of
+        them, and takes an error here for the death of our own stream to the peer.
+        """
+        peer_id = stream.muxed_conn.peer_id
+        try:
+            while True:
+                said = await read_varint_prefixed_bytes_limited(stream, _RPC_BYTES_MAX)
+                for message in await self._hear(peer_id, said):
+                    await self.push_msg(peer_id, message)
+                    await trio.lowlevel.checkpoint()  # others' turn: many may come in one
+        except Exception as error:  # noqa: BLE001 - random bytes raise all kinds of errors
+            LIBP2P_LOG.debug("gossip stream of %s ended: %s", peer_id, short(error))
+        await stream.reset()
+
+    async def _hear(self, peer_id: ID, said: bytes) -> list[rpc_pb2.Message]:
+        """Act on what a peer says of itself; return the messages that it brings.
+
+        They are copies: a part keeps all of its RPC in memory, and empty parts, of which a MiB
+        holds half a million, take a hundred times what was sent.
+        """
+        rpc = rpc_pb2.RPC.FromString(said)
+        told = [sub for sub in islice(rpc.subscriptions, _PARTS_MAX) if sub.topicid == self._topic]
+        if told and self._admission.admits_word(peer_id):
+            self.handle_subscription(peer_id, told[-1])
+        if rpc.HasField("control"):
+            await self._router.handle_rpc(rpc, peer_id)
+        return [_copy(part) for part in islice(rpc.publish, _PARTS_MAX) if self._is_ours(part)]
+
+    def _is_ours(self, message: rpc_pb2.Message) -> bool:
+        """Whether a message has our topic alone, and its names the length that names have.
+
+        libp2p keeps the names longer than the message: in what was seen, and for each topic.
+        """
+        return (
+            len(message.topicIDs) == 1
+            and message.topicIDs[0] == self._topic
+            and len(message.seqno) == _NUMBER_BYTES
+            and message.ByteSize() <= GOSSIP_BYTES_MAX + _ENVELOPE_BYTES_MAX
+        )
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         """Take a message from ourselves or a peer; drop it if anything is wrong."""
@@ -129,32 +151,76 @@ class GuardedPubsub(Pubsub):
         self._admission.deliver(publish_message.from_id, publish_message.data)
 
     def handle_subscription(self, origin_id: ID, sub_message: rpc_pb2.RPC.SubOpts) -> None:
-        """Note who listens to a topic, in a memory of our own too."""
+        """Note who listens to our topic, in a memory of our own too."""
+        if sub_message.topicid != self._topic:
+            return
         super().handle_subscription(origin_id, sub_message)
         if sub_message.subscribe:
-            self._listeners[origin_id] = sub_message
+            self._listeners.add(origin_id)
         else:
-            self._listeners.pop(origin_id, None)
+            self._listeners.discard(origin_id)
+
+    async def _replay_recent_messages(self, peer_id: ID, topic: str) -> None:
+        """Send nothing to who begins to listen: the stock replay comes with every subscription.
+
+        Each holds a message while it waits. Repair offers what is recent, and sync brings the rest.
+        """
+
+    # ---- our streams to the others
+
+    async def run(self) -> None:
+        """Serve, and open streams beside libp2p's own tasks, which wait for those that they start."""
+        async with trio.open_nursery() as self._openings:
+            await super().run()
 
     async def repair(self, connected: Sequence[ID]) -> None:
-        """Put right what libp2p forgets when one of two connections to a peer closes.
+        """Open a stream to whoever has none, and put right what libp2p forgets.
 
-        It keeps the closed stream until a message is lost on it; then forgets that the peer
-        listens, which the peer, whose own stream still stands, will not say again; and gives up
-        on a peer whose first stream fails.
+        When one of two connections to a peer closes, it keeps the closed stream until a message is
+        lost on it; then forgets that the peer listens, which the peer, whose own stream still
+        stands, will not say again. Nothing else opens streams: a peer that resets them costs one
+        in each round.
         """
         for peer_id in connected:
-            stream, told = self.peers.get(peer_id), self._listeners.get(peer_id)
-            if stream is None:
-                if peer_id in self._without_stream:
-                    await self.ensure_peer_stream(peer_id, timeout=REPAIR_S)
-            elif as_yamux(stream.muxed_conn).is_closed:
+            stream = self.peers.get(peer_id)
+            if stream is not None and as_yamux(stream.muxed_conn).is_closed:
                 self._handle_dead_peer(peer_id)
-            elif told is not None and peer_id not in self.peer_topics.get(told.topicid, ()):
-                self.handle_subscription(peer_id, told)
-        self._without_stream = {peer_id for peer_id in connected if peer_id not in self.peers}
-        for peer_id in self._listeners.keys() - set(connected):
-            del self._listeners[peer_id]
+                stream = None
+            if stream is None:
+                self._open(peer_id)
+            elif peer_id in self._listeners:
+                if peer_id not in self.peer_topics.get(self._topic, ()):
+                    self._listens(peer_id)
+                if stream not in self._offered:
+                    self._offered.add(stream)
+                    await self._router.offer(peer_id)
+        self._listeners &= set(connected)
+
+    def _listens(self, peer_id: ID) -> None:
+        told = rpc_pb2.RPC.SubOpts(subscribe=True, topicid=self._topic)
+        self.handle_subscription(peer_id, told)
+
+    def _open(self, peer_id: ID) -> None:
+        """Open a stream, in a task: a peer that does not answer must not hold up the others."""
+        if peer_id not in self._opening:
+            self._opening.add(peer_id)
+            self._openings.start_soon(self._try_to_open, peer_id)
+
+    async def _try_to_open(self, peer_id: ID) -> None:
+        try:
+            await self.ensure_peer_stream(peer_id, timeout=0)
+        finally:
+            self._opening.discard(peer_id)
+
+    def _schedule_peer_stream_retry(self, peer_id: ID) -> None:
+        """Leave it to repair: at once would be as often as the peer likes."""
+
+    async def handle_sending_messages(
+        self, peer_id: ID, stream: INetStream, queue: RpcQueue
+    ) -> None:
+        """Send what is queued; then reset the stream, or it would keep what has not left."""
+        await super().handle_sending_messages(peer_id, stream, queue)
+        await stream.reset()
 
     async def write_msg(self, stream: INetStream, rpc_msg: rpc_pb2.RPC) -> bool:
         """Write to a peer, and count."""
@@ -162,3 +228,9 @@ class GuardedPubsub(Pubsub):
         if written:
             self._admission.sent(rpc_msg)
         return written
+
+
+def _copy(message: rpc_pb2.Message) -> rpc_pb2.Message:
+    copy = rpc_pb2.Message()
+    copy.CopyFrom(message)
+    return copy

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 STALL_S: Final = 5.0
 """How long a write waits for a peer that reads nothing; then the stream is given up."""
-_COPIED_BYTES_MAX: Final = 16 * 1024  # smaller pieces do not keep their message in memory
+_VIEWED_BYTES_MIN: Final = (MESSAGE_BYTES_MAX + 1) // 2
+"""Shorter pieces are copied: a view keeps its whole message, so memory is twice the bytes at most."""
 _WINDOW_BYTES_MAX: Final = 2**32 - 1
 
 
@@ -85,7 +86,7 @@ class Stream(IMuxedStream):
 
     def take_in(self, piece: memoryview) -> None:
         """Keep a piece of a body until it is read."""
-        if len(piece) >= _COPIED_BYTES_MAX:
+        if len(piece) >= _VIEWED_BYTES_MIN:
             self._pieces.append(piece)
         elif self._pieces and isinstance(self._pieces[-1], bytearray):
             self._pieces[-1] += piece
@@ -209,7 +210,7 @@ class Stream(IMuxedStream):
         while self._missing_bytes and self._pieces:
             piece = self._take_piece(self._missing_bytes)
             self._missing_bytes -= len(piece)
-            if len(piece) >= _COPIED_BYTES_MAX:
+            if len(piece) >= _VIEWED_BYTES_MIN:
                 self._gathered.append(piece)
             elif self._gathered and isinstance(self._gathered[-1], bytearray):
                 self._gathered[-1] += piece

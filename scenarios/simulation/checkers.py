@@ -21,7 +21,7 @@ from ledger.roster import Roster
 from ledger.roster_store import load_roster
 from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
-from scenarios.simulation.disk import DATABASE
+from scenarios.simulation.disk import BLOBS, DATABASE
 from scenarios.simulation.held import Ledger, Reader, Vote, attempt_of
 from scenarios.simulation.observations import PAYLOADS_A_ROUND, Log, Observations, Slot
 from scenarios.simulation.plan import Plan
@@ -30,6 +30,11 @@ FALSE_IF_HONEST: Final = (Offence.UNREVEALED, Offence.COPY, Offence.FALSE_SKETCH
 """What an honest member never does. Where training changes nothing it does send its base back."""
 PAYLOAD_BYTES: Final = 512
 """More than any payload of the tiny learner."""
+ROUNDS_KEPT: Final = 2
+ROUNDS_JUDGED: Final = 5
+"""Of so many finished rounds payloads stay, where members judge each other."""
+MODELS_KEPT: Final = 6
+"""That stay whatever their rounds: the initial one, of two agreed rounds, of the first, the own, one more."""
 SWARM_SMALL: Final = 7
 """Of so few members every bundle is verified, of more only some of those that hold the very same records."""
 BUNDLES_ALIKE_MAX: Final = 3
@@ -72,6 +77,7 @@ def check(evidence: Evidence, seen: Observations) -> None:
     agreed_is_one(ledgers, rosters, seen)
     everybody_is_accounted_for(evidence.charter, ledgers, rosters, seen)
     disks_are_bounded(evidence, ledgers, seen)
+    payloads_are_removed(evidence, seen)
     honest_are_not_blamed(evidence, ledgers, rosters, seen)
     if exported := [one for alike in bundles.values() for one in alike]:
         bundles_verify(evidence, exported, ledgers, seen)
@@ -249,6 +255,18 @@ def disks_are_bounded(
                 for name in names
             )
             seen.disk(index, used, len(ledgers[index].ids), payloads)
+
+
+def payloads_are_removed(evidence: Evidence, seen: Observations) -> None:
+    """No member keeps payloads of more rounds than wire.md §4.2.7 says: offers, results, bases, some models."""
+    plan = evidence.plan
+    judged = ROUNDS_JUDGED if plan.reputation != "off" else 0
+    rounds = max(ROUNDS_KEPT, evidence.charter.rounds.staleness_max, judged) + 1
+    limit = plan.members * (2 * rounds + 1) + MODELS_KEPT
+    for index, disk in evidence.disks.items():
+        held = sum(path.suffix[1:].isdigit() for path in (disk / BLOBS).iterdir())
+        if held > limit:
+            seen.blame("bounded", f"member {index} keeps {held} payloads, at most {limit}")
 
 
 def bundles_verify(

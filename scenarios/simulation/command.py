@@ -76,7 +76,7 @@ def replay(plan: Plan, settings: Settings, *, is_traced: bool, write: Write) -> 
         write(f"FAILED {violation}")
     write(
         f"heads {result.heads}; {result.records} records, {result.steps} steps, "
-        f"{result.begun} of {result.planned} faults began, "
+        f"{len(result.begun)} of {result.planned} faults began, "
         f"{result.virtual_s:.1f} virtual seconds in {result.wall_s:.2f} s: "
         + (f"{len(result.violations)} invariants broken" if result.violations else "all holds")
     )

@@ -4,7 +4,7 @@ Room: scenarios. Law: an attack uses what a real member has, its own keys and co
 else. Attacks on learning (`bad-…`) are in learner.py. docs/simulator.md §5.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Final, final
@@ -17,6 +17,7 @@ from ledger.errors import PeerError, SwarmError, UnavailableError, VerificationE
 from ledger.record import (
     NO_ID,
     Ack,
+    Aggregation,
     Contribution,
     Kind,
     Metrics,
@@ -41,6 +42,7 @@ from node.network import (
 )
 from node.network_memory import MemoryNetwork
 from node.service import Service
+from swarm.protocol.book import Proposal, RoundBook
 from swarm.protocol.messages import (
     FetchRequest,
     FetchStatus,
@@ -48,9 +50,11 @@ from swarm.protocol.messages import (
     decode_fetch_reply,
     decode_fetch_request,
     decode_gossip,
+    decode_sync_reply,
     encode_fetch_reply,
     encode_fetch_request,
     encode_gossip,
+    encode_sync_reply,
 )
 
 ATTACKS: Final = (
@@ -146,7 +150,7 @@ class LyingNetwork:
             await self._inner.broadcast(message)
             return
         for peer in sorted(self._inner.connected()):
-            await self._inner.whisper(peer, self._shown_to(peer, message))
+            await self._inner.whisper(peer, self._told_to(peer, message))
 
     async def request(
         self, peer: int, protocol: str, body: bytes, *, reply_bytes_max: int, timeout_s: float
@@ -196,8 +200,11 @@ class LyingNetwork:
                 return encode_fetch_reply(FetchStatus.NOT_HELD)
             if has("corrupt") and _asks_for_chunk(body) and len(reply) > 1:
                 return flipped(self._random, reply, start=1)
-        if protocol == SYNC_PROTOCOL and self._twins:
-            reply = self._shown_to(peer, reply)
+        if protocol == SYNC_PROTOCOL and self._twins and reply:
+            honest = decode_sync_reply(reply)
+            reply = encode_sync_reply(
+                replace(honest, envelopes=tuple(self._shown_to(peer, honest.envelopes)))
+            )
         if protocol == SYNC_PROTOCOL and has("lying-heads") and reply:
             return self._lying_heads(reply)
         if has("malform") and self._random.random() < 0.5:
@@ -217,12 +224,12 @@ class LyingNetwork:
             case _:
                 return reply
 
-    def _shown_to(self, peer: int, message: bytes) -> bytes:
-        """Put the twins into a message for every second member: both have the same length."""
-        if peer % 2:
-            for envelope, twin in self._twins.items():
-                message = message.replace(envelope, twin)
-        return message
+    def _told_to(self, peer: int, message: bytes) -> bytes:
+        return encode_gossip(self._shown_to(peer, decode_gossip(message)))
+
+    def _shown_to(self, peer: int, envelopes: Sequence[bytes]) -> list[bytes]:
+        """Show every second member the twins."""
+        return [self._twins.get(one, one) if peer % 2 else one for one in envelopes]
 
     def _equivocate(self, message: bytes) -> None:
         """Sign another record for the slot of an own one, now and then."""
@@ -231,13 +238,10 @@ class LyingNetwork:
             return
         for record in _records(message, service):
             if record.author == self._own and record.seq:
-                twin = sign_record(
-                    replace(record, time_ms=record.time_ms ^ 1),
-                    service.journal._signer,  # noqa: SLF001 - its own key
-                ).signed.envelope()
+                twin = twin_of(record, service.book, self._random)
+                signer = service.journal._signer  # noqa: SLF001 - its own key
                 (envelope,) = decode_gossip(message)
-                if len(twin) == len(envelope):
-                    self._twins[envelope] = twin
+                self._twins[envelope] = sign_record(twin, signer).signed.envelope()
 
     # Attacks of its own
 
@@ -345,6 +349,29 @@ class _LyingHandlers:
         except SwarmError:
             reply = b""
         return await self._network.answer(peer, protocol, body, reply)
+
+
+def twin_of(record: Record, book: RoundBook, random: Random) -> Record:
+    """Return another record for the same slot, as plausible: the votes of others, other samples, or time."""
+    match record.body:
+        case Aggregation() as body:
+            own = Proposal(body.rule, body.inputs, body.result_digest)
+            others = [one for _, one in sorted(book.votes(record.round).items()) if one != own]
+            if others:  # to each half what it wants to hear
+                other = random.choice(others)
+                here = {book_input.id for book_input in other.inputs}
+                authors = {offer.author for one in here if (offer := book.offer(one)) is not None}
+                body = replace(
+                    body, rule=other.rule, inputs=other.inputs, result_digest=other.result,
+                    left_out=tuple(one for one in body.left_out if one.author not in authors),
+                )  # fmt: skip
+            else:
+                body = replace(body, result_digest=random.randbytes(32))
+            return replace(record, body=body)
+        case Contribution() as body if random.random() < 0.5:
+            return replace(record, body=replace(body, samples=body.samples + 1))
+        case _:
+            return replace(record, time_ms=record.time_ms ^ 1)
 
 
 def flipped(random: Random, data: bytes, *, start: int = 0) -> bytes:

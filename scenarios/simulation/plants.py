@@ -36,6 +36,7 @@ from ledger.weights import weights_micro
 from node.blobs import BlobStore
 from node.effects import merging, obtaining
 from node.effects.desk import Desk
+from node.janitor import Janitor
 from node.journal import Journal
 from scenarios.simulation.faults import Rotation
 from scenarios.simulation.plan import Plan
@@ -227,7 +228,7 @@ def _payload_unchecked() -> Sequence[Patch]:
     async def believe(*_what: Any) -> None:
         pass
 
-    return [(obtaining, "check", believe)]
+    return [(obtaining, "_check", believe)]
 
 
 def _proposal_trusted() -> Sequence[Patch]:
@@ -311,6 +312,20 @@ def _somebody_stays_dead(plan: Plan) -> bool:
     return bool(plan.stays_dead)
 
 
+# Room
+
+
+def _garbage_kept() -> Sequence[Patch]:
+    async def keep(_self: Janitor) -> None:
+        await trio.lowlevel.checkpoint()
+
+    return [(Janitor, "tidy", keep)]
+
+
+def _has_many_rounds(plan: Plan) -> bool:
+    return plan.rounds >= 8 and plan.reputation == "off"
+
+
 PLANTS: Final[dict[str, Plant]] = {
     "ack-before-persist": Plant(
         "acknowledges others' records before they are on the disk", _ack_before_persist
@@ -354,6 +369,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "staleness-ignored": Plant("weighs late contributions like those on time", _staleness_ignored),
     "left-out-untold": Plant("does not say who was left out of a merge", _left_out_untold),
     "lamport-ignored": Plant("signs Lamport times below those it has seen", _lamport_ignored),
+    "garbage-kept": Plant("removes no payload, however old", _garbage_kept, _has_many_rounds),
     "deadline-ignored": Plant(
         "waits for everybody for ever", _deadline_ignored, _somebody_stays_dead
     ),

@@ -57,8 +57,8 @@ class SeedResult:
     violations: tuple[Violation, ...]
     heads: str
     """SHA-256 over all members' final ledger heads, hexadecimal."""
-    begun: int
-    """Faults that had begun when everything was healed."""
+    begun: tuple[str, ...]
+    """Kinds of the faults that began before everything was healed."""
     planned: int
     virtual_s: float
     wall_s: float
@@ -87,7 +87,7 @@ def judged(run: "Run", *, plant: str = "") -> SeedResult:
         seed=run.plan.seed,
         violations=tuple(sorted(run.observations.violations)),
         heads=joined_heads(run.heads()),
-        begun=len(run.begun),
+        begun=tuple(type(one).__name__ for one in run.begun),
         planned=len(run.plan.faults),
         virtual_s=virtual_s,
         wall_s=time.perf_counter() - started_s,

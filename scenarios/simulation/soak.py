@@ -54,7 +54,7 @@ class Told:
         """Return a result's."""
         return cls(
             seed=result.seed, heads=result.heads, violations=tuple(map(str, result.violations)),
-            begun=result.begun, planned=result.planned,
+            begun=len(result.begun), planned=result.planned,
             virtual_s=round(result.virtual_s, 3), wall_s=round(result.wall_s, 3),
         )  # fmt: skip
 

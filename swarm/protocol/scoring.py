@@ -49,7 +49,9 @@ class Scoring:
         self._has = has
         self._holds = holds
         self._committed: defaultdict[int, set[int]] = defaultdict(set)
-        """record round → who has committed in it"""
+        """record round → who has committed in it; of the newest rounds"""
+        self._own_newest = -1
+        """record round of the own newest commit: there is one a round"""
         self._pending: tuple[int, int] | None = None
         """record round and place of the own commit that is not opened"""
         self._since_s: float | None = None
@@ -79,6 +81,8 @@ class Scoring:
             self._committed[value.round].add(value.author)
             if len(self._committed) > ROWS_MAX + 1:
                 del self._committed[min(self._committed)]
+            if value.author == self._own:
+                self._own_newest = max(self._own_newest, value.round)
             if is_own:
                 self._pending, self._since_s = (value.round, value.seq), None
         elif isinstance(body, EvaluationReveal):
@@ -132,7 +136,7 @@ class Scoring:
         if (
             round_ < 2
             or self._book.last_offer_round(self._own) < round_
-            or self._own in self._committed[round_]
+            or self._own_newest >= round_
         ):
             return None
         scored = round_ - 1

@@ -96,7 +96,8 @@ def test_this_machine_and_link_are_taken_only_where_the_charter_dials_them(addre
         "/dns4/127.1/tcp/4001", "/dns4/2130706433/tcp/4001", "/dns4/a.0x7f000001/tcp/4001",
         "/dns4/-a.example/tcp/1", "/dns4/a..b/tcp/1", "/dns4/a b.example/tcp/1",
         "/dns4/" + "a" * 64 + ".example/tcp/1", "/unix/tmp/socket", "", "swarm.anna.example:4001",
-        "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWCwPb",
+        "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWCwPb", "/ip6/fe80::1%eth0/tcp/4001",
+        "/ip6/2001:db8::1%eth0/tcp/4001", "/ip6/2001:db8::1%" + "a" * 70 + "/tcp/4001",
     ],
 )  # fmt: skip
 def test_what_is_no_address_of_a_member_spoils_the_record(address: str) -> None:
@@ -177,6 +178,13 @@ async def test_what_was_learnt_and_said_outlives_a_restart() -> None:
     assert again.sequences()[0] == (0, 2), "as in the charter again, which has to be said"
 
 
+def test_a_stored_record_that_would_be_refused_today_is_dropped() -> None:
+    bad = record(addresses=("/ip6/2001:db8::1%" + "a" * 70 + "/tcp/4001",))
+    again = book(stored=encode([bad, record(author=2)]))
+    assert again.sequences() == {2: (0, 1)}
+    assert again.addresses(1) == ()
+
+
 async def test_a_site_that_lost_its_store_speaks_above_what_the_others_hold() -> None:
     one = book()
     one.own_addresses = lambda: ("/ip4/192.0.2.9/tcp/4001",)
@@ -219,6 +227,28 @@ async def test_a_redirected_member_is_dialled_at_once_at_its_new_address() -> No
             await until(lambda: first.network.connected() == {1})
         assert first.network.failures() == {}  # type: ignore[attr-defined]
         elsewhere.cancel()
+
+
+@pytest.mark.parametrize("is_unknown", [False, True])
+async def test_an_address_that_no_socket_takes_is_a_failed_dial_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, *, is_unknown: bool
+) -> None:
+    async def raises(*_: object, **__: object) -> None:
+        raise RuntimeError("nobody has thought of this")
+
+    async with running_swarm("libp2p", 2) as members:
+        first, second = members
+        good = first.network._members.addresses[1]  # type: ignore[attr-defined]
+        await second.stop()
+        with monkeypatch.context() as patched:
+            if is_unknown:
+                patched.setattr("node.libp2p.dialler.connect", raises)
+            bad = parse_address("/ip6/2001:db8::1%" + "a" * 70 + "/tcp/4001")
+            first.network.redirect(1, [bad])  # type: ignore[attr-defined]
+            await until(lambda: any("%aaa" in str(one) for one in first.log.named("dial_failed")))
+        await second.start()
+        first.network.redirect(1, good)  # type: ignore[attr-defined]
+        await until(lambda: first.network.connected() == {1})
 
 
 async def _listening(member: Member, address: str) -> trio.CancelScope:

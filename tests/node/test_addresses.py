@@ -89,6 +89,33 @@ async def test_names_are_resolved_and_failures_say_dns() -> None:
         await resolve(parse_address("/dns4/nowhere.invalid/tcp/1"), timeout_s=20)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("/ip6/2001:db8::1%" + "a" * 70 + "/tcp/4001", "^unreachable: "),
+        ("/ip6/2001:db8::1%\x00a.b..c/tcp/4001", "^unreachable: "),
+        ("/dns4/" + "a" * 70 + ".example/tcp/4001", "^DNS: "),
+        ("/dns4/a..b/tcp/4001", "^DNS: "),
+    ],
+)
+async def test_a_text_that_no_socket_takes_is_an_address_that_does_not_work(
+    text: str, reason: str
+) -> None:
+    with pytest.raises(UnavailableError, match=reason):
+        await connect(parse_address(text), timeout_s=5)
+
+
+async def test_an_operators_own_address_may_have_a_scope_id() -> None:
+    try:
+        [listener] = await trio.open_tcp_listeners(0, host="::1")
+    except OSError:
+        pytest.skip("no IPv6")
+    port = listener.socket.getsockname()[1]
+    stream = await connect(parse_address(f"/ip6/::1%1/tcp/{port}"), timeout_s=5)
+    await stream.aclose()
+    await listener.aclose()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog swallows connections on Linux")
 async def test_a_machine_that_swallows_packets_is_a_timeout() -> None:
     with socket.socket() as deaf:

@@ -1,13 +1,22 @@
 """Payload files: whole or absent, called by their digest, checked when they are read."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ledger.errors import StoreError
+from node import blobs as blobs_module
 from node.blobs import BlobStore
-from swarm.protocol.payload import CHUNK_BYTES, check_chunk, manifest_of, payload_digest
+from node.payload_io import manifest_of_file
+from swarm.protocol.payload import (
+    CHUNK_BYTES,
+    Manifest,
+    check_chunk,
+    manifest_of,
+    payload_digest,
+)
 
 BIG = bytes(range(256)) * (3 * CHUNK_BYTES // 512)
 
@@ -85,3 +94,51 @@ def test_a_directory_that_cannot_be_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="cannot keep payloads"):
         BlobStore(tmp_path / "file")
+
+
+def test_what_is_stored_can_be_added_up_while_the_disks_thread_stores(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path)
+
+    class Meanwhile(tuple[int, int]):
+        """Codec and size of a payload; when they are looked at, one more is stored and one is begun."""
+
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[int]:
+            blobs._stored[os.urandom(32)] = (1, 5)
+            blobs._incoming[os.urandom(32)] = 7
+            return super().__iter__()
+
+    for number in range(9):
+        blobs._stored[bytes([number])] = Meanwhile((1, 5))
+    assert blobs.bytes_stored == 45
+
+
+def test_a_file_is_digested_once_however_many_are_asked_for_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payloads = {payload_digest(1, payload): payload for payload in (b"%d" % n for n in range(300))}
+    for digest, payload in payloads.items():
+        (tmp_path / f"{digest.hex()}.1").write_bytes(payload)
+    read: list[Path] = []
+
+    def noted(codec: int, path: Path) -> Manifest:
+        read.append(path)
+        return manifest_of_file(codec, path)
+
+    monkeypatch.setattr(blobs_module, "manifest_of_file", noted)
+    blobs = BlobStore(tmp_path)
+    for _ in range(3):
+        assert all(blobs.manifest(digest) is not None for digest in payloads)
+    assert len(read) == len(payloads)
+
+
+def test_manifests_are_bounded_and_reading_a_payload_again_pushes_none_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs_module, "MANIFESTS_REMEMBERED", 4)
+    blobs = BlobStore(tmp_path)
+    digests = [blobs.put(1, b"%d" % number) for number in range(6)]
+    for _ in range(3):
+        blobs.get(digests[-1])
+    assert list(blobs._manifests) == digests[-4:]

@@ -170,11 +170,27 @@ async def test_a_box_is_opened_once_whoever_brings_it() -> None:
         tapped = Tapped(members[0])
         await members[1].ask(2, b"hello")
         served = len(members[2].service.requests)
-        for box in tapped.boxes[-1:] * 3:
+        for box in tapped.boxes[-1:] * 30:
             with pytest.raises(PeerError, match="opened before"):
                 await _bring(members, box)
         assert len(members[2].service.requests) == served
-        assert members[2].log.named("replay_refused")
+        told = members[2].log.named("replay_refused")
+        assert told == [{"peer": 0}], "who brought it, not who once sealed it; and not 30 times"
+
+
+async def test_a_status_that_nobody_knows_is_the_targets_fault_for_it_is_sealed() -> None:
+    async with forwarding_swarm("memory", 3, outbound_only={1, 2}) as members:
+
+        async def answer(*_: object) -> tuple[int, bytes]:
+            return 77, b""
+
+        desk = network_of(members[2])._desk
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(desk, "answer", answer)
+            with pytest.raises(PeerError, match="site 2: reply with the unknown status 77"):
+                await members[1].ask(2, b"hello")
+        assert not members[1].log.named("carrier_distrusted")
+        assert await members[1].ask(2, b"hello") == b"hello", "its carrier is as good as before"
 
 
 async def test_a_box_of_before_a_restart_is_not_opened_after_it() -> None:

@@ -23,8 +23,14 @@ def rounds_of(directory: Path, index: int) -> dict[str, int]:
         for signed in store.records():
             record = Record.from_value(decode_record(signed.record_bytes))
             match record.body:
-                case Contribution(update_digest=digest) | Aggregation(result_digest=digest):
-                    named[digest.hex()] = max(record.round, named.get(digest.hex(), 0))
+                case Contribution() as body:
+                    digests = [body.update_digest, body.base_digest]
+                case Aggregation() as body:
+                    digests = [body.result_digest]
+                case _:
+                    continue
+            for digest in digests:
+                named[digest.hex()] = max(record.round, named.get(digest.hex(), 0))
     return named
 
 
@@ -49,11 +55,11 @@ def test_payloads_of_finished_rounds_are_gone_and_newer_ones_are_there(tmp_path:
     assert_all_agreed(simulate(charter=charter, sites=sites, directory=tmp_path, seed=SEED))
     for index in range(MEMBERS):
         counts = kept(tmp_path, index)
-        assert counts[ROUNDS] == MEMBERS + 1, "every update and the result"
+        assert counts[ROUNDS] == MEMBERS + 2, "every update, their base, and the result"
         assert all(counts.get(r, 0) == MEMBERS + 1 for r in range(ROUNDS - KEEP_ROUNDS, ROUNDS))
-        # Round zero's result is the moments; nothing else of old rounds.
-        assert {r for r in counts if r < ROUNDS - KEEP_ROUNDS} == {0}
-        assert counts[0] == 1
+        # Round zero's result is the moments, round one's base the initial model; nothing else of old rounds.
+        old = {r: count for r, count in counts.items() if r < ROUNDS - KEEP_ROUNDS}
+        assert old == {0: 1, 1: 1}
 
 
 def test_members_that_die_and_come_back_miss_no_payload(tmp_path: Path) -> None:
@@ -72,7 +78,7 @@ def test_members_that_die_and_come_back_miss_no_payload(tmp_path: Path) -> None:
     assert outcome.failures == ()
     assert len(set(outcome.results)) == 1
     for index in range(MEMBERS):
-        assert set(kept(tmp_path, index)) <= {0, *range(ROUNDS - KEEP_ROUNDS, ROUNDS + 1)}
+        assert set(kept(tmp_path, index)) <= {0, 1, *range(ROUNDS - KEEP_ROUNDS, ROUNDS + 1)}
 
 
 def test_a_quota_with_room_for_the_kept_rounds_alone_is_enough(tmp_path: Path) -> None:

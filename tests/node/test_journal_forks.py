@@ -15,7 +15,7 @@ from ledger.bundle import export_bundle
 from ledger.fork import fork_proof
 from ledger.record import ForkProof, Kind, Record, Verified
 from ledger.store import Store
-from node.forks import OwnLogForkedError
+from node.forks import Forks, OwnLogForkedError
 from node.journal import ACKS_ALL, Journal
 from swarm.protocol.messages import Head
 from tests.federation import Author, Federation, ack_of
@@ -226,6 +226,27 @@ async def test_an_export_holds_no_contested_record_without_the_proof(
     held_after = (after / "logs" / "0002-0000.log").stat().st_size
     # Who holds the branch that was acked has nothing to excuse.
     assert (held_before < held_after) == (journal.heads()[LIAR, 0].prev_id != second[2].id)
+
+
+def test_forks_are_read_while_the_disks_thread_finds_more(tmp_path: Path) -> None:
+    federation = Federation(4)
+    accusations = []
+    for liar in (federation[1], federation[2]):
+        first = liar.open()
+        liar.head = None
+        accusations.append(proof_of(first, liar.open(lamport=9)))
+    federation[3].open()
+    proofs = [federation[3].write(Kind.FORK_PROOF, 1, body) for body in accusations]
+    with Store.open(tmp_path / "a.db") as store:
+        forks = Forks(store, federation.roster, (0, 0))
+        forks.stored(proofs[0])
+        slots, places = iter(forks.slots.items()), forks.places({})
+        assert next(slots) == ((1, 0), 0)
+        assert next(places) == ((3, 0), 1)
+        forks.stored(proofs[1])
+        assert [*slots, *places] == []
+        assert dict(forks.slots) == {(1, 0): 0, (2, 0): 0}
+        assert list(forks.places({})) == [((3, 0), 1), ((3, 0), 2)]
 
 
 class _Now:

@@ -14,7 +14,7 @@ from zeroconf import ServiceInfo, Zeroconf
 
 from node.addresses import Address
 from node.libp2p import Libp2pNetwork, peer_id_text
-from node.mdns import SERVICE, LanSearch
+from node.mdns import SERVICE, SERVICES_MAX, LanSearch, _Listener
 from node.network import Peer
 
 LOOPBACK = "127.0.0.1"
@@ -91,6 +91,7 @@ def announce_a_stranger() -> Zeroconf:
         "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWStranger", "/ip4/192.0.2.7/tcp/4001", "/p2p/",
         "/ip4/169.254.169.254/tcp/80/p2p/{}", "/ip4/127.0.0.1/tcp/22/p2p/{}",
         "/ip4/224.0.0.251/tcp/5353/p2p/{}", "/unix/x/p2p/{}", "\xff\xfe/p2p/{}", "",
+        "/ip6/2001:db8::1%eth0/tcp/4001/p2p/{}", "/ip6/fe80::1%a..b/tcp/4001/p2p/{}",
     ],
 )  # fmt: skip
 def test_strangers_and_addresses_that_no_member_has_give_no_hint(text: str) -> None:
@@ -109,3 +110,33 @@ def test_strangers_and_addresses_that_no_member_has_give_no_hint(text: str) -> N
     assert all(one.guarded for one in found)
     search.gone("member")
     assert hints[-1] == (1, ())
+
+
+class AsksNobody:
+    """As much of zeroconf as fails before anything is sent."""
+
+    def get_service_info(self, type_: str, name: str, _timeout_ms: int) -> ServiceInfo:
+        return ServiceInfo(type_, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["x._other._tcp.local.", "a" * 64 + "." + SERVICE, f"\x01.{SERVICE}"]
+)
+async def test_a_strangers_name_does_not_end_the_search(name: str) -> None:
+    log = Log()
+    search = search_of(0, (), print, log)
+    listener = _Listener(search, trio.lowlevel.current_trio_token(), own="own")
+    listener.add_service(AsksNobody(), SERVICE, name)  # type: ignore[arg-type]
+    await until(lambda: bool(log.named("mdns_refused")))
+
+
+def test_made_up_services_do_not_fill_the_memory() -> None:
+    hints: list[tuple[int, Sequence[Address]]] = []
+    search = search_of(0, (), lambda member, found: hints.append((member, found)), Log())
+    (key,) = [key for key, index in KEYS.items() if index == 1]
+    for number in range(3 * SERVICES_MAX):
+        search.found(f"{number}.{SERVICE}", [f"/ip4/{LOOPBACK}/tcp/4001/p2p/{key}".encode()])
+        search.found(f"real.{SERVICE}", [f"/ip4/{LOOPBACK}/tcp/4002/p2p/{key}".encode()])
+    assert len(search._services) == SERVICES_MAX
+    search.gone(f"real.{SERVICE}")
+    assert hints[-1] == (1, ()), "of the newest the goodbye is heeded"

@@ -31,10 +31,12 @@ from ledger.errors import UnavailableError
 from node.framing import Status, read_reply, read_request, reply_frame, request_frame
 from node.libp2p import Libp2pNetwork
 from node.libp2p.callers import CALLS_BURST, HALF_OPEN_MAX, HALF_OPEN_PER_ADDRESS_MAX, Callers
-from node.libp2p.frames import Frame, FrameError, FrameReader, Kind, header
+from node.libp2p.frames import Flag, Frame, FrameError, FrameReader, Kind, header
 from node.libp2p.multiselect import proposal, read_agreement
 from node.libp2p.outbox import HEADERS_MAX, Outbox
 from node.libp2p.pacing import Both, Bucket
+from node.libp2p.session import MESSAGE_BYTES_MAX
+from node.libp2p.stream import Stream
 from node.line import Line
 from node.network import FETCH_PROTOCOL, REQUEST_BYTES_MAX
 
@@ -183,6 +185,17 @@ def test_a_peer_that_makes_us_answer_and_does_not_read_is_told_from_one_that_doe
         outbox.put_header(bytes(12))
     assert b"".join(outbox.take_small()) == bytes(12 * HEADERS_MAX)
     outbox.put_header(bytes(12))
+
+
+@pytest.mark.parametrize("size", [1, 16 * 1024, 32_759, 32_760, MESSAGE_BYTES_MAX])
+def test_what_waits_to_be_read_keeps_twice_its_size_in_memory_at_most(size: int) -> None:
+    stream = Stream(None, Outbox(), 2, flag=Flag.ACK, extra_bytes=1 << 20)  # type: ignore[arg-type]
+    for _ in range(16):
+        stream.expect(size, is_last=False)
+        stream.take_in(memoryview(bytes(MESSAGE_BYTES_MAX))[:size])
+    held = [one.obj if isinstance(one, memoryview) else one for one in stream._pieces]
+    assert stream.unread_bytes == 16 * size
+    assert sum(map(len, held)) <= 2 * stream.unread_bytes
 
 
 async def test_the_oldest_silent_stranger_makes_room() -> None:

@@ -3,13 +3,16 @@
 import stat
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 from rich.console import Console
 
+from ledger.errors import UnavailableError
 from ledger.record import Record, Verified
-from node.status import _describe, ask, serve_status
+from node.status import FAILED, _describe, ask, read_status, serve_status
 from node.status_view import render
 from swarm.protocol.book import RoundBook
 from tests.federation import Federation, digest_of, input_of, result_of
@@ -102,6 +105,23 @@ async def test_an_asker_that_hangs_up_stops_nothing(tmp_path: Path) -> None:
             await (await trio.open_unix_socket(path)).aclose()
         answer = await trio.to_thread.run_sync(ask, path)
         assert answer is not None
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_mistake_in_describing_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "node.sock"
+    config = SimpleNamespace(paths=SimpleNamespace(socket=path))
+    answers: list[Any] = [{"round": 1}, {"round": object()}]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_status, path, answers.pop)
+        await bound(path)
+        answer = await trio.to_thread.run_sync(ask, path)
+        assert answer is not None
+        assert "not JSON serializable" in answer[FAILED]
+        assert await trio.to_thread.run_sync(ask, path) == {"round": 1}
+        with pytest.raises(UnavailableError, match="status failed: IndexError"):
+            await trio.to_thread.run_sync(read_status, config)
         nursery.cancel_scope.cancel()
 
 

@@ -34,6 +34,7 @@ EXPECTED = {
     "staleness-ignored": {"bundles-verify"},
     "left-out-untold": {"late-accounted"},
     "lamport-ignored": {"bundles-verify", "no-bug", "stays-up", "progress", "no-record-lost"},
+    "garbage-kept": {"bounded"},
     "deadline-ignored": {"progress"},
 }
 """What each bug breaks: whichever of these is seen first."""

@@ -1,9 +1,12 @@
 """Whole swarms with faults from a seed: some hundred of them, and all that ever failed."""
 
+from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from scenarios.simulation.faults import Fault
 from scenarios.simulation.plan import Plan, draw_plan
 from scenarios.simulation.plan_file import plan_of_json
 from scenarios.simulation.run import SeedResult, run_plan
@@ -39,6 +42,9 @@ def test_a_few_hundred_seeds_hold() -> None:
     assert [one.seed for one in results] == list(range(1_000, 1_000 + SEEDS))
     assert_all_hold(results)
     assert sum(one.torn_commits for one in results) > 0, "no power cut hit a commit"
+    begun = Counter(kind for one in results for kind in one.begun)
+    assert set(begun) == {kind.__name__ for kind in get_args(Fault)}, "some kind never happened"
+    assert begun.total() > 0.85 * sum(one.planned for one in results)
 
 
 def test_plans_that_once_failed_hold() -> None:

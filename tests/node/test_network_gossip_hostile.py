@@ -1,0 +1,249 @@
+"""What one bad member can make the gossip layer keep, send and do. The last member is the bad one."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+import trio
+from libp2p.abc import INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.peer.envelope import seal_record
+from libp2p.peer.id import ID
+from libp2p.peer.peer_record import PeerRecord
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.utils import encode_varint_prefixed
+from multiaddr import Multiaddr
+from network_swarm import Member, running_swarm, until
+from test_network_libp2p import TOPIC, count_tasks, signed
+
+from node.libp2p import network as network_module
+from node.libp2p import stream as stream_module
+from node.libp2p.gossip import GuardedPubsub
+from node.libp2p.gossip_router import ANSWER_BYTES_MAX, CONTROL_IDS_MAX, GuardedRouter
+from node.libp2p.muxer import as_yamux
+
+LONG = 60_000
+
+
+@dataclass
+class Fight:
+    """A victim and a bad member that are connected."""
+
+    victim: Member
+    bad: Member
+    stream: INetStream
+    said: int = 0
+
+    @property
+    def pubsub(self) -> GuardedPubsub:
+        return self.victim.network._life.pubsub
+
+    @property
+    def router(self) -> GuardedRouter:
+        return self.pubsub._router
+
+    @property
+    def bad_id(self) -> ID:
+        return self.bad.network._members.own_id
+
+    async def say(self, rpc: rpc_pb2.RPC) -> None:
+        await self.stream.write(encode_varint_prefixed(rpc.SerializeToString()))
+
+    async def all_is_heard(self) -> None:
+        """Wait until the victim has taken everything in: a last message says so."""
+        self.said += 1
+        word = b"last word %d" % self.said
+        await self.say(rpc_pb2.RPC(publish=[signed(b"\x02" * 32, word, number=self.said)]))
+        await until(lambda: (1, word) in self.victim.service.gossip, s=5)
+
+    async def treat(self, handler: Callable[[INetStream], Awaitable[None]]) -> None:
+        """Let the bad member handle the victim's gossip streams so from now on."""
+        self.bad.network._life.pubsub.host.set_stream_handler(PROTOCOL_ID_V11, handler)
+        for connection in self.bad.network._life.connections.open(0):
+            muxed = as_yamux(connection.muxed_conn)
+            for stream_id, stream in list(muxed._streams.items()):
+                if not muxed.is_ours(stream_id):
+                    stream.abandon()
+        self.pubsub._handle_dead_peer(self.bad_id)
+
+    async def registered(self) -> None:
+        await until(lambda: self.bad_id in self.pubsub.peer_queues, s=3)
+
+    def streams(self) -> int:
+        """How many streams to the bad member the victim has open."""
+        muxed = as_yamux(self.victim.network._life.connections.open(1)[0].muxed_conn)
+        return sum(muxed.is_ours(stream_id) for stream_id in muxed._streams)
+
+    def fill_cache(self, count: int) -> list[bytes]:
+        """Put messages of others into the victim's cache. Returns their ids."""
+        for number in range(count):
+            self.router.mcache.put(
+                rpc_pb2.Message(
+                    from_id=bytes(38),
+                    seqno=number.to_bytes(8, "big"),
+                    data=bytes(LONG),
+                    topicIDs=[TOPIC],
+                )
+            )
+        return [bytes(38) + number.to_bytes(8, "big") for number in range(count)]
+
+
+@asynccontextmanager
+async def fight(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fight]:
+    monkeypatch.setattr(network_module, "REPAIR_S", 0.1)
+    async with running_swarm("libp2p", 2) as (victim, bad):
+        host, victim_id = bad.network._life.pubsub.host, victim.network._members.own_id
+        fought = Fight(victim, bad, await host.new_stream(victim_id, [PROTOCOL_ID_V11]))
+        await fought.registered()
+        await until(lambda: fought.bad_id in fought.pubsub.peer_topics.get(TOPIC, ()), s=3)
+        await trio.sleep(0.3)  # until the newcomer was offered what there is
+        yield fought
+
+
+async def never_reads(_: INetStream) -> None:
+    await trio.sleep_forever()
+
+
+async def test_what_a_peer_missed_is_sent_once_and_within_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        ids = fought.fill_cache(40)
+        before = fought.victim.network.traffic().bytes_sent
+
+        async def sent_for(wanted: list[bytes]) -> int:
+            start = fought.victim.network.traffic().bytes_sent
+            rpc = rpc_pb2.RPC()
+            rpc.control.iwant.add(messageIDs=wanted)
+            await fought.say(rpc)
+            await fought.all_is_heard()
+            await until(lambda: not fought.pubsub.peer_queues[fought.bad_id], s=3)
+            await trio.sleep(0.2)
+            return fought.victim.network.traffic().bytes_sent - start
+
+        assert await sent_for([ids[0]] * CONTROL_IDS_MAX) == LONG
+        assert await sent_for([b"\xff" * 46, *ids]) > ANSWER_BYTES_MAX // 2
+        assert await sent_for(ids) <= ANSWER_BYTES_MAX // 2
+        assert fought.victim.network.traffic().bytes_sent - before < 2 * ANSWER_BYTES_MAX
+
+
+async def test_invented_topics_and_recommended_peers_leave_no_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        store = fought.pubsub.host.get_peerstore()
+        known = set(store.peer_ids())
+        rpc = rpc_pb2.RPC()
+        for number in range(2000):
+            name = f"topic {number}"
+            rpc.control.graft.add(topicID=name)
+            rpc.control.prune.add(topicID=name)
+            rpc.control.ihave.add(topicID=name, messageIDs=[b"%d" % number])
+        await fought.say(rpc)
+        await fought.say(rpc_pb2.RPC(control={"prune": [prune_that_recommends(8)]}))
+        await fought.say(long_names(fought.bad_id))
+        await fought.all_is_heard()
+        router = fought.router
+        assert set(router.back_off) == {TOPIC}, "the one PRUNE of ours counts"
+        assert set(router.graft_flood_tracking[fought.bad_id]) == {TOPIC}
+        assert set(router.ihave_message_limits[fought.bad_id]) <= {TOPIC}
+        assert set(router.time_since_last_publish) <= {TOPIC}
+        assert max(map(len, fought.pubsub.seen_messages.cache)) < 100
+        assert set(store.peer_ids()) == known
+
+
+def prune_that_recommends(count: int) -> rpc_pb2.ControlPrune:
+    prune = rpc_pb2.ControlPrune(topicID=TOPIC)
+    for _ in range(count):
+        keys = create_new_key_pair(os.urandom(32))
+        peer_id = ID.from_pubkey(keys.public_key)
+        record = PeerRecord(peer_id, [Multiaddr("/ip4/127.0.0.1/tcp/9")], seq=1)
+        sealed = seal_record(record, keys.private_key).marshal_envelope()
+        prune.peers.add(peerID=peer_id.to_bytes(), signedPeerRecord=sealed)
+    return prune
+
+
+def long_names(author: ID) -> rpc_pb2.RPC:
+    """A message with many topics, and one with a long number, both well signed."""
+    keys = create_new_key_pair(b"\x02" * 32)
+    rpc = rpc_pb2.RPC()
+    for topics, number in (([TOPIC, "x", "y"], bytes(8)), ([TOPIC], bytes(100_000))):
+        message = rpc_pb2.Message(
+            data=b"long", topicIDs=topics, from_id=author.to_bytes(), seqno=number
+        )
+        message.signature = keys.private_key.sign(b"libp2p-pubsub:" + message.SerializeToString())
+        message.key = keys.public_key.serialize()
+        rpc.publish.append(message)
+    return rpc
+
+
+async def test_a_stream_that_stalls_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fight(monkeypatch) as fought:
+        monkeypatch.setattr(stream_module, "STALL_S", 0.1)
+        await fought.treat(never_reads)
+        await fought.registered()
+        tasks = count_tasks()
+        for _ in range(4):
+            await fought.registered()
+            queue = fought.pubsub.peer_queues[fought.bad_id]
+            for _ in range(3):  # more than a stream has room for
+                queue.push(rpc_pb2.RPC(publish=[rpc_pb2.Message(data=bytes(LONG))] * 14))
+            await until(lambda q=queue: q.closed, s=3)
+        await fought.registered()
+        assert fought.streams() <= 1
+        assert count_tasks() <= tasks + 5
+
+
+async def test_a_peer_that_resets_our_streams_gets_one_in_each_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        opened = 0
+
+        async def resets(stream: INetStream) -> None:
+            nonlocal opened
+            await stream.read(1)
+            opened += 1
+            await stream.reset()
+
+        await fought.treat(resets)
+        tasks = count_tasks()
+        for _ in range(100):
+            if (queue := fought.pubsub.peer_queues.get(fought.bad_id)) is not None:
+                queue.push(rpc_pb2.RPC(publish=[rpc_pb2.Message(data=b"hello")]))
+            await trio.sleep(0.01)
+        assert 2 <= opened <= 1 / 0.1 + 2
+        assert count_tasks() <= tasks + 5
+
+
+async def test_subscribing_again_and_again_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fight(monkeypatch) as fought:
+        await fought.treat(never_reads)
+        await fought.registered()
+        fought.fill_cache(8)
+        tasks = count_tasks()
+        rpc = rpc_pb2.RPC()
+        rpc.subscriptions.add(subscribe=False, topicid=TOPIC)
+        rpc.subscriptions.add(subscribe=True, topicid=TOPIC)
+        for _ in range(300):
+            await fought.say(rpc)
+        await fought.all_is_heard()
+        assert count_tasks() <= tasks + 5
+        assert fought.bad_id in fought.pubsub.peer_topics[TOPIC]
+        await fought.say(rpc_pb2.RPC(subscriptions=[{"subscribe": False, "topicid": "x"}]))
+        await fought.all_is_heard()
+        assert fought.bad_id in fought.pubsub._listeners
+
+
+async def test_thousands_of_tiny_messages_in_one_do_not_hold_up_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        tiny = rpc_pb2.Message(data=b"x", topicIDs=[TOPIC], from_id=bytes(38), seqno=bytes(8))
+        await fought.say(rpc_pb2.RPC(publish=[tiny] * 3000))
+        started_s = trio.current_time()
+        await trio.sleep(0.2)
+        assert trio.current_time() - started_s < 1
