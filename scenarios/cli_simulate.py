@@ -39,7 +39,11 @@ def simulate(  # noqa: PLR0913 - a command's options
         ),
     ] = None,
     calm: Annotated[
-        bool, typer.Option("--calm", help="No faults and no liars: to measure.")
+        bool,
+        typer.Option(
+            "--calm",
+            help="No faults and no liars: to measure. From 20 members on, on two processes.",
+        ),
     ] = False,
     plant: Annotated[
         str,
@@ -61,6 +65,7 @@ def simulate(  # noqa: PLR0913 - a command's options
       swarm-scenario simulate --seeds 200 --jobs 2 --json seeds.json
       swarm-scenario simulate --replay 17 --trace
       swarm-scenario simulate --plant ack-before-persist --seeds 20
+      swarm-scenario simulate --seeds 1 --members 100 --rounds 20 --averaging gossip --calm
 
     Exit status: 0 every invariant held in every seed, 1 one did not, 2 wrong usage.
     """  # noqa: D301

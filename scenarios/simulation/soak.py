@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Self, final
+from typing import Final, Self, final
 
 from ledger.errors import ConfigError
+from scenarios.simulation.halves import run_in_halves
+from scenarios.simulation.observations import Violation
 from scenarios.simulation.plan import Size, draw_plan
 from scenarios.simulation.run import SeedResult, run_plan
 from scenarios.workers import Say, each
+
+HALVED_MEMBERS_MIN: Final = 20
+"""Calm swarms of so many members and more run on two processes (halves.py)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +24,12 @@ class Settings:
 
     size: Size = Size()  # noqa: RUF009 - frozen
     plant: str = ""
+
+    @property
+    def is_halved(self) -> bool:
+        """Whether each seed takes two processes: a large swarm in which nothing fails."""
+        size = self.size
+        return size.calm and not self.plant and (size.members or 0) >= HALVED_MEMBERS_MIN
 
     def options(self) -> str:
         """The options of the command that runs a seed like this."""
@@ -61,6 +72,11 @@ class Told:
 
 def run_seed(settings: Settings, seed: int, _say: Say | None = None) -> SeedResult:
     """Draw and run one seed."""
+    if settings.is_halved:
+        whole = run_in_halves(draw_plan(seed, settings.size))
+        parted = Violation("no-record-lost", "the halves do not hold the same")
+        found = whole.result.violations
+        return replace(whole.result, violations=found if whole.are_alike else (*found, parted))
     return run_plan(draw_plan(seed, settings.size), plant=settings.plant)
 
 
@@ -70,7 +86,8 @@ def run_seeds(
     """Yield the result of each seed, in order; those that ``log`` has already are not run again."""
     todo = [seed for seed in seeds if log is None or seed not in log.done]
     one = partial(run_seed, settings)
-    yield from _logged(map(one, todo) if jobs == 1 else each(one, todo, workers=jobs), log)
+    in_turn = jobs == 1 or settings.is_halved
+    yield from _logged(map(one, todo) if in_turn else each(one, todo, workers=jobs), log)
 
 
 def _logged(results: Iterable[SeedResult], log: "SoakLog | None") -> Iterator[SeedResult]:

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from scenarios.simulation.halves import run_in_halves
 from scenarios.simulation.plan import Size, draw_plan
+from scenarios.simulation.soak import HALVED_MEMBERS_MIN, Settings, run_seeds
 
 CALM = Size(members=7, rounds=3, averaging="gossip", calm=True)
 
@@ -26,6 +28,14 @@ def test_two_halves_are_one_swarm_and_one_seed_one_history() -> None:
 def test_only_a_calm_plan_is_run_in_halves() -> None:
     with pytest.raises(ValueError, match="calm"):
         run_in_halves(draw_plan(3))
+
+
+def test_a_large_calm_swarm_is_run_in_halves_by_the_command() -> None:
+    size = Size(members=HALVED_MEMBERS_MIN, rounds=3, averaging="gossip", calm=True)
+    (result,) = run_seeds([5], Settings(size=size), jobs=2)
+    assert result.violations == ()
+    assert result.heads == run_in_halves(draw_plan(5, size)).result.heads
+    assert not Settings(size=replace(size, calm=False)).is_halved
 
 
 def test_whoever_only_merges_or_simulates_needs_no_torch() -> None:
