@@ -16,6 +16,7 @@ import ledger.electorate
 import ledger.keys
 import ledger.record
 import ledger.store
+import node.exchange
 import node.intake
 import node.journal
 import node.partial
@@ -38,11 +39,13 @@ from node.effects import merging, obtaining
 from node.effects.desk import Desk
 from node.janitor import Janitor
 from node.journal import Journal
-from scenarios.simulation.faults import Rotation
+from scenarios.simulation.faults import Kill, Rotation
 from scenarios.simulation.plan import Plan
 from swarm.protocol.book import RoundBook
 from swarm.protocol.deadline import AdaptiveDeadline
 from swarm.protocol.effects import Merge
+from swarm.protocol.messages import encode_gossip
+from swarm.protocol.scoring import Scoring
 
 Patch = tuple[Any, str, Any]
 State = Mapping[str, bytes]
@@ -312,6 +315,40 @@ def _somebody_stays_dead(plan: Plan) -> bool:
     return bool(plan.stays_dead)
 
 
+def _votes_twice() -> Sequence[Patch]:
+    record = Desk.record
+
+    async def twice(self: Desk, kind: Kind, round_: int, body: Any, **more: Any) -> None:
+        await record(self, kind, round_, body, **more)
+        if kind is Kind.AGGREGATION and round_:
+            await record(self, kind, round_, body, **more)
+
+    return [(Desk, "record", twice)]
+
+
+def _scores_twice() -> Sequence[Patch]:
+    learn = Scoring.learn
+
+    def forget(self: Scoring, record: Verified[Record]) -> None:
+        learn(self, record)
+        self._own_newest = -1
+
+    return [(Scoring, "learn", forget)]
+
+
+def _somebody_is_killed_who_scores(plan: Plan) -> bool:
+    return plan.reputation != "off" and any(isinstance(one, Kill) for one in plan.faults)
+
+
+def _gossip_cut_short() -> Sequence[Patch]:
+    whole = encode_gossip
+
+    def short(envelopes: Sequence[bytes]) -> bytes:
+        return whole([one[:-1] for one in envelopes])
+
+    return [(node.exchange, "encode_gossip", short)]
+
+
 # Room
 
 
@@ -369,6 +406,13 @@ PLANTS: Final[dict[str, Plant]] = {
     "staleness-ignored": Plant("weighs late contributions like those on time", _staleness_ignored),
     "left-out-untold": Plant("does not say who was left out of a merge", _left_out_untold),
     "lamport-ignored": Plant("signs Lamport times below those it has seen", _lamport_ignored),
+    "votes-twice": Plant("votes a second time in each round", _votes_twice),
+    "scores-twice": Plant(
+        "forgets at a restart that it has scored a round",
+        _scores_twice,
+        _somebody_is_killed_who_scores,
+    ),
+    "gossip-cut-short": Plant("leaves out the last byte of what it announces", _gossip_cut_short),
     "garbage-kept": Plant("removes no payload, however old", _garbage_kept, _has_many_rounds),
     "deadline-ignored": Plant(
         "waits for everybody for ever", _deadline_ignored, _somebody_stays_dead

@@ -34,6 +34,9 @@ EXPECTED = {
     "staleness-ignored": {"bundles-verify"},
     "left-out-untold": {"late-accounted"},
     "lamport-ignored": {"bundles-verify", "no-bug", "stays-up", "progress", "no-record-lost"},
+    "votes-twice": {"one-vote-a-round"},
+    "scores-twice": {"honest-not-blamed", "bundles-verify"},
+    "gossip-cut-short": {"well-formed"},
     "garbage-kept": {"bounded"},
     "deadline-ignored": {"progress"},
 }
