@@ -113,12 +113,14 @@ def running_status(config: "SiteConfig", service: "Service") -> Status:
     seen_s = network.last_seen_s()
     traffic = network.traffic()
     members = service.book.roster.members
+    corrupted = service.transfer.corrupted()
     way = ways(network, {member.index: member.name for member in members})
     live = {
         peer: {
             "reached": None if peer == service.own else way[peer],
             "connected": peer in network.connected(),
             "last_seen_s": round(now_s - seen_s[peer], 1) if peer in seen_s else None,
+            "corrupted": corrupted.get(peer, 0),
         }
         for peer in range(len(members))
     }
@@ -233,6 +235,7 @@ def _describe(
             "reached": None,
             "connected": None,
             "last_seen_s": None,
+            "corrupted": None,
             "round": last_round if last_round >= 0 else None,
             "samples": offer.samples if offer else None,
             "weight_micro": weights.get(index),

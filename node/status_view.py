@@ -90,6 +90,14 @@ def render(status: Status, *, width: int = PLAIN_WIDTH) -> Group:
         for member in status["members"]
         if member.get("forked")
     ]
+    lines += [
+        Text(
+            f"{member['name']} has sent other bytes than a digest names, {member['corrupted']} times "
+            "(fetch_refused in the log): its memory, or a lie"
+        )
+        for member in status["members"]
+        if member.get("corrupted")
+    ]
     footer = (
         f"sent {size(status['bytes_sent'])}, received {size(status['bytes_received'])}, "
         f"memory {_number(status['peak_memory_mb'], 'MB')}"

@@ -109,3 +109,13 @@ def test_watching_without_a_terminal_prints_changes_only(
         assert [json.loads(line)["round"] for line in lines] == [1, 2, 3]
     else:
         assert lines[2] == headline(status(round=3))
+
+
+def test_who_sent_what_its_digest_does_not_name_is_named() -> None:
+    quiet = status()
+    console = Console(width=200, file=StringIO())
+    console.print(render(quiet))
+    assert "other bytes than" not in console.file.getvalue()  # type: ignore[attr-defined]
+    quiet["members"][1]["corrupted"] = 3
+    console.print(render(quiet))
+    assert "Berta has sent other bytes than a digest names, 3 times" in console.file.getvalue()  # type: ignore[attr-defined]
