@@ -11,6 +11,8 @@ PROLOGUE = """
 import os, signal, sys, time
 from scenarios.interrupts import end_on_request, end_quietly_on_request
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):  # the tests may be run under nohup
+    signal.signal(number, signal.SIG_DFL)
 
 def wait():
     try:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ledger.canonical import ITEMS_MAX
-from node import carrier, pull, reaching, witness
+from node import carrier, pull, reaching, slots, witness
 from node.address_record import ADDRESSES_MAX, RECORD_BYTES_MAX
 from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
 from node.forwarding import FORWARDED_BYTES_MAX
@@ -55,7 +55,7 @@ LIMITS = {
     "peers compared with at a time": SYNC_FANOUT,
     "seconds for one chunk": int(pull.CHUNK_TIMEOUT_S),
     "chunks under way from one source": WINDOW_MAX,
-    "chunks under way to a node": pull.REQUESTS_MAX,
+    "chunks under way to a node": slots.SLOTS_MAX,
     "sources of one payload at once": pull.SOURCES_MAX,
     "seconds until a chunk may be asked of a second source": int(STEAL_AFTER_S),
     "graces of patience": patience.PATIENCE_GRACES,
