@@ -1,6 +1,7 @@
 """Gossip that no message can stop: GossipSub 1.1 with our limits, our queue and our memory."""
 
 import secrets
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 from typing import Final, final
@@ -21,17 +22,21 @@ from node.libp2p.muxer import as_yamux
 from node.libp2p.quiet import LIBP2P_LOG
 from node.libp2p.reasons import short
 from node.libp2p.traffic import Meter
-from node.limits import TokenBucket
+from node.limits import ByteMeter, TokenBucket
 from node.network import GOSSIP_BYTES_MAX
 from node.serving import GossipInbox
 
 REPAIR_S: Final = 1.0
 _RPC_BYTES_MAX: Final = 1024 * 1024  # of gossip, several messages
+_STREAMS_MAX: Final = 2  # that one peer speaks on
 _PARTS_MAX: Final = 4096  # of each kind in one RPC; so many of the shortest messages fill it
 _ENVELOPE_BYTES_MAX: Final = 1024  # of a message beyond its data: names, number, signature
 _NUMBER_BYTES: Final = 8  # of an author's number for a message
 _RATE_PER_S: Final = 100.0
 _BURST: Final = 1000.0
+VOLUME_BYTES_PER_S: Final = 4 * 1024 * 1024
+"""What is read of one peer's gossip in the long run, whatever it is: a MiB may take 50 ms to parse."""
+VOLUME_BURST_BYTES: Final = 8 * 1024 * 1024
 
 
 @final
@@ -45,6 +50,10 @@ class Admission:
         self._limits = {
             index: TokenBucket(rate_per_s=_RATE_PER_S, burst=_BURST) for index in members.peers
         }
+        self._volumes = {
+            index: ByteMeter(bytes_per_s=VOLUME_BYTES_PER_S, burst=VOLUME_BURST_BYTES)
+            for index in members.peers
+        }
 
     def admits(self, forwarder: ID, message: bytes) -> bool:
         """Count a copy that came in, and bound how many one peer may bring."""
@@ -57,6 +66,12 @@ class Admission:
         """Bound how often a peer is listened to, whatever it says."""
         peer = self._members.known_index(peer_id)
         return self._limits[peer].take(now_s=trio.current_time())
+
+    def pause_s(self, peer_id: ID, count: int) -> float:
+        """Count bytes that a peer sent, and return how long they have to wait."""
+        volume, now_s = self._volumes[self._members.known_index(peer_id)], trio.current_time()
+        volume.charge(count, now_s=now_s)
+        return volume.wait_s(now_s=now_s)
 
     async def is_valid(self, _forwarder: ID, message: rpc_pb2.Message) -> bool:
         """Decide what is forwarded and delivered; its signature was checked before."""
@@ -89,6 +104,7 @@ class GuardedPubsub(Pubsub):
         self._admission = admission
         self._listeners: set[ID] = set()
         self._opening: set[ID] = set()
+        self._heard_on: defaultdict[ID, list[INetStream]] = defaultdict(list)
         self._openings: trio.Nursery
         self._offered: WeakSet[INetStream] = WeakSet()
         self.set_topic_validator(topic, admission.is_valid, is_async_validator=True)
@@ -99,17 +115,25 @@ class GuardedPubsub(Pubsub):
         """Hear a peer out, one thing after the other; reset its stream at the end.
 
         The stock loop starts a task for each message, looks for the task's parent among all of
-        them, and takes an error here for the death of our own stream to the peer.
+        them, and takes an error here for the death of our own stream to the peer. A peer has one stream,
+        and for a moment a second one: on each a MiB could wait for its end.
         """
         peer_id = stream.muxed_conn.peer_id
+        heard_on = self._heard_on[peer_id]
+        heard_on.append(stream)
+        if len(heard_on) > _STREAMS_MAX:
+            await heard_on.pop(0).reset()
         try:
             while True:
                 said = await read_varint_prefixed_bytes_limited(stream, _RPC_BYTES_MAX)
+                await trio.sleep(self._admission.pause_s(peer_id, len(said)))
                 for message in await self._hear(peer_id, said):
                     await self.push_msg(peer_id, message)
                     await trio.lowlevel.checkpoint()  # others' turn: many may come in one
         except Exception as error:  # noqa: BLE001 - random bytes raise all kinds of errors
             LIBP2P_LOG.debug("gossip stream of %s ended: %s", peer_id, short(error))
+        if stream in heard_on:
+            heard_on.remove(stream)
         await stream.reset()
 
     async def _hear(self, peer_id: ID, said: bytes) -> list[rpc_pb2.Message]:

@@ -21,7 +21,12 @@ from test_network_libp2p import TOPIC, count_tasks, signed
 
 from node.libp2p import network as network_module
 from node.libp2p import stream as stream_module
-from node.libp2p.gossip import GuardedPubsub
+from node.libp2p.gossip import (
+    _STREAMS_MAX,
+    VOLUME_BURST_BYTES,
+    VOLUME_BYTES_PER_S,
+    GuardedPubsub,
+)
 from node.libp2p.gossip_router import ANSWER_BYTES_MAX, CONTROL_IDS_MAX, GuardedRouter
 from node.libp2p.muxer import as_yamux
 
@@ -236,6 +241,34 @@ async def test_subscribing_again_and_again_costs_nothing(monkeypatch: pytest.Mon
         await fought.say(rpc_pb2.RPC(subscriptions=[{"subscribe": False, "topicid": "x"}]))
         await fought.all_is_heard()
         assert fought.bad_id in fought.pubsub._listeners
+
+
+async def test_a_peer_speaks_on_two_streams_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fight(monkeypatch) as fought:
+        host, victim_id = (
+            fought.bad.network._life.pubsub.host,
+            fought.victim.network._members.own_id,
+        )
+        begun = encode_varint_prefixed(bytes(900_000))[:100_000]  # and never ended
+        for _ in range(6):
+            stream = await host.new_stream(victim_id, [PROTOCOL_ID_V11])
+            await stream.write(begun)
+        muxed = as_yamux(fought.victim.network._life.connections.open(1)[0].muxed_conn)
+        await until(
+            lambda: sum(not muxed.is_ours(one) for one in muxed._streams) <= _STREAMS_MAX, s=3
+        )
+
+
+async def test_gossip_is_read_at_a_bounded_rate_whatever_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        admission = fought.pubsub._admission
+        assert admission.pause_s(fought.bad_id, VOLUME_BURST_BYTES // 2) == 0
+        owed = 5 * VOLUME_BURST_BYTES
+        paused_s = admission.pause_s(fought.bad_id, owed)
+        due_s = (owed - VOLUME_BURST_BYTES / 2) / VOLUME_BYTES_PER_S
+        assert paused_s == pytest.approx(due_s, rel=0.05)
 
 
 async def test_thousands_of_tiny_messages_in_one_do_not_hold_up_the_node(
