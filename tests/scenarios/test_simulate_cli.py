@@ -13,6 +13,8 @@ from typer.testing import CliRunner, Result
 
 from scenarios.cli import app
 from scenarios.simulation.liars import ATTACKS
+from scenarios.simulation.plan import Size, draw_plan
+from scenarios.simulation.plan_file import plan_of_json, plan_to_json
 from scenarios.simulation.plants import PLANTS
 
 SEEDS = 3
@@ -138,3 +140,38 @@ def test_every_bug_that_can_be_planted_is_named() -> None:
     assert [line.split()[0] for line in done.output.splitlines()] == list(PLANTS)
     assert len(PLANTS) >= 10
     assert len(ATTACKS) >= 10
+
+
+def test_a_plan_in_a_file_is_run_however_seeds_are_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    plan = draw_plan(3, Size(members=4, rounds=3))
+    file.write_text(plan_to_json(plan))
+    done = call("--plan", file)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith(plan.lines()[0])
+    assert f"of {len(plan.faults)} faults began" in done.output
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"is": "Plan"}', '{"is": "Path"}', "[1", '"Plan"'])
+def test_what_is_no_plan_is_said_in_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(text)
+    done = call("--plan", file)
+    assert done.exit_code == 2
+    assert len(done.output.splitlines()) == 1
+    assert "not a plan" in done.output
+    assert "No such file" in call("--plan", tmp_path / "none").output
+
+
+def test_the_json_of_a_run_that_went_on_names_what_failed_before(tmp_path: Path) -> None:
+    log, file = tmp_path / "soak.log", tmp_path / "seeds.json"
+    options = ("--calm", "--plant", "weights-equal", "--log", log)
+    assert call("--seeds", 1, *options).exit_code == 1
+    done = call("--seeds", 1, *options, "--json", file)
+    assert done.exit_code == 1
+    assert "1 seeds are in the log already" in done.output
+    told = json.loads(file.read_text())
+    (failed,) = told["failed"]
+    assert (told["seeds"], list(told["heads"]), failed["seed"]) == (1, ["0"], 0)
+    assert plan_of_json(failed["plan"], source="it") == draw_plan(0, Size(calm=True))
+    assert told["faults"] == {"begun": 0, "planned": 0}
