@@ -13,7 +13,7 @@ from scenarios.simulation.run import SeedResult, run_plan
 from scenarios.simulation.soak import Settings, run_seeds
 from scenarios.workers import Say, each
 
-SEEDS = 200
+SEEDS = 150
 FAILED_ONCE = [
     plan_of_json(line, source=f"line {number} of simulate_plans.txt")
     for number, line in enumerate(
