@@ -70,5 +70,5 @@ class Slots:
 
 
 def each_max(tolerated: int) -> int:
-    """Slots of one peer where up to ``tolerated`` lie: together they take no two thirds of them."""
+    """Slots of one peer where up to ``tolerated`` lie: five of them leave some; of more, patience frees them."""
     return max(2, SLOTS_MAX // (tolerated + 2))
