@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from ledger.errors import ConfigError
 from node.network_memory import Conditions
@@ -61,5 +61,17 @@ def _written(value: object) -> object:
 def _read(value: object) -> object:
     if isinstance(value, dict):
         given = {name: _read(one) for name, one in value.items() if name != "is"}
-        return _CLASSES[value["is"]](**given)
+        kind = _CLASSES[value["is"]]
+        for name, hint in get_type_hints(kind).items():
+            if name in given and not _fits(given[name], hint):
+                raise ValueError(f"{name} of {kind.__name__}: {given[name]!r}")
+        return kind(**given)
     return tuple(map(_read, value)) if isinstance(value, list) else value
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is what a field says, of the few types that plans are made of."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(one, get_args(hint)[0]) for one in value)
+    kinds = get_args(hint) or (hint,)
+    return isinstance(value, (*kinds, int) if float in kinds else kinds)

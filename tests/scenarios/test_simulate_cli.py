@@ -163,6 +163,15 @@ def test_what_is_no_plan_is_said_in_one_line(tmp_path: Path, text: str) -> None:
     assert "No such file" in call("--plan", tmp_path / "none").output
 
 
+@pytest.mark.parametrize("change", [{"members": "x"}, {"faults": 3}, {"network": None}])
+def test_a_plan_with_a_wrong_value_is_none(tmp_path: Path, change: dict[str, object]) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(json.loads(plan_to_json(draw_plan(3))) | change))
+    done = call("--plan", file)
+    assert (done.exit_code, len(done.output.splitlines())) == (2, 1)
+    assert next(iter(change)) in done.output
+
+
 def test_the_json_of_a_run_that_went_on_names_what_failed_before(tmp_path: Path) -> None:
     log, file = tmp_path / "soak.log", tmp_path / "seeds.json"
     options = ("--calm", "--plant", "weights-equal", "--log", log)
