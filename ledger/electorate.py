@@ -24,7 +24,7 @@ def is_quorum(
 
     named: author → the roster version that its vote names. Votes count together whose rosters had the
     same members. proven: members whose logs fork now; they stand by whatever the others vote for, if
-    they are no more than are tolerated. after_removals: votes also count together whose rosters have the
+    they are no more than are tolerated, and none of that roster's members has gone. after_removals: votes also count together whose rosters have the
     same members *left*, with the quorum of so many: what a removal cuts away opens no round again.
     """
     now = roster.active_at(roster.version)
@@ -51,7 +51,7 @@ def _reaches(
 ) -> bool:
     voters = {a for a, v in named.items() if a in members and electorates[v] == members}
     gone = proven & members
-    if members == now and len(gone) <= tolerated(len(members)):
+    if members <= now and len(gone) <= tolerated(len(members)):
         voters |= gone
     return len(voters) >= quorum(len(members))
 

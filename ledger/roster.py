@@ -98,10 +98,6 @@ class Roster:
             if terms[0].since <= version and (terms[-1].until is None or version < terms[-1].until)
         )
 
-    def is_one_electorate(self, version: int, other: int) -> bool:
-        """Whether votes under two versions count together: their members are the same, whatever their keys."""
-        return version == other or self.active_at(version) == self.active_at(other)
-
     def is_active(self, author: int) -> bool:
         """Tell whether ``author`` is a member now."""
         return 0 <= author < len(self.members) and self.terms[author][-1].until is None

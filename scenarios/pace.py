@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple, final
 
 import trio
@@ -54,6 +55,10 @@ class Paced:
     def network(self, index: int) -> Network:
         """Calm."""
         return self._calm.network(index)
+
+    def inbox(self, index: int) -> Path | None:
+        """Calm."""
+        return self._calm.inbox(index)
 
     def compute(self, index: int) -> Compute:
         """Where time passes."""

@@ -55,7 +55,7 @@ class Evidence:
 
 def check(evidence: Evidence, seen: Observations) -> None:
     """Judge everything; what does not hold is noted in ``seen``."""
-    read = Reader(evidence.plan.members)
+    read = Reader()
     ledgers: dict[int, Ledger] = {}
     rosters: dict[int, Roster] = {}
     bundles: dict[int, list[Path]] = defaultdict(list)
@@ -66,12 +66,12 @@ def check(evidence: Evidence, seen: Observations) -> None:
                 roster = rosters[index] = load_roster(store, evidence.charter)
                 nothing_behind_a_cut(index, roster, ledger, seen)
                 alike = bundles[id(ledger)]
-                if evidence.plan.members <= SWARM_SMALL or len(alike) < BUNDLES_ALIKE_MAX:
+                if evidence.plan.sites <= SWARM_SMALL or len(alike) < BUNDLES_ALIKE_MAX:
                     bundle = evidence.scratch / f"bundle-{index}"
                     alike.append(export_bundle(store, evidence.charter.source_bytes, bundle))
         except SwarmError as error:
             seen.blame("bundles-verify", f"member {index} cannot export: {error}")
-    one_slot_one_record(evidence.plan, ledgers, seen)
+    one_slot_one_record(evidence.plan, ledgers, rosters, seen)
     no_honest_record_lost(evidence.plan, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
     agreed_is_one(ledgers, rosters, seen)
@@ -99,7 +99,12 @@ def nothing_behind_a_cut(index: int, roster: Roster, ledger: Ledger, seen: Obser
                 seen.blame("nothing-behind-a-cut", f"member {index} holds another branch")
 
 
-def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
+def one_slot_one_record(
+    plan: Plan,
+    ledgers: Mapping[int, Ledger],
+    rosters: Mapping[int, Roster],
+    seen: Observations,
+) -> None:
     """No slot of an honest log has two records anywhere; no slot at all has two that are final."""
     everywhere: dict[Slot, dict[bytes, list[int]]] = defaultdict(lambda: defaultdict(list))
     for slot, records in seen.left.items():
@@ -108,7 +113,7 @@ def one_slot_one_record(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observa
     for index, ledger in _distinct(ledgers):
         for slot, id_ in ledger.ids.items():
             everywhere[slot][id_].append(index)
-    final = {index: ledger.final_slots for index, ledger in _distinct(ledgers)}
+    final = {index: ledger.final_slots(rosters[index]) for index, ledger in _distinct(ledgers)}
     for slot, ids in sorted(everywhere.items()):
         if len(ids) < 2:
             continue
@@ -246,7 +251,7 @@ def disks_are_bounded(
 ) -> None:
     """A member's directory is not larger than its records and its share of payloads explain."""
     plan = evidence.plan
-    payloads = PAYLOADS_A_ROUND * plan.members * (plan.rounds + 1) * PAYLOAD_BYTES
+    payloads = PAYLOADS_A_ROUND * plan.sites * (plan.rounds + 1) * PAYLOAD_BYTES
     for index, disk in evidence.disks.items():
         if index in ledgers:
             used = sum(
@@ -262,7 +267,7 @@ def payloads_are_removed(evidence: Evidence, seen: Observations) -> None:
     plan = evidence.plan
     judged = ROUNDS_JUDGED if plan.reputation != "off" else 0
     rounds = max(ROUNDS_KEPT, evidence.charter.rounds.staleness_max, judged) + 1
-    limit = plan.members * (2 * rounds + 1) + MODELS_KEPT
+    limit = plan.sites * (2 * rounds + 1) + MODELS_KEPT
     for index, disk in evidence.disks.items():
         held = sum(path.suffix[1:].isdigit() for path in (disk / BLOBS).iterdir())
         if held > limit:

@@ -163,9 +163,23 @@ class Removal(Timed):
         return f"{self.when}  member {self.member} is removed"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Addition(Timed):
+    """A quorum of admins adds a hospital, which starts with their update and an empty ledger.
+
+    Whoever else runs then finds the update in its inbox.
+    """
+
+    member: int
+
+    def __str__(self) -> str:
+        return f"{self.when}  member {self.member} is added"
+
+
 Fault = (
-    Kill | CrashAtStep | BadDisk | Cut | SlowLink | Weather | ClockJump | Stall | Rotation | Removal
-)
+    Kill | CrashAtStep | BadDisk | Cut | SlowLink | Weather | ClockJump | Stall
+    | Rotation | Removal | Addition
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -75,7 +75,7 @@ def sites_of(plan: Plan) -> list[SimulatedSite]:
             learner=partial(learner, index),
             judge=partial(judge, index) if plan.reputation != "off" else None,
         )
-        for index in range(plan.members)
+        for index in range(plan.sites)
     ]
 
 

@@ -36,8 +36,6 @@ def attempt_of(record: Record) -> int:
 class Ledger:
     """One copy of everything, as some members' disks have it."""
 
-    members: int
-    """Of the charter."""
     ids: Mapping[Slot, bytes]
     records: Mapping[Slot, Record]
 
@@ -57,24 +55,27 @@ class Ledger:
             found[slot[0]].append(self.records[slot])
         return found
 
-    @cached_property
-    def final_slots(self) -> frozenset[Slot]:
-        """Slots that q members (their authors among them) have acknowledged, as far as is shown here."""
-        acked: dict[Log, dict[int, int]] = defaultdict(dict)
+    def final_slots(self, roster: Roster) -> frozenset[Slot]:
+        """Slots that q of one roster's members have acknowledged in its time, as far as is shown here.
+
+        An author's own records are acks of what he has written up to them.
+        """
+        acked: dict[tuple[Log, int], dict[int, int]] = defaultdict(dict)
         for slot, record in self.records.items():
             claims = [(slot, self.ids[slot])]
             claims += [((one.author, one.epoch, one.seq), one.id) for one in record.acks]
             for of, id_ in claims:
                 if self.ids.get(of) == id_:  # not another branch of a forked log
-                    row = acked[of[:2]]
+                    row = acked[of[:2], record.roster]
                     row[slot[0]] = max(row.get(slot[0], -1), of[2])
-        quorum = quorum_of(self.members)
-        furthest = {
-            log: sorted(row.values(), reverse=True)[quorum - 1]
-            for log, row in acked.items()
-            if len(row) >= quorum
-        }
-        return frozenset(slot for slot in self.ids if slot[2] <= furthest.get(slot[:2], -1))
+        furthest: dict[Log, int] = defaultdict(lambda: -1)
+        for (log, version), row in acked.items():
+            members = roster.active_at(version)
+            reached = sorted((row[one] for one in members & row.keys()), reverse=True)
+            quorum = quorum_of(len(members))
+            if len(reached) >= quorum:
+                furthest[log] = max(furthest[log], reached[quorum - 1])
+        return frozenset(slot for slot in self.ids if slot[2] <= furthest[slot[:2]])
 
     def agreed(self, roster: Roster) -> Mapping[int, Vote]:
         """Round → what q of one roster's members voted for, bit for bit; each forked log may hide a vote.
@@ -126,8 +127,7 @@ class Ledger:
 class Reader:
     """Reads members' disks; a record that several hold is decoded once."""
 
-    def __init__(self, members: int) -> None:
-        self._members = members
+    def __init__(self) -> None:
         self._known: dict[bytes, tuple[Slot, bytes, Record]] = {}
         self._ledgers: dict[tuple[bytes, ...], Ledger] = {}
 
@@ -143,4 +143,4 @@ class Reader:
                 known = slot, signed.id, Record.from_value(value)
                 self._known[signed.record_bytes] = known
             slot, ids[slot], records[slot] = known[0], known[1], known[2]
-        return self._ledgers.setdefault(tuple(ids.values()), Ledger(self._members, ids, records))
+        return self._ledgers.setdefault(tuple(ids.values()), Ledger(ids, records))

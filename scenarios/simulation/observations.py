@@ -48,6 +48,8 @@ class Observations:
     """Everything seen in one run."""
 
     honest: frozenset[int]
+    sites: int
+    """All that there may be: a simulated network has no door, and brings also what strangers say."""
     violations: list[Violation] = field(default_factory=list)
     left: dict[Slot, dict[bytes, Record]] = field(default_factory=dict)
     """Honest members' own records that left them, in all their lives."""
@@ -172,7 +174,7 @@ class Observations:
         kept = {
             "records that wait for others": (journal.intake.waiting, PENDING_MAX),
             "ids remembered": (journal.intake.remembered, RECENT_IDS),
-            "peers heard": (len(service.exchange.heard), members),
+            "peers heard": (len(service.exchange.heard), self.sites),
             "announcements": (service.exchange.gathered, GATHERED_MAX),
             "pieces of work": (len(service._running), 2 * members + 8),  # noqa: SLF001
         }

@@ -6,13 +6,14 @@ testing: Groce et al. 2012, https://doi.org/10.1145/2338965.2336763).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
 from typing import Any, Final, final
 
 from node.network_memory import Conditions
 from scenarios.simulation.faults import (
+    Addition,
     BadDisk,
     ClockJump,
     CrashAtStep,
@@ -53,6 +54,8 @@ ROTATED_SHARE: Final = 0.12
 """In so many a member or two get new keys while rounds are under way."""
 REMOVED_SHARE: Final = 0.25
 """In so many of those that have a liar, and it is not rotated, it is removed."""
+ADDED_SHARE: Final = 0.12
+"""In so many a hospital or two are added while rounds are under way."""
 HOUR_MS: Final = 3_600_000
 
 
@@ -73,6 +76,7 @@ class Plan:
 
     seed: int
     members: int
+    """Of the charter; who is added later has the numbers behind them."""
     rounds: int
     averaging: str
     learning: str
@@ -87,9 +91,9 @@ class Plan:
     start_wait_s: float
     inactive_after_rounds: int
     compute_s: tuple[float, ...]
-    """Per member: virtual seconds for one round's training; the rest takes shares of it."""
+    """Per site: virtual seconds for one round's training; the rest takes shares of it."""
     skew_ms: tuple[int, ...]
-    """Per member: how wrong its wall clock is from the start."""
+    """Per site: how wrong its wall clock is from the start."""
     sync_interval_s: float
     network: Conditions
     """What the network is like when nothing happens to it."""
@@ -100,6 +104,11 @@ class Plan:
     heal_s: float
     to_the_end: bool
     """Whether the run lasts until every node has left, not only until all agree."""
+
+    @cached_property
+    def sites(self) -> int:
+        """How many hospitals there may be in the end: the charter's members, and who is added."""
+        return self.members + len({one.member for one in self.faults if isinstance(one, Addition)})
 
     @property
     def tolerated(self) -> int:
@@ -113,13 +122,13 @@ class Plan:
 
     @cached_property
     def honest(self) -> tuple[int, ...]:
-        """Members that do not lie."""
+        """Sites that do not lie."""
         liars = {liar.member for liar in self.liars}
-        return tuple(index for index in range(self.members) if index not in liars)
+        return tuple(index for index in range(self.sites) if index not in liars)
 
     @cached_property
     def lasting(self) -> tuple[int, ...]:
-        """Honest members that must make progress after healing."""
+        """Honest sites that must make progress after healing, if they are members by then."""
         return tuple(index for index in self.honest if index not in self.stays_dead)
 
     def liveness_s(self) -> float:
@@ -175,7 +184,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     skewed = draw.random() < 0.3
     averaging = size.averaging or ("gossip" if draw.random() < GOSSIP_SHARE else "full")
     learning = draw.choice(LEARNING if averaging == "full" else LEARNING_NEAR)
-    return Plan(
+    plan = Plan(
         seed=seed,
         members=members,
         rounds=rounds,
@@ -205,6 +214,27 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         stays_dead=stays_dead,
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
+    )
+    return plan if size.calm else _grown(plan)
+
+
+def _grown(plan: Plan) -> Plan:
+    """Return the plan with hospitals added on the way, or as it is: drawn apart from the rest of it."""
+    draw = Random(f"swarm/simulation/additions/{plan.seed}")  # noqa: S311 - not a secret
+    if draw.random() >= ADDED_SHARE:
+        return plan
+    added = range(plan.members, plan.members + draw.choice((1, 1, 1, 2)))
+    times = _Times(draw, plan.rounds, _round_s(max(plan.compute_s), plan.network))
+    dice = _Dice(draw, added.stop, added, times)
+    mishaps = (dice.kill, dice.crash, dice.cut, dice.disk, dice.stall)
+    joins = [Addition(member=member, **times.begin()) for member in added]
+    meets = [draw.choice(mishaps)() for _ in range(draw.choice((0, 0, 1, 2)))]
+    compute_s = [round(draw.uniform(0.5, 1.5) * min(plan.compute_s), 3) for _ in added]
+    return replace(
+        plan,
+        faults=(*plan.faults, *joins, *meets),
+        compute_s=(*plan.compute_s, *compute_s),
+        skew_ms=(*plan.skew_ms, *(0 for _ in added)),
     )
 
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -19,19 +19,17 @@ from typing import Final, final
 import trio
 
 from ledger.errors import SwarmError
-from ledger.roster_update import SignedUpdate
 from node.network_memory import Conditions, MemoryHub
 from node.service import Service
 from scenarios.simulation import faults as plans
 from scenarios.simulation.checkers import Evidence, check
-from scenarios.simulation.disk import CrashedError
 from scenarios.simulation.faults import CrashAtStep
 from scenarios.simulation.federation import charter_of, sites_of
 from scenarios.simulation.observations import Observations, Violation
 from scenarios.simulation.once import worked_out_once
 from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
 from scenarios.simulation.plants import planted
-from scenarios.simulation.rosters import removal, rotate, rotation
+from scenarios.simulation.rosters import Admins, removal, rotation
 from scenarios.simulation.swarm import Swarm, heads_digest
 from scenarios.simulation.window import WINDOW_S, Half, Halved
 from scenarios.simulation.world import Rough
@@ -135,17 +133,18 @@ class Run:
         """halved: only half of the members run in this process; the plan is calm (halves.py)."""
         self.plan = plan
         self.is_traced = trace is not None
-        self.observations = Observations(frozenset(plan.honest))
+        self.observations = Observations(frozenset(plan.honest), plan.sites)
         self._hub = MemoryHub(seed=plan.seed, conditions=plan.network)
         self._half = Half(*halved, self._hub, plan.members) if halved else None
-        self._here = self._half.here if self._half else range(plan.members)
+        self._here = list(self._half.here if self._half else range(plan.members))
+        """Members that run in this process: who is added comes to them."""
         self.world = Rough(
             plan, self._hub, directory, self.observations,
             payloads=directory.parent if halved else directory, trace=trace,
         )  # fmt: skip
         self.swarm = Swarm(
             charter_of(plan), sites_of(plan), directory, self._hub, plan.seed, self.world,
-            sync_interval_s=plan.sync_interval_s, here=self._here,
+            sync_interval_s=plan.sync_interval_s, here=tuple(self._here),
         )  # fmt: skip
         self._directory = directory
         self._healed = trio.Event()
@@ -156,8 +155,7 @@ class Run:
         """Set when the first honest member begins that round."""
         self.begun: list[plans.Timed | CrashAtStep] = []
         """Faults that came to happen."""
-        self._rosters: list[bytes] = []
-        """Digests of the rosters that were signed, in order."""
+        self.admins = Admins(self.swarm, self.world, plan.honest)
 
     def run(self) -> float:
         """Run both phases; return the virtual seconds that they took."""
@@ -243,8 +241,8 @@ class Run:
         self._healed.set()
         self._hub.heal()
         self._hub.conditions = HEALED
-        for source in range(self.plan.members):
-            for target in range(self.plan.members):
+        for source in range(self.plan.sites):
+            for target in range(self.plan.sites):
                 self._hub.shape(source, target, None)
         for member in self.world.members:
             member.crashes.clear()
@@ -392,6 +390,8 @@ class Run:
         await trio.sleep(fault.at_s)
         if isinstance(fault, plans.Kill | plans.Rotation) and self._is_away(fault.member):
             return
+        if isinstance(fault, plans.BadDisk) and fault.member not in self._here:
+            return
         self.begun.append(fault)
         match fault:
             case plans.Kill():
@@ -400,7 +400,7 @@ class Run:
                 await self._spoil(fault)
             case plans.Cut():
                 await self._cut(fault)
-            case plans.Rotation() | plans.Removal():
+            case plans.Rotation() | plans.Removal() | plans.Addition():
                 await self._change_roster(fault)
             case plans.ClockJump():
                 self.world.members[fault.member].skew_ms += fault.by_ms
@@ -432,9 +432,9 @@ class Run:
                 self.world.members[fault.member].stalled_s = 0.0
 
     def _is_away(self, index: int) -> bool:
-        """Whether an honest member is down already; liars are rotated from without."""
+        """Whether an honest member is down already, or not there yet; liars are rotated from without."""
         return index in self.plan.honest and (
-            index in self._down or self.swarm.ended[index].is_set()
+            index not in self._here or index in self._down or self.swarm.ended[index].is_set()
         )
 
     def _kill(self, fault: plans.Kill) -> None:
@@ -445,14 +445,18 @@ class Run:
         if self._nursery is not None:
             self._nursery.start_soon(self._return, index, fault.down_s)
 
-    async def _change_roster(self, fault: plans.Rotation | plans.Removal) -> None:
-        """Rotate or remove a member, and cut its log: a liar's where the others have it."""
-        if isinstance(fault, plans.Removal):
-            await self._vote_out(fault.member, removal)
-        elif fault.member in self.plan.honest:
-            await self._rotate(fault)
-        else:
-            await self._vote_out(fault.member, rotation)
+    async def _change_roster(self, fault: plans.Rotation | plans.Removal | plans.Addition) -> None:
+        """Let the admins sign; a liar is rotated from without, and goes on with its old key."""
+        match fault:
+            case plans.Addition():
+                if self.admins.add(fault.member, self._running()):
+                    self._here.append(fault.member)
+                    self.swarm.start(fault.member)
+            case plans.Rotation() if fault.member in self.plan.honest:
+                await self._rotate(fault)
+            case _:
+                update_of = removal if isinstance(fault, plans.Removal) else rotation
+                await self.admins.vote_out(fault.member, update_of, self._running())
 
     async def _rotate(self, fault: plans.Rotation) -> None:
         """Stop a site, cut its log where it ends, and start it with its next key; others hear it from it."""
@@ -460,35 +464,17 @@ class Run:
         self._down.add(index)
         self._take_down(index, power=False)
         await self.swarm.ended[index].wait()
-        with self.world.members[index].disk.by_operator() as store:
-            version = rotate(store, self.swarm.charter, self.swarm.sites, index, self._rosters)
-        self.world.say(f"member {index} is rotated: roster {version}")
+        self.admins.rotate(index)
         if self._nursery is not None:
             self._nursery.start_soon(self._return, index, fault.down_s)
 
-    async def _vote_out(self, liar: int, update_of: Callable[..., SignedUpdate]) -> None:
-        """Cut a liar's log where those who run hold most of it; it goes on with its old key."""
-        newest = self._rosters[-1] if self._rosters else self.swarm.charter.net
-        knowing = [
-            service
+    def _running(self) -> list[Service]:
+        """Return the honest members that run, and are not about to end."""
+        return [
+            self.swarm.services[index]
             for index in self.plan.honest
-            if index not in self._down
-            and not self.swarm.ended[index].is_set()
-            and (service := self.swarm.services.get(index)) is not None
-            and service.journal.roster.digest == newest
+            if index in self.swarm.services and not self._is_away(index)
         ]
-        if not knowing:
-            return
-        log = (liar, knowing[0].journal.roster.epoch(liar))
-        best = max(knowing, key=lambda one: one.journal.counts().get(log, 0))
-        head = best.journal.heads().get(log)
-        update = update_of(best.journal.roster, self.swarm.sites, liar, head)
-        self._rosters.append(update.digest)
-        self.world.say(
-            f"member {liar} gets a {update_of.__name__} from the others, who keep {head}"
-        )
-        with suppress(SwarmError, CrashedError):  # what it costs that site is seen elsewhere
-            await best.rosters._take(update, source="the plan")  # noqa: SLF001 - as from its inbox
 
     async def _spoil(self, fault: plans.BadDisk) -> None:
         """Writes fail; a node that stops for it is started again once the disk is mended."""

@@ -35,5 +35,5 @@ def _smaller(plan: Plan) -> list[Plan]:
     if plan.stays_dead:
         found.append(replace(plan, stays_dead=()))
     if any(plan.skew_ms):
-        found.append(replace(plan, skew_ms=(0,) * plan.members))
+        found.append(replace(plan, skew_ms=(0,) * plan.sites))
     return found

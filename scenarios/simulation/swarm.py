@@ -73,6 +73,10 @@ class Surroundings(Protocol):
         """Return a network for one life."""
         ...
 
+    def inbox(self, index: int) -> Path | None:
+        """Return where a site's operator leaves roster updates."""
+        ...
+
     def compute(self, index: int) -> Compute:
         """Return where training and merging run."""
         ...
@@ -115,6 +119,11 @@ class Calm:
     def network(self, index: int) -> Network:
         """Return the hub's own."""
         return self._hub.network(index)
+
+    def inbox(self, index: int) -> Path | None:
+        """No operator comes by."""
+        del index
+        return None
 
     def compute(self, index: int) -> Compute:
         """Every piece of computing takes TRAIN_S."""
@@ -218,6 +227,7 @@ class Swarm:
                     data_commitment=bytes(32),
                     sync_interval_s=self.sync_interval_s,
                     linger_s=self.linger_s,
+                    inbox=around.inbox(index),
                 )
                 service = self.services[index] = Service(hospital, world, store, blobs)
                 around.started(index, service)

@@ -120,7 +120,7 @@ class Rough:
         self.payloads = payloads / "payloads"
         """Every payload that any honest member ever held, for the auditor."""
         self.payloads.mkdir(exist_ok=True)
-        self.members = [self._member(index) for index in range(plan.members)]
+        self.members = [self._member(index) for index in range(plan.sites)]
 
     def _member(self, index: int) -> Member:
         random = Random(f"{self._plan.seed}/disk/{index}")  # noqa: S311 - not a secret
@@ -198,6 +198,10 @@ class Rough:
             lambda server, digest: self._observations.leaked(server, index, digest),
         )  # fmt: skip
         return lying
+
+    def inbox(self, index: int) -> Path:
+        """Where a site's operator leaves roster updates; made when the first one comes."""
+        return self._directory / "inbox" / str(index)
 
     def compute(self, index: int) -> Compute:
         """Computing takes what the plan says, and more while the machine stalls."""

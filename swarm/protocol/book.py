@@ -4,7 +4,7 @@ A pure fold over records, in whatever order they arrive; the same records give t
 Knows no clock, no socket, no tensor. Spec: docs/wire.md §5.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
@@ -227,24 +227,19 @@ class RoundBook:
         """
         if 0 in self._agreed or not self._frozen:
             return
-        frozen = [member for member in self.roster.active if self.is_frozen(member.index)]
-        ahead = sum(
-            self.last_offer_round(member.index) > 0 and not self.is_frozen(member.index)
-            for member in self.roster.active
-        )
-        if ahead <= self.roster.f or not 0 < len(frozen) <= self.roster.f:
+        now = frozenset(member.index for member in self.roster.active)
+        frozen = frozenset(index for index in now if self.is_frozen(index))
+        ahead = sum(self.last_offer_round(index) > 0 for index in now - frozen)
+        if ahead <= self.roster.f:
             return
         for attempt in sorted(set(self._attempts.get(0, {}).values()), reverse=True):
             rosters = self._vote_rosters[0, attempt]
-            votes = {
-                author: vote
-                for author, vote in self.attempt_votes(0, attempt).items()
-                if self.roster.is_one_electorate(rosters[author], self.roster.version)
-            }
-            for proposal, count in Counter(votes.values()).items():
-                if count + len(frozen) >= self.roster.q:
-                    voters = tuple(sorted(a for a, vote in votes.items() if vote == proposal))
-                    self._agreed[0] = Agreed(0, proposal, voters, attempt)
+            backers: dict[Proposal, dict[int, int]] = defaultdict(dict)
+            for author, vote in self.attempt_votes(0, attempt).items():
+                backers[vote][author] = rosters[author]
+            for proposal, named in backers.items():
+                if is_quorum(self.roster, named, proven=frozen, after_removals=False):
+                    self._agreed[0] = Agreed(0, proposal, tuple(sorted(named)), attempt)
                     return
 
     def _count(self, ballot: Ballot, proposal: Proposal) -> None:

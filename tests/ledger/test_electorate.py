@@ -13,15 +13,20 @@ from tests.federation import Federation
 FIRST = Federation(4).roster
 
 
-def roster_of(members: int, removed: frozenset[int] = frozenset()) -> Roster:
-    """A roster that has had so many members; with some removed it is version 1."""
-    until = 1 if removed else None
+def roster_of(members: int, removed: frozenset[int] = frozenset(), *, added: int = 0) -> Roster:
+    """A roster that has had so many members; with some removed, or the last ones added, it is version 1."""
     terms = tuple(
-        (Term(ledger_key=bytes([one]) * 32, since=0, until=until if one in removed else None),)
+        (
+            Term(
+                ledger_key=bytes([one]) * 32,
+                since=int(one >= members - added),
+                until=1 if one in removed else None,
+            ),
+        )
         for one in range(members)
     )
     named = tuple(replace(FIRST.members[0], index=one, name=f"m{one}") for one in range(members))
-    versions = (0, 1) if removed else (0,)
+    versions = (0, 1) if removed or added else (0,)
     return replace(FIRST, version=len(versions) - 1, versions=versions, members=named, terms=terms)
 
 
@@ -56,6 +61,14 @@ def test_proven_liars_are_out_of_both() -> None:
     after = roster_of(5, frozenset({0}))
     assert is_quorum(after, votes(1, 2), proven=frozenset({4}))
     assert not is_quorum(after, votes(1, 2), proven=frozenset({3, 4})), "more than are tolerated"
+
+
+def test_what_was_agreed_beside_a_proven_liar_stays_agreed_when_somebody_is_added() -> None:
+    after = roster_of(5, added=1)
+    assert is_quorum(roster_of(4), votes(0, 1), proven=frozenset({2}))
+    assert is_quorum(after, votes(0, 1), proven=frozenset({2}))
+    assert not is_quorum(after, votes(0, 1)), "of four members three are a quorum"
+    assert not is_quorum(after, votes(0, 1, version=1), proven=frozenset({2})), "of five, four"
 
 
 @pytest.mark.parametrize("members", range(4, 14))
@@ -108,6 +121,35 @@ def test_no_two_results_are_agreed_whoever_has_heard_of_a_removal(data: st.DataO
         rosters = roster_of(members), roster_of(members, gone)
         return is_quorum(rosters[0], before) or any(
             is_quorum(rosters[1], one) for one in (after, cut)
+        )
+
+    assert not (agreed_anywhere("a") and agreed_anywhere("b"))
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_no_two_results_are_agreed_whoever_has_heard_of_an_addition(data: st.DataObject) -> None:
+    members = data.draw(st.integers(4, 13), label="members before")
+    everybody = range(members + 1)
+    liars = frozenset(
+        data.draw(st.sets(st.integers(0, members - 1), max_size=tolerated(members)), label="liars")
+    )
+    proven = frozenset(one for one in sorted(liars) if data.draw(st.booleans()))
+    said = {one: data.draw(st.sampled_from("ab-")) for one in everybody if one not in liars}
+    named = {one: data.draw(st.integers(int(one == members), 1)) for one in everybody}
+
+    def agreed_anywhere(side: str) -> bool:
+        """On any disk: liars vote for both under either roster, until they are proven."""
+        backers = {one: named[one] for one, vote in said.items() if vote == side}
+        before = {one: version for one, version in backers.items() if version == 0}
+        return any(
+            is_quorum(roster, voters | dict.fromkeys(liars - frozen, version), proven=frozen)
+            for frozen in (frozenset[int](), proven)
+            for roster, voters, version in (
+                (roster_of(members), before, 0),
+                (roster_of(members + 1, added=1), backers, 0),
+                (roster_of(members + 1, added=1), backers, 1),
+            )
         )
 
     assert not (agreed_anywhere("a") and agreed_anywhere("b"))
