@@ -24,19 +24,19 @@ def is_quorum(
 
     named: author → the roster version that its vote names. Votes count together whose rosters had the
     same members. proven: members whose logs fork now; they stand by whatever the others vote for, if
-    they are no more than are tolerated, and none of that roster's members has gone. after_removals: votes also count together whose rosters have the
+    they are no more than are tolerated. after_removals: votes also count together whose rosters have the
     same members *left*, with the quorum of so many: what a removal cuts away opens no round again.
     """
     now = roster.active_at(roster.version)
     whole = {version: roster.active_at(version) for version in set(named.values())}
-    if any(_reaches(named, whole, members, proven, now) for members in set(whole.values())):
+    if any(_reaches(named, whole, members, proven) for members in set(whole.values())):
         return True
     left = {version: members & now for version, members in whole.items()}
     return (
         after_removals
         and left != whole
         and any(
-            _is_safe(members, left, whole) and _reaches(named, left, members, proven, now)
+            _is_safe(members, left, whole) and _reaches(named, left, members, proven)
             for members in set(left.values())
         )
     )
@@ -47,11 +47,10 @@ def _reaches(
     electorates: Mapping[int, frozenset[int]],
     members: frozenset[int],
     proven: frozenset[int],
-    now: frozenset[int],
 ) -> bool:
     voters = {a for a, v in named.items() if a in members and electorates[v] == members}
     gone = proven & members
-    if members <= now and len(gone) <= tolerated(len(members)):
+    if len(gone) <= tolerated(len(members)):
         voters |= gone
     return len(voters) >= quorum(len(members))
 

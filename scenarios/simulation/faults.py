@@ -155,7 +155,7 @@ class Rotation(Timed):
 
 @dataclass(frozen=True, kw_only=True)
 class Removal(Timed):
-    """A quorum of admins removes a liar, whose log the others cut where they have it; it goes on."""
+    """A quorum of admins removes a member, whose log the others cut where they have it; a liar goes on."""
 
     member: int
 

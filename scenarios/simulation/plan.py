@@ -11,6 +11,7 @@ from functools import cached_property
 from random import Random
 from typing import Any, Final, final
 
+from ledger.roster import tolerated
 from node.network_memory import Conditions
 from scenarios.simulation.faults import (
     Addition,
@@ -56,6 +57,8 @@ REMOVED_SHARE: Final = 0.25
 """In so many of those that have a liar, and it is not rotated, it is removed."""
 ADDED_SHARE: Final = 0.12
 """In so many a hospital or two are added while rounds are under way."""
+LEAVER_SHARE: Final = 0.08
+"""In so many of those that can do without one, an honest member is removed."""
 HOUR_MS: Final = 3_600_000
 
 
@@ -113,7 +116,7 @@ class Plan:
     @property
     def tolerated(self) -> int:
         """F."""
-        return (self.members - 1) // 3
+        return tolerated(self.members)
 
     @property
     def is_calm(self) -> bool:
@@ -129,7 +132,9 @@ class Plan:
     @cached_property
     def lasting(self) -> tuple[int, ...]:
         """Honest sites that must make progress after healing, if they are members by then."""
-        return tuple(index for index in self.honest if index not in self.stays_dead)
+        gone = {one.member for one in self.faults if isinstance(one, Removal)}
+        gone |= set(self.stays_dead)
+        return tuple(index for index in self.honest if index not in gone)
 
     def liveness_s(self) -> float:
         """Virtual seconds after healing within which everybody must be done."""
@@ -166,7 +171,7 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
     members = size.members or draw.choice((4, 4, 4, 4, 4, 4, 5, 5, 6, 7))
     rounds = size.rounds or draw.choice((6, 6, 6, 7, 8))
     heal_s = draw.uniform(*SAFETY_S)
-    f = (members - 1) // 3
+    f = tolerated(members)
     liars = () if size.calm else _draw_liars(draw, members, draw.choice((0, 0, 1, 1, f)), f)
     lying = {liar.member for liar in liars}
     upright = [index for index in range(members) if index not in lying]
@@ -215,7 +220,23 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
     )
-    return plan if size.calm else _grown(plan)
+    return plan if size.calm else _grown(_shrunk(plan))
+
+
+def _shrunk(plan: Plan) -> Plan:
+    """Return the plan with an honest member removed on the way, or as it is: drawn apart from the rest of it."""
+    draw = Random(f"swarm/simulation/leavers/{plan.seed}")  # noqa: S311 - not a secret
+    lost = len(plan.liars) + len(plan.stays_dead)
+    is_small = lost > tolerated(plan.members - 1)
+    if (
+        is_small
+        or draw.random() >= LEAVER_SHARE
+        or any(isinstance(f, Removal) for f in plan.faults)
+    ):
+        return plan
+    times = _Times(draw, plan.rounds, _round_s(max(plan.compute_s), plan.network))
+    leaver = Removal(member=draw.choice(plan.lasting), **times.begin())
+    return replace(plan, faults=(*plan.faults, leaver))
 
 
 def _grown(plan: Plan) -> Plan:

@@ -52,18 +52,18 @@ class Admins:
         self._world.say(f"member {member} is rotated: roster {before.version}")
 
     async def vote_out(
-        self, liar: int, update_of: Callable[..., SignedUpdate], running: Sequence[Service]
+        self, member: int, update_of: Callable[..., SignedUpdate], running: Sequence[Service]
     ) -> None:
-        """Rotate or remove a liar, and cut its log where those who run hold most of it."""
+        """Rotate or remove a member, and cut its log where those who run hold most of it."""
         if not (knowing := self._knowing(running)):
             return
-        log = (liar, knowing[0].journal.roster.epoch(liar))
+        log = (member, knowing[0].journal.roster.epoch(member))
         best = max(knowing, key=lambda one: one.journal.counts().get(log, 0))
         head = best.journal.heads().get(log)
-        update = update_of(best.journal.roster, self._swarm.sites, liar, head)
+        update = update_of(best.journal.roster, self._swarm.sites, member, head)
         self._newest = update.digest
         self._world.say(
-            f"member {liar} gets a {update_of.__name__} from the others, who keep {head}"
+            f"member {member} gets a {update_of.__name__} from the others, who keep {head}"
         )
         with suppress(SwarmError, CrashedError):  # what it costs that site is seen elsewhere
             await best.rosters._take(update, source="the plan")  # noqa: SLF001 - as from its inbox

@@ -285,6 +285,8 @@ class Run:
             return
         if "Input/output error" in said:
             return
+        if "was removed from the federation" in said and index not in self.plan.lasting:
+            return
         self.observations.blame("stays-up", f"member {index} stops: {said}")
 
     def _is_converged(self) -> bool:

@@ -102,6 +102,7 @@ def test_no_two_results_are_agreed_whoever_has_heard_of_a_removal(data: st.DataO
     liars |= frozenset(sorted(lying)[: max(tolerated(members) - len(liars), 0)])
     if len(liars) > tolerated(members):
         return
+    proven = frozenset(one for one in sorted(liars - gone) if data.draw(st.booleans()))
     upright = sorted(everybody - liars)
     sides = data.draw(
         st.lists(st.sampled_from("ab-"), min_size=len(upright), max_size=len(upright)),
@@ -113,15 +114,18 @@ def test_no_two_results_are_agreed_whoever_has_heard_of_a_removal(data: st.DataO
     named = {who: data.draw(st.integers(0, newest[who])) for who in sorted(everybody)}
 
     def agreed_anywhere(side: str) -> bool:
-        """On any disk: with everything that one may have heard, before or after the cut."""
+        """On any disk: with everything that one may have heard, before or after cut and proof."""
         backers = {one for one, said in zip(upright, sides, strict=True) if said == side} | liars
-        before = {who: 0 for who in backers if named[who] == 0}
-        after = {who: named[who] for who in backers}
-        cut = {who: version for who, version in after.items() if who not in gone}
-        rosters = roster_of(members), roster_of(members, gone)
-        return is_quorum(rosters[0], before) or any(
-            is_quorum(rosters[1], one) for one in (after, cut)
-        )
+        before, after = roster_of(members), roster_of(members, gone)
+        for frozen in (frozenset[int](), proven):
+            heard = {who: named[who] for who in backers - frozen}
+            cut = {who: version for who, version in heard.items() if who not in gone}
+            first = {who: 0 for who, version in heard.items() if version == 0}
+            if is_quorum(before, first, proven=frozen) or any(
+                is_quorum(after, one, proven=frozen) for one in (heard, cut)
+            ):
+                return True
+        return False
 
     assert not (agreed_anywhere("a") and agreed_anywhere("b"))
 
