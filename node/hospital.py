@@ -65,6 +65,8 @@ class Hospital:
     data_commitment: bytes
     sync_interval_s: float
     linger_s: float
+    leaves: bool = False
+    """Whether it only comes to say goodbye for good."""
     keep: Keep = Keep(rounds=KEEP_ROUNDS)  # noqa: RUF009 - frozen
     """Which payloads stay."""
     inbox: Path | None = None

@@ -38,8 +38,10 @@ STOPPED: Final = 130
 """Exit status after a second Ctrl-C."""
 
 
-def run_site(config: SiteConfig) -> int:
+def run_site(config: SiteConfig, *, leaves: bool = False) -> int:
     """Run one hospital until the charter's rounds are done or it is asked to stop; return 0.
+
+    leaves: only to say goodbye for good, and until others have heard it.
 
     After a change of the roster the node starts anew from its store, in this process.
     First Ctrl-C (or SIGTERM): finish the write, leave cleanly. Second: at once, with status 130.
@@ -50,11 +52,11 @@ def run_site(config: SiteConfig) -> int:
         sys.path.append(os.fspath(folder))
     while True:
         with suppress(RosterChangedError):
-            _run_under_one_roster(config)
+            _run_under_one_roster(config, leaves=leaves)
             return 0
 
 
-def _run_under_one_roster(config: SiteConfig) -> None:
+def _run_under_one_roster(config: SiteConfig, *, leaves: bool) -> None:
     charter = load_site_charter(config)
     identity = load_identity(config.paths)
     with ExitStack() as stack:
@@ -66,7 +68,7 @@ def _run_under_one_roster(config: SiteConfig) -> None:
         place = own_place(roster, identity)
         check_own_name(roster, place.author, config.name)
         own = place.author
-        hospital = _hospital(config, charter, identity, place, log)
+        hospital = _hospital(config, charter, identity, place, log, leaves=leaves)
         from node.networking import build_network
 
         disk = ThreadCompute()
@@ -86,7 +88,13 @@ def _run_under_one_roster(config: SiteConfig) -> None:
 
 
 def _hospital(
-    config: SiteConfig, charter: Charter, identity: Identity, place: OwnPlace, log: EventLog
+    config: SiteConfig,
+    charter: Charter,
+    identity: Identity,
+    place: OwnPlace,
+    log: EventLog,
+    *,
+    leaves: bool,
 ) -> Hospital:
     """Read the data and build the model: what takes long and can be wrong, before anything runs."""
     from node.commitment import data_commitment
@@ -116,6 +124,7 @@ def _hospital(
         data_commitment=data_commitment(identity.seed, data),
         sync_interval_s=config.run.sync_interval_s,
         linger_s=config.run.linger_s,
+        leaves=leaves,
         keep=keep_of(config.storage),
         inbox=config.paths.inbox,
     )

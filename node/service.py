@@ -89,6 +89,7 @@ class Service:
                 has_moments=hospital.has_moments,
                 initial=initial,
                 linger_s=hospital.linger_s,
+                leaves=hospital.leaves,
                 topology=topology,
                 stopping=hospital.charter.stopping,
             ),

@@ -189,7 +189,7 @@ def stored_status(config: "SiteConfig") -> Status:
     status.update(
         running=False,
         pid=None,
-        phase="done" if own in book.closed else "stopped",
+        phase=_stopped(book, own),
         round=min(last.value.round, charter.rounds.rounds) if last else 0,
         waiting_for="" if own in book.closed else "the node does not run: swarm-node run",
         model_digest=model[1].hex() if model else None,
@@ -199,6 +199,13 @@ def stored_status(config: "SiteConfig") -> Status:
         peak_memory_mb=None,
     )
     return status
+
+
+def _stopped(book: RoundBook, own: int) -> str:
+    """What a site is whose node does not run."""
+    if own in book.left:
+        return "left"
+    return "done" if own in book.closed else "stopped"
 
 
 def _payload_bytes(directory: Path) -> int:
@@ -230,6 +237,7 @@ def _describe(
             "registered": True,
             "configured": index in book.opened,
             "forked": book.is_frozen(index),
+            "left": index in book.left,
             "training": index not in book.closed and 0 <= newest - 1 <= last_round,
             "merged": index in weights,
             "reached": None,

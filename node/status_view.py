@@ -91,6 +91,11 @@ def render(status: Status, *, width: int = PLAIN_WIDTH) -> Group:
         if member.get("forked")
     ]
     lines += [
+        Text(f"{member['name']} has left for good: nobody waits for it any more")
+        for member in status["members"]
+        if member.get("left")
+    ]
+    lines += [
         Text(
             f"{member['name']} has sent other bytes than a digest names, {member['corrupted']} times "
             "(fetch_refused in the log): its memory, or a lie"

@@ -57,6 +57,38 @@ def run(
         raise typer.Exit(status)
 
 
+def leave(
+    *,
+    config: ConfigPath = SITE_DEFAULT,
+    set_: SetValues = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Leave this federation for good: close the own log, until others have heard it.
+
+    Nobody waits for this site any more. It cannot take part again until a quorum of admins rotates it
+    (`roster rotate`); to pause, only stop its node. It still counts in how many make a quorum until they
+    remove it (`roster remove`). Stop the node before.
+
+    \b
+    Examples:
+      swarm-node leave --config site.toml
+      swarm-node leave --config site.toml --yes --json
+    """  # noqa: D301
+    site = open_site(config, split_overrides(set_))
+    if not yes:
+        typer.confirm(f"{site.name} leaves for good?", abort=True, err=True)
+    from node.run import run_site
+
+    result = run_site(site, leaves=True)
+    if as_json:
+        from node.status import read_status
+
+        say_json(read_status(site))
+    if result:
+        raise typer.Exit(result)
+
+
 def status(
     *,
     directory: Annotated[

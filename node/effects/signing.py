@@ -20,5 +20,5 @@ async def open_log(desk: Desk) -> None:
 
 async def close_log(desk: Desk, effect: SignClose) -> None:
     """Acknowledge what everybody wrote and say goodbye."""
-    body = Close(reason=CloseReason.DONE)
+    body = Close(reason=CloseReason.LEFT if effect.left else CloseReason.DONE)
     await desk.record(Kind.CLOSE, effect.round, body, acks_max=ACKS_ALL)

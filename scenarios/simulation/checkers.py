@@ -48,6 +48,8 @@ class Evidence:
     charter: Charter
     disks: Mapping[int, Path]
     """Lasting honest members' directories."""
+    left: frozenset[int]
+    """Honest members that said goodbye on the way."""
     payloads: Path
     """Every payload that an honest member ever held."""
     scratch: Path
@@ -72,7 +74,7 @@ def check(evidence: Evidence, seen: Observations) -> None:
         except SwarmError as error:
             seen.blame("bundles-verify", f"member {index} cannot export: {error}")
     one_slot_one_record(evidence.plan, ledgers, rosters, seen)
-    no_honest_record_lost(evidence.plan, ledgers, seen)
+    no_honest_record_lost(evidence, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
     agreed_is_one(ledgers, rosters, seen)
     everybody_is_accounted_for(evidence.charter, ledgers, rosters, seen)
@@ -124,10 +126,12 @@ def one_slot_one_record(
             seen.blame("final-never-conflicts", f"{slot} has {len(ends)} final records")
 
 
-def no_honest_record_lost(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
+def no_honest_record_lost(
+    evidence: Evidence, ledgers: Mapping[int, Ledger], seen: Observations
+) -> None:
     """What left an honest member is in every lasting member's ledger; all hold the same of it."""
-    lasting = frozenset(plan.lasting)
-    due = [slot for slot in sorted(seen.left) if slot[0] in lasting]
+    authors = evidence.left.union(evidence.plan.lasting)
+    due = [slot for slot in sorted(seen.left) if slot[0] in authors]
     for index, ledger in _distinct(ledgers):
         for slot in due:
             if slot not in ledger.ids:
@@ -137,7 +141,7 @@ def no_honest_record_lost(plan: Plan, ledgers: Mapping[int, Ledger], seen: Obser
     for index, ledger in _distinct(ledgers):
         for log, count in longest.items():
             held = ledger.logs.get(log, 0)
-            if log[0] in plan.honest and held < count:
+            if log[0] in evidence.plan.honest and held < count:
                 seen.blame("no-record-lost", f"member {index} has {held} of {count} of log {log}")
 
 

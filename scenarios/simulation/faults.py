@@ -176,9 +176,20 @@ class Addition(Timed):
         return f"{self.when}  member {self.member} is added"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Leaving(Timed):
+    """A site is stopped, and started once more to say goodbye for good (`swarm-node leave`)."""
+
+    member: int
+    down_s: float
+
+    def __str__(self) -> str:
+        return f"{self.when}  member {self.member} stops, and leaves for good {self.down_s:.1f} s later"
+
+
 Fault = (
     Kill | CrashAtStep | BadDisk | Cut | SlowLink | Weather | ClockJump | Stall
-    | Rotation | Removal | Addition
+    | Rotation | Removal | Addition | Leaving
 )  # fmt: skip
 
 

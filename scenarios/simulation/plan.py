@@ -21,6 +21,7 @@ from scenarios.simulation.faults import (
     Cut,
     Fault,
     Kill,
+    Leaving,
     Liar,
     Removal,
     Rotation,
@@ -58,7 +59,7 @@ REMOVED_SHARE: Final = 0.25
 ADDED_SHARE: Final = 0.12
 """In so many a hospital or two are added while rounds are under way."""
 LEAVER_SHARE: Final = 0.08
-"""In so many of those that can do without one, an honest member is removed."""
+"""In so many of those that can do without one, an honest member is removed, in as many one leaves."""
 HOUR_MS: Final = 3_600_000
 
 
@@ -132,7 +133,7 @@ class Plan:
     @cached_property
     def lasting(self) -> tuple[int, ...]:
         """Honest sites that must make progress after healing, if they are members by then."""
-        gone = {one.member for one in self.faults if isinstance(one, Removal)}
+        gone = {one.member for one in self.faults if isinstance(one, Removal | Leaving)}
         gone |= set(self.stays_dead)
         return tuple(index for index in self.honest if index not in gone)
 
@@ -224,19 +225,21 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
 
 
 def _shrunk(plan: Plan) -> Plan:
-    """Return the plan with an honest member removed on the way, or as it is: drawn apart from the rest of it."""
+    """Return the plan with an honest member that is removed or leaves, or as it is: drawn apart from the rest."""
     draw = Random(f"swarm/simulation/leavers/{plan.seed}")  # noqa: S311 - not a secret
-    lost = len(plan.liars) + len(plan.stays_dead)
-    is_small = lost > tolerated(plan.members - 1)
-    if (
-        is_small
-        or draw.random() >= LEAVER_SHARE
-        or any(isinstance(f, Removal) for f in plan.faults)
-    ):
-        return plan
+    lost, kind = len(plan.liars) + len(plan.stays_dead), draw.random()
     times = _Times(draw, plan.rounds, _round_s(max(plan.compute_s), plan.network))
-    leaver = Removal(member=draw.choice(plan.lasting), **times.begin())
-    return replace(plan, faults=(*plan.faults, leaver))
+    member = draw.choice(plan.lasting)
+    if any(isinstance(fault, Removal) for fault in plan.faults):
+        return plan
+    goes: Fault
+    if kind < LEAVER_SHARE and lost <= tolerated(plan.members - 1):
+        goes = Removal(member=member, **times.begin())
+    elif LEAVER_SHARE <= kind < 2 * LEAVER_SHARE and lost < plan.tolerated:
+        goes = Leaving(member=member, down_s=round(draw.uniform(0.0, 5.0), 2), **times.begin())
+    else:
+        return plan
+    return replace(plan, faults=(*plan.faults, goes))
 
 
 def _grown(plan: Plan) -> Plan:

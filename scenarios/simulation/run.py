@@ -191,7 +191,8 @@ class Run:
         disks = {index: self.world.members[index].disk.path for index in self._lasting()}
         return Evidence(
             plan=self.plan, charter=self.swarm.charter, disks=disks,
-            payloads=self.world.payloads, scratch=self._directory,
+            left=frozenset(self.swarm.leaving), payloads=self.world.payloads,
+            scratch=self._directory,
         )  # fmt: skip
 
     def _lasting(self) -> list[int]:
@@ -258,7 +259,7 @@ class Run:
         """Wait until all lasting members agree; start again whoever stopped."""
         with trio.move_on_after(self.plan.liveness_s()) as patience:
             while not self._is_converged() and not self.observations.violations:
-                for index in self._lasting():
+                for index in (*self._lasting(), *sorted(self.swarm.leaving)):
                     ended = self.swarm.ended[index].is_set()
                     service = self.swarm.services.get(index)
                     left = service is not None and service.machine.phase is Phase.DONE
@@ -292,6 +293,9 @@ class Run:
     def _is_converged(self) -> bool:
         """Whether all lasting members have closed, hold the same honest logs, and are settled."""
         services = []
+        leaving = [self.swarm.services[index] for index in sorted(self.swarm.leaving)]
+        if any(one.machine.phase is not Phase.DONE for one in leaving):
+            return False
         for index in self._lasting():
             service = self.swarm.services.get(index)
             if service is None or (self.plan.to_the_end and service.machine.phase != Phase.DONE):
@@ -329,7 +333,7 @@ class Run:
 
     def _standing(self) -> str:
         told = []
-        for index in self._lasting():
+        for index in (*self._lasting(), *sorted(self.swarm.leaving)):
             service = self.swarm.services.get(index)
             if service is None:
                 told.append(f"{index}: never started")
@@ -390,13 +394,15 @@ class Run:
         if fault.from_round is not None:
             await self._rounds_begun[fault.from_round].wait()
         await trio.sleep(fault.at_s)
-        if isinstance(fault, plans.Kill | plans.Rotation) and self._is_away(fault.member):
+        if isinstance(fault, plans.Kill | plans.Rotation | plans.Leaving) and self._is_away(
+            fault.member
+        ):
             return
         if isinstance(fault, plans.BadDisk) and fault.member not in self._here:
             return
         self.begun.append(fault)
         match fault:
-            case plans.Kill():
+            case plans.Kill() | plans.Leaving():
                 self._kill(fault)
             case plans.BadDisk():
                 await self._spoil(fault)
@@ -439,11 +445,13 @@ class Run:
             index not in self._here or index in self._down or self.swarm.ended[index].is_set()
         )
 
-    def _kill(self, fault: plans.Kill) -> None:
+    def _kill(self, fault: plans.Kill | plans.Leaving) -> None:
         index = fault.member
-        self.world.say(f"member {index} {'loses power' if fault.power else 'is killed'}")
+        self.world.say(str(fault))
         self._down.add(index)
-        self._take_down(index, power=fault.power)
+        if isinstance(fault, plans.Leaving):
+            self.swarm.leaving.add(index)
+        self._take_down(index, power=isinstance(fault, plans.Kill) and fault.power)
         if self._nursery is not None:
             self._nursery.start_soon(self._return, index, fault.down_s)
 

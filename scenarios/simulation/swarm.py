@@ -169,6 +169,8 @@ class Swarm:
     sync_interval_s: float = SYNC_INTERVAL_S
     here: Sequence[int] | None = None
     """Members that run in this process; None: all."""
+    leaving: set[int] = field(default_factory=set)
+    """Members that leave for good at their next start."""
     services: dict[int, Service] = field(default_factory=dict)
     ended: dict[int, trio.Event] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -227,6 +229,7 @@ class Swarm:
                     data_commitment=bytes(32),
                     sync_interval_s=self.sync_interval_s,
                     linger_s=self.linger_s,
+                    leaves=index in self.leaving,
                     inbox=around.inbox(index),
                 )
                 service = self.services[index] = Service(hospital, world, store, blobs)

@@ -13,6 +13,7 @@ from ledger.electorate import NOBODY, is_quorum
 from ledger.record import (
     Aggregation,
     Close,
+    CloseReason,
     Contribution,
     Input,
     MetricId,
@@ -94,6 +95,8 @@ class RoundBook:
         self._commit_lag = commit_lag
         self.opened: set[int] = set()
         self.closed: set[int] = set()
+        self.left: set[int] = set()
+        """Of the closed, who left before the end."""
         self.refused: dict[int, dict[bytes, int]] = defaultdict(dict)
         """author of the REJECTION → {record id that it refuses: reason}"""
         self._offers: dict[int, dict[int, Offer]] = defaultdict(dict)
@@ -154,8 +157,7 @@ class RoundBook:
             case Open() | Close():
                 # Who was removed is not here any more; who was rotated opens anew.
                 if self.roster.is_active(author) and record.epoch == self.roster.epoch(author):
-                    here = self.opened if isinstance(record.body, Open) else self.closed
-                    here.add(author)
+                    self._learn_presence(author, record.body)
             case Contribution() as body:
                 self._learn_offer(checked, body)
             case Aggregation() as body:
@@ -211,6 +213,14 @@ class RoundBook:
         if body.rule != Rule.MOMENTS:
             self._are_models.add(body.result_digest)
         self._count(ballot, proposal)
+
+    def _learn_presence(self, author: int, body: Open | Close) -> None:
+        if isinstance(body, Open):
+            self.opened.add(author)
+            return
+        self.closed.add(author)
+        if body.reason == CloseReason.LEFT:
+            self.left.add(author)
 
     def _learn_loss(self, author: int, round_: int, body: Metrics) -> None:
         for one in body.values:

@@ -75,9 +75,10 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class SignClose:
-    """All rounds are done: acknowledge what everybody wrote and say goodbye."""
+    """Acknowledge what everybody wrote and say goodbye. left: before the last round, for good."""
 
     round: int
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)

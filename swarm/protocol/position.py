@@ -38,6 +38,8 @@ class Place:
     initial: bytes
     """Digest of the charter's initial model."""
     linger_s: float
+    leaves: bool = False
+    """Whether it says goodbye for good, in whichever round it is."""
     topology: Topology | None = None
     """Who averages with whom; None: everybody with everybody, by agreement."""
     stopping: StoppingPolicy = NEVER

@@ -55,7 +55,7 @@ class Stopping:
         if stopped is not None:
             return min(stopped + 1, self._rounds)
         latest = self._book.latest_agreed()
-        if latest and len(self._book.closed) > self._book.roster.f:
+        if latest and len(self._book.closed - self._book.left) > self._book.roster.f:
             return min(latest.round, self._rounds)  # an honest one among them saw the end
         return self._rounds
 

@@ -25,7 +25,7 @@ def test_every_fault_and_every_attack_is_drawn() -> None:
     kinds = {type(fault).__name__ for plan in PLANS for fault in plan.faults}
     assert kinds == {
         "Kill", "CrashAtStep", "BadDisk", "Cut", "SlowLink", "Weather", "ClockJump", "Stall",
-        "Rotation", "Removal", "Addition",
+        "Rotation", "Removal", "Addition", "Leaving",
     }  # fmt: skip
     attacks = {attack for plan in PLANS for liar in plan.liars for attack in liar.attacks}
     assert attacks == set(ATTACKS)

@@ -19,6 +19,8 @@ def join(at: Position, now_s: float) -> Step:
         return None, ()
     if at.own not in book.opened:
         return None, (SignOpen(),)
+    if at.place.leaves:
+        return _resume(at)
     everyone = len(book.opened) == book.roster.n
     under_way = bool(book.latest_model(at.own) or book.latest_agreed())
     if not (everyone or under_way) and (patient or len(book.opened) < policy.members_min):
@@ -32,8 +34,10 @@ def _resume(at: Position) -> Step:
     latest = at.book.latest_agreed()
     if mine:
         at.round, at.model = mine
-        if at.round >= at.stopping.last_round() or at.own in at.book.closed:
-            return Event.FINISHED, ()
+    is_over = at.place.leaves or at.own in at.book.closed
+    if is_over or (mine and at.round >= at.stopping.last_round()):
+        return Event.FINISHED, ()
+    if mine:
         at.round += 1
     # The own log goes back no more: a round that was skipped to before a crash is where it stands.
     at.round = max(at.round, at.book.reached(at.own))

@@ -7,6 +7,8 @@ from swarm.protocol.position import Position, Step
 
 def linger(at: Position, now_s: float) -> Step:
     """Take over a last result that is agreed late, close, and stay for whoever is behind."""
+    if at.own in at.book.left or (at.place.leaves and at.own not in at.book.closed):
+        return _leave(at)
     over = at.passed(at.entered_s + at.place.linger_s, now_s)
     latest = at.book.latest_agreed()
     wanted: tuple[Effect, ...] = ()
@@ -28,11 +30,18 @@ def linger(at: Position, now_s: float) -> Step:
     served = all(
         m.index in at.book.closed and (models.get(m.index) == at.model or at.near is not None)
         for m in at.book.roster.active
-        if not at.book.is_frozen(m.index)
+        if not (at.book.is_frozen(m.index) or m.index in at.book.left)
     )
     if over or (served and not wanted):
         return Event.LEFT, ()
     return None, wanted
+
+
+def _leave(at: Position) -> Step:
+    """Close before the end: nobody waits for this node, and it waits for nobody."""
+    if at.own in at.book.left:
+        return Event.LEFT, ()
+    return None, (SignClose(max(at.round, at.book.reached(at.own)), left=True),)
 
 
 def done(_at: Position, _now_s: float) -> Step:

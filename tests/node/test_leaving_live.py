@@ -1,0 +1,59 @@
+"""A hospital leaves for good: nobody waits for it, its log ends with a goodbye, and the others go on."""
+
+from pathlib import Path
+
+import trio
+
+from ledger.bundle import export_bundle
+from ledger.record import Close, CloseReason, open_record
+from ledger.store import Store
+from ledger.verify import verify_bundles
+from scenarios.simulator import Swarm, simulate
+from swarm.protocol.round import Phase
+from tests.simulated import swarm_of
+
+LEAVER = 3
+
+
+def last_body(path: Path, swarm: Swarm, author: int) -> object:
+    with Store.open(path, read_only=True) as store:
+        own = [
+            open_record(one, roster=swarm.services[0].book.roster) for one in store.records(author)
+        ]
+    return own[-1].value.body
+
+
+def test_who_leaves_is_waited_for_by_nobody_and_everybody_knows(tmp_path: Path) -> None:
+    charter, sites = swarm_of(4, rounds=6, inactive_after_rounds=3)
+    seen: dict[str, Swarm] = {}
+
+    async def faults(swarm: Swarm) -> None:
+        seen["swarm"] = swarm
+        while not (first := swarm.services.get(0)) or first.machine.round < 3:  # noqa: ASYNC110
+            await trio.sleep(0.25)
+        await swarm.kill(LEAVER)
+        swarm.leaving.add(LEAVER)
+        swarm.start(LEAVER)
+        await swarm.ended[LEAVER].wait()
+        assert swarm.services[LEAVER].machine.phase is Phase.DONE
+        assert swarm.services[0].machine.phase < Phase.LINGER, "the others have not even finished"
+        own = swarm.services[LEAVER].journal.counts()[LEAVER, 0]
+        swarm.leaving.discard(LEAVER)
+        swarm.start(LEAVER)  # a service manager brings it back: it signs nothing, and ends
+        await swarm.ended[LEAVER].wait()
+        assert swarm.services[LEAVER].journal.counts()[LEAVER, 0] == own
+
+    outcome = simulate(charter=charter, sites=sites, directory=tmp_path, seed=5, faults=faults)
+
+    assert not outcome.failures, outcome.failures
+    swarm = seen["swarm"]
+    assert outcome.rounds_agreed[:3] == (6, 6, 6), "three of four are a quorum"
+    assert outcome.virtual_s < charter.rounds.deadline_min_s * 6, "no deadline was waited for"
+    for index in range(3):
+        goodbye = last_body(tmp_path / f"{index}.db", swarm, LEAVER)
+        assert goodbye == Close(reason=CloseReason.LEFT)
+        assert last_body(tmp_path / f"{index}.db", swarm, index) == Close(reason=CloseReason.DONE)
+        with Store.open(tmp_path / f"{index}.db", read_only=True) as store:
+            bundle = export_bundle(store, charter.source_bytes, tmp_path / f"bundle{index}")
+        report = verify_bundles([bundle], charter.source_bytes, charter.digest_hex)
+        assert report.verdict == "VERIFIED", report.to_text()
