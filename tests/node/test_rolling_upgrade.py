@@ -1,4 +1,4 @@
-"""Two versions of the program in one swarm, over real sockets: each asks the other in what both know.
+"""Two versions of the program in one swarm: each asks the other in what both know, over real sockets too.
 
 The newer one is made here: it speaks another /swarm/sync, incompatible with today's, and writes records
 of a kind that today's does not know. Spec: docs/wire.md §2.4.
@@ -7,24 +7,34 @@ of a kind that today's does not know. Spec: docs/wire.md §2.4.
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import pytest
+import trio
 from exchanging import nodes, until
 from network_swarm import Log, free_port
 
-from ledger.record import open_record
+import node.network_memory
+from ledger.bundle import export_bundle
+from ledger.record import decode_record, open_record
+from ledger.store import Store
+from ledger.verify import verify_bundles
 from node.libp2p import Libp2pNetwork
 from node.network import (
     SYNC_PROTOCOL,
     TASK_STATUS_IGNORED,
     Handlers,
+    Network,
     Peer,
     TaskStatus,
     Traffic,
     UnspokenError,
 )
-from scenarios.simulator import identity_of
+from node.network_memory import MemoryNetwork
+from scenarios.simulation.swarm import Calm
+from scenarios.simulator import Swarm, identity_of, simulate
 from tests.federation import Federation
+from tests.simulated import swarm_of
 
 NEWER_SYNC: Final = "/swarm/sync/2"
 EXTENSION_KIND: Final = 40_000
@@ -34,7 +44,7 @@ OLD, NEW = (0, 1), (2, 3)
 class NewerNetwork:
     """A network of the next version: packs what it compares, where the peer understands that."""
 
-    def __init__(self, inner: Libp2pNetwork) -> None:
+    def __init__(self, inner: Network) -> None:
         self._inner = inner
         self._handlers: Handlers | None = None
         self.asked_in: dict[int, str] = {}
@@ -114,8 +124,8 @@ async def test_an_older_and_a_newer_version_work_in_one_swarm(tmp_path: Path) ->
     ports, logs = [free_port() for _ in range(4)], [Log() for _ in range(4)]
     networks = {own: network(own, ports, federation, logs[own]) for own in range(4)}
     async with nodes(federation, tmp_path, network_of=networks.__getitem__) as (_, members, _n):
-        for index, node in members.items():
-            await node.write(federation[index].open())
+        for index, member in members.items():
+            await member.write(federation[index].open())
         await members[3].journal.append(EXTENSION_KIND, 0, b"from the future")  # type: ignore[arg-type]
         everything = {(0, 0): 1, (1, 0): 1, (2, 0): 1, (3, 0): 2}
         await until(lambda: all(m.journal.counts() == everything for m in members.values()), 20)
@@ -135,6 +145,51 @@ async def test_an_older_and_a_newer_version_work_in_one_swarm(tmp_path: Path) ->
     for log in logs:
         for event in ("record_refused", "sync_refused", "handler_failed", "peer_lost"):
             assert not log.named(event)
+
+
+def test_a_swarm_of_two_versions_finishes_its_rounds_and_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charter, sites = swarm_of(4, rounds=4)
+    newer: dict[int, NewerNetwork] = {}
+    stock = Calm.network
+
+    def network_of(around: Calm, index: int) -> Network:
+        inner = stock(around, index)
+        return newer.setdefault(index, NewerNetwork(inner)) if index in NEW else inner
+
+    async def writes_what_only_the_newer_knows(swarm: Swarm) -> None:
+        while not (one := swarm.services.get(3)) or one.machine.round < 2:  # noqa: ASYNC110
+            await trio.sleep(0.25)
+        await one.journal.append(EXTENSION_KIND, one.book.reached(3), b"from the future")  # type: ignore[arg-type]
+
+    async def negotiated(
+        network: MemoryNetwork, peer: int, protocol: str, body: bytes, **limits: Any
+    ) -> bytes:
+        if protocol == NEWER_SYNC and peer not in NEW:
+            raise UnspokenError(f"member {peer} does not speak {protocol}")
+        return await asked(network, peer, protocol, body, **limits)
+
+    asked = MemoryNetwork.request
+    monkeypatch.setattr(MemoryNetwork, "request", negotiated)
+    monkeypatch.setattr(node.network_memory, "check_request", lambda *_: None)
+    monkeypatch.setattr(Calm, "network", network_of)
+    outcome = simulate(
+        charter=charter, sites=sites, directory=tmp_path, seed=21,
+        faults=writes_what_only_the_newer_knows,
+    )  # fmt: skip
+    assert not outcome.failures, outcome.failures
+    assert outcome.rounds_agreed == (4, 4, 4, 4)
+    assert len(set(outcome.results)) == len(set(outcome.heads)) == 1
+    assert newer[2].asked_in == newer[2].answered_in == {
+        0: SYNC_PROTOCOL, 1: SYNC_PROTOCOL, 3: NEWER_SYNC,
+    }  # fmt: skip
+    with Store.open(tmp_path / "0.db", read_only=True) as store:
+        kinds = [decode_record(one.record_bytes)[7] for one in store.records(author=3)]
+        bundle = export_bundle(store, charter.source_bytes, tmp_path / "bundle")
+    assert EXTENSION_KIND in kinds, "what is not known is stored and passed on"
+    report = verify_bundles([bundle], charter.source_bytes, charter.digest_hex)
+    assert report.verdict == "VERIFIED", report.to_text()
 
 
 def open_record_of(federation: Federation, envelope: bytes) -> tuple[int, object]:
