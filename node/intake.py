@@ -28,6 +28,7 @@ from ledger.roster import Roster
 from ledger.store import Store
 from node.forks import Forks, Log
 from node.highwater import REMEDY, LostHistoryError
+from node.round_share import RoundShares
 
 SLOTS_REMEMBERED: Final = 8_192
 """Slots whose record's id is known without a look at the disk: what is acknowledged is mostly new."""
@@ -81,7 +82,10 @@ class Batch:
 class Intake:
     """The way in for everybody else's records."""
 
-    def __init__(self, store: Store, roster: Roster, own: Log, forks: Forks) -> None:
+    def __init__(
+        self, store: Store, roster: Roster, own: Log, forks: Forks, shares: RoundShares
+    ) -> None:
+        self._shares = shares
         self._store = store
         self._roster = roster
         self._own = own
@@ -156,6 +160,7 @@ class Intake:
         if not joins or first >= head.next_seq or not is_stored:
             return False
         self._store.cut({log: first})
+        self._shares.forget(log)
         self._id_at.clear()
         after = self._store.heads().get(log)
         batch.heads = {key: one for key, one in batch.heads.items() if key != log}
@@ -188,6 +193,7 @@ class Intake:
             if after is not None:
                 self._settle(record.id)
                 batch.take(record, after)
+                self._shares.took(record)
 
     def _place(self, record: Verified[Record], batch: Batch) -> LogHead | None:
         """Return the head after a record that can be stored; None if it waits, or is stored already.
@@ -214,7 +220,11 @@ class Intake:
         if head is not None and value.prev != head.prev_id and is_open:
             batch.ask_author_of(record)  # it continues another branch: somebody has the other half
             return None
-        return check_next(head, record) if self._causes_known(record, batch) else None
+        if not self._causes_known(record, batch):
+            return None
+        after = check_next(head, record)
+        self._shares.admit(record)
+        return after
 
     def _drop_surplus(self) -> None:
         """Keep each author within its share of the waiting records: one cannot crowd out the others."""

@@ -37,6 +37,7 @@ from node.compute import Compute
 from node.forks import Forks, Log
 from node.highwater import HighWater
 from node.intake import Batch, Intake
+from node.round_share import RoundShares
 from swarm.protocol.messages import Counts, Head, Heads
 from swarm.protocol.sync import Gap, fit, gaps
 
@@ -89,7 +90,9 @@ class Journal:
         signer: Signer,
         disk: Compute,
         time_ms: Callable[[], int],
+        rounds: int | None = None,
     ) -> None:
+        """rounds: the charter's; no record of a later one is taken. None: of any."""
         self._store = store
         self._roster = roster
         self._own = own
@@ -106,7 +109,8 @@ class Journal:
         """log → own record that acknowledged it last"""
         self.forks = Forks(store, roster, (own, self._epoch))
         self.forks.refuse_own()
-        self.intake = Intake(store, roster, (own, self._epoch), self.forks)
+        shares = RoundShares(store, roster, rounds=rounds)
+        self.intake = Intake(store, roster, (own, self._epoch), self.forks, shares)
         self._pen = trio.Lock()
 
     def replay(self) -> Iterable[Verified[Record]]:

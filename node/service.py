@@ -103,6 +103,7 @@ class Service:
             signer=hospital.signer,
             disk=world.disk,
             time_ms=world.time_ms,
+            rounds=self._policy.rounds,
         )
         self.witness = Witness(
             world=world,

@@ -14,6 +14,12 @@ from node.forwarding import FORWARDED_BYTES_MAX
 from node.intake import PENDING_MAX
 from node.limits import REPLAY_WINDOW
 from node.network import GOSSIP_BYTES_MAX, GOSSIP_QUEUE_MAX, REQUEST_BYTES_MAX, SERVING_MAX
+from node.round_share import (
+    ROUND_BYTES,
+    ROUND_BYTES_MEMBER,
+    ROUND_RECORDS,
+    ROUND_RECORDS_MEMBER,
+)
 from swarm.protocol import deadline, patience
 from swarm.protocol.fetch import STEAL_AFTER_S, WINDOW_MAX
 from swarm.protocol.messages import HEADS_MAX, MESSAGE_BYTES_MAX, RECORDS_BYTES_MAX
@@ -49,6 +55,10 @@ LIMITS = {
     "heads in one hello": HEADS_MAX,
     "chunk, bytes": CHUNK_BYTES,
     "records that wait for others": PENDING_MAX,
+    "records of one log and round": ROUND_RECORDS,
+    "and for each member": ROUND_RECORDS_MEMBER,
+    "bytes of one log and round": ROUND_BYTES,
+    "bytes for each member": ROUND_BYTES_MEMBER,
     "requests of one peer served at once": SERVING_MAX,
     "gossip messages that wait": GOSSIP_QUEUE_MAX,
     "seconds for one reply": int(REQUEST_TIMEOUT_S),
