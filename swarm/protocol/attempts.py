@@ -5,12 +5,31 @@ taken again, and the rule below keeps two attempts from agreeing on different th
 coordinator and no clock: the votes of an attempt say what may be voted for in the next.
 """
 
-from collections import Counter
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim(Generic[Value]):
+    """What one electorate (the members of some roster) may have made of a value in one attempt.
+
+    value: None for one that nobody here has seen. unseen: votes that others may have and are not here.
+    is_barred: nobody can vote for it again.
+    """
+
+    value: Value | None
+    votes: int
+    unseen: int
+    quorum: int
+    is_barred: bool = False
+
+    @property
+    def may_have_won(self) -> bool:
+        """Whether it would have a quorum if the votes that are missing here went to it."""
+        return self.votes + self.unseen >= self.quorum
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +44,19 @@ class Next(Generic[Value]):
     bound: Value | None = None
 
 
-def next_vote(
-    votes: Mapping[int, Value], *, members: int, quorum: int, lapsed: Collection[Value] = ()
-) -> Next[Value]:
-    """Return what may be voted for after an attempt with these votes (author → value, one each).
+def next_vote(claims: Iterable[Claim[Value]]) -> Next[Value]:
+    """Return what may be voted for after an attempt of which this may have become.
 
-    A value may have won although nobody here has seen it: if the votes that are missing here went to
-    it, it would have a quorum. Whoever goes on votes for the one value that may have won. While there
-    are two such values, or it may be one that nobody here has seen, more votes must come first: all
-    votes of the members that are not lost are always enough.
-
-    lapsed: values that cannot have won nor be voted for again, although votes for them are here.
+    Whoever goes on votes for the one value that may have won, in whichever electorate. While there are
+    two such values, or it may be one that nobody here has seen or that nobody can vote for again, more
+    votes must come first: all votes of the members that are not lost are always enough.
     """
-    unseen = members - len(votes)
-    if unseen >= quorum:
-        return Next(ready=False)
-    possible = [
-        value
-        for value, count in Counter(votes.values()).items()
-        if value not in lapsed and count + unseen >= quorum
-    ]
+    possible: set[Value] = set()
+    for claim in claims:
+        if claim.may_have_won:
+            if claim.value is None or claim.is_barred:
+                return Next(ready=False)
+            possible.add(claim.value)
     if len(possible) > 1:
         return Next(ready=False)
-    return Next(ready=True, bound=possible[0] if possible else None)
+    return Next(ready=True, bound=possible.pop() if possible else None)

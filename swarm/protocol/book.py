@@ -5,7 +5,7 @@ Knows no clock, no socket, no tensor. Spec: docs/wire.md §5.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
@@ -242,15 +242,20 @@ class RoundBook:
         ahead = sum(self.last_offer_round(index) > 0 for index in now - frozen)
         if ahead <= self.roster.f:
             return
-        for attempt in sorted(set(self._attempts.get(0, {}).values()), reverse=True):
+        later: dict[int, Proposal] = {}  # an honest member votes for what may have won before
+        for attempt in sorted((one for of, one in self._votes if of == 0), reverse=True):
             rosters = self._vote_rosters[0, attempt]
             backers: dict[Proposal, dict[int, int]] = defaultdict(dict)
             for author, vote in self.attempt_votes(0, attempt).items():
                 backers[vote][author] = rosters[author]
             for proposal, named in backers.items():
-                if is_quorum(self.roster, named, proven=frozen, after_removals=False):
+                otherwise = frozen.union(a for a, vote in later.items() if vote != proposal)
+                if len(otherwise) <= self.roster.f and is_quorum(
+                    self.roster, named, proven=frozen, after_removals=False
+                ):
                     self._agreed[0] = Agreed(0, proposal, tuple(sorted(named)), attempt)
                     return
+            later |= self.attempt_votes(0, attempt)
 
     def _count(self, ballot: Ballot, proposal: Proposal) -> None:
         """A quorum of equal votes of one electorate agrees a round; later ones only add voters.
@@ -265,12 +270,13 @@ class RoundBook:
         rosters = self._vote_rosters[ballot]
         voters = tuple(sorted(self._backers[ballot].get(proposal, ())))
         before = self._agreed.get(round_)
+        named = {author: rosters[author] for author in voters}
         proven = NOBODY
         if before is None and round_ != 0 and self._frozen:
-            proven = frozenset(m.index for m in self.roster.active if self.is_frozen(m.index))
+            proven = self._proven_under(set(named.values()))
         agrees = is_quorum(
             self.roster,
-            {author: rosters[author] for author in voters},
+            named,
             proven=proven,
             after_removals=round_ != 0,
         )
@@ -278,6 +284,14 @@ class RoundBook:
             self._agreed[round_] = Agreed(round_, proposal, voters, attempt)
             if proposal.rule != Rule.MOMENTS:
                 self._agreed_models.add(proposal.result)
+
+    def _proven_under(self, versions: Collection[int]) -> frozenset[int]:
+        """Whose log of the time of these rosters has two histories, whatever became of them since."""
+        return frozenset(
+            author
+            for author, epoch in self._frozen
+            if any(self.roster.term(author, epoch).covers(version) for version in versions)
+        )
 
     def offers(self, round_: int) -> Mapping[int, Offer]:
         """CONTRIBUTIONs of a round by author (an author's first one counts).
@@ -327,6 +341,11 @@ class RoundBook:
             for author, vote in votes.items()
             if self.roster.is_active(author) and not self.is_frozen(author)
         }
+
+    def votes_cast(self, round_: int, attempt: int) -> Mapping[int, Proposal]:
+        """The same with what is kept of members that have been removed since."""
+        votes = self._votes.get((round_, attempt), {})
+        return {author: vote for author, vote in votes.items() if not self.is_frozen(author)}
 
     def vote_rosters(self, round_: int, attempt: int) -> Mapping[int, int]:
         """The roster version that each author's vote in one attempt names."""

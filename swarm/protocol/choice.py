@@ -4,14 +4,15 @@ A proposal is a hint: whoever votes checks that the set could close the round he
 weights and result himself.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property
 from typing import Final, TypeAlias, final
 
 from ledger.charter import AggregationPolicy, RoundPolicy
 from ledger.roster import quorum
 from ledger.rules import rule_of_round
-from swarm.protocol.attempts import Next, next_vote
+from swarm.protocol.attempts import Claim, Next, next_vote
 from swarm.protocol.book import Offer, Proposal, RoundBook
 from swarm.protocol.candidates import MOMENTS_ROUND, Candidates
 from swarm.protocol.ranking import ranked
@@ -171,28 +172,52 @@ class Choice:
         return bound if count > self._book.roster.f else None
 
     def _allowed(self, attempt: int) -> Next[Proposal]:
+        """Judge the attempt before by every electorate there ever was: a vote counts in its own only."""
+        book, roster = self._book, self._book.roster
+        votes = book.votes_cast(MOMENTS_ROUND, attempt - 1)
+        named = book.vote_rosters(MOMENTS_ROUND, attempt - 1)
+        claims: list[Claim[Proposal]] = []
+        for members, newest in self._electorates.items():
+            needed = quorum(len(members))
+            unseen = self._unseen(members, newest, votes)
+            claims.append(Claim(value=None, votes=0, unseen=unseen, quorum=needed))
+            versions: dict[Proposal, list[int]] = defaultdict(list)
+            for author, vote in votes.items():
+                if roster.active_at(named[author]) == members:
+                    versions[vote].append(named[author])
+            for vote, under in versions.items():
+                is_cut = self._is_cut(vote)
+                claims.append(
+                    Claim(
+                        value=vote,
+                        votes=len(under),
+                        unseen=self._unseen(members, max(under), votes) if is_cut else unseen,
+                        quorum=needed,
+                        is_barred=is_cut,
+                    )
+                )
+        return next_vote(claims)
+
+    @cached_property
+    def _electorates(self) -> Mapping[frozenset[int], int]:
+        """Everybody who was a member together once, and the newest roster of which that is so."""
         roster = self._book.roster
-        votes = self._book.attempt_votes(MOMENTS_ROUND, attempt - 1)
-        cut = frozenset(filter(self._is_cut, votes.values()))
-        if any(self._may_have_won_before(one, attempt - 1) for one in cut):
-            return Next(ready=False)
-        return next_vote(votes, members=roster.n, quorum=roster.q, lapsed=cut)
+        return {roster.active_at(version): version for version in range(roster.version + 1)}
+
+    def _unseen(self, members: frozenset[int], version: int, votes: Collection[int]) -> int:
+        """How many may have voted up to a roster's time without a vote here.
+
+        Who is gone or has another key since has no vote of then that is not here; what one with two
+        histories has voted, nobody knows.
+        """
+        book, roster = self._book, self._book.roster
+        return sum(
+            book.is_frozen(one)
+            or (roster.is_active(one) and roster.term(one, roster.epoch(one)).since <= version)
+            for one in members.difference(votes)
+        )
 
     def _is_cut(self, vote: Proposal) -> bool:
         """Whether an input lies behind a cut: under this roster nobody can vote for it again."""
         cuts = ((self._book.roster.cut(one.author, one.epoch), one.seq) for one in vote.inputs)
         return any(cut is not None and seq >= cut.kept for cut, seq in cuts)
-
-    def _may_have_won_before(self, vote: Proposal, attempt: int) -> bool:
-        """Whether votes of before the cut, here or not, may be a quorum of those who were members then."""
-        roster, votes = self._book.roster, self._book.attempt_votes(MOMENTS_ROUND, attempt)
-        named = self._book.vote_rosters(MOMENTS_ROUND, attempt)
-        mine = [author for author, one in votes.items() if one == vote]
-        version = max(named[author] for author in mine)
-        members = roster.active_at(version)
-        # Who is gone or has another key since has no vote of then that is not here.
-        unseen = sum(
-            roster.is_active(one) and roster.term(one, roster.epoch(one)).since <= version
-            for one in members - votes.keys()
-        )
-        return len(mine) + unseen >= quorum(len(members))

@@ -1,5 +1,7 @@
 """Round zero votes until it agrees, and never on two things: the rule, all small cases, and whole swarms."""
 
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -10,7 +12,7 @@ import pytest
 from ledger.fork import Cut
 from ledger.record import Aggregation, Codec, sign_record
 from ledger.roster import quorum, tolerated
-from swarm.protocol.attempts import Next, next_vote
+from swarm.protocol.attempts import Claim, Next, next_vote
 from swarm.protocol.book import Proposal
 from swarm.protocol.effects import Adopt, Fetch, Merge
 from swarm.protocol.round import Phase
@@ -22,11 +24,18 @@ Votes = tuple[str | None, ...]
 """What each member voted for in one attempt; None: nothing (yet)."""
 
 
+def claims_of(votes: Mapping[int, str], *, members: int) -> list[Claim[str]]:
+    """What may have become of votes of one electorate."""
+    seen = {"unseen": members - len(votes), "quorum": quorum(members)}
+    counts: dict[str | None, int] = {None: 0, **Counter(votes.values())}
+    return [Claim(value=value, votes=count, **seen) for value, count in counts.items()]
+
+
 def test_what_may_have_won_unseen_must_be_voted_for_again() -> None:
-    assert next_vote({0: "x", 1: "x", 2: "y"}, members=4, quorum=3) == Next(ready=True, bound="x")
-    assert next_vote({0: "x", 1: "y", 2: "z"}, members=4, quorum=3) == Next(ready=True)
-    assert not next_vote({0: "x", 1: "y"}, members=4, quorum=3).ready, "either may have won"
-    assert not next_vote({0: "x"}, members=4, quorum=3).ready, "something unseen may have won"
+    assert next_vote(claims_of({0: "x", 1: "x", 2: "y"}, members=4)) == Next(ready=True, bound="x")
+    assert next_vote(claims_of({0: "x", 1: "y", 2: "z"}, members=4)) == Next(ready=True)
+    assert not next_vote(claims_of({0: "x", 1: "y"}, members=4)).ready, "either may have won"
+    assert not next_vote(claims_of({0: "x"}, members=4)).ready, "something unseen may have won"
 
 
 def decided(votes: Votes) -> str | None:
@@ -46,7 +55,7 @@ def choices(votes: Votes, own: int) -> frozenset[str | None]:
         }
         if own in cast:
             view[own] = cast[own]
-        allowed = next_vote(view, members=len(votes), quorum=quorum(len(votes)))
+        allowed = next_vote(claims_of(view, members=len(votes)))
         if allowed.ready:
             found |= set(VALUES) if allowed.bound is None else {allowed.bound}
     return frozenset(found)
@@ -82,7 +91,7 @@ def test_the_votes_of_all_who_are_not_lost_always_are_enough(members: int) -> No
     random = Random(members)
     for _ in range(500):
         votes = {author: random.choice("xyz") for author in range(alive)}
-        assert next_vote(votes, members=members, quorum=quorum(members)).ready, votes
+        assert next_vote(claims_of(votes, members=members)).ready, votes
 
 
 def unlucky(seed: int) -> tuple[PaperSwarm, list[int]]:
@@ -218,9 +227,7 @@ def test_what_a_forked_log_voted_for_is_known_to_nobody() -> None:
     desk.book.freeze(3, 0, 2)
     bound = desk.machine.position.choice.again(1, lambda _offer: False)
     assert {offer.author for offer in before} == {offer.author for offer in bound} == {1, 2, 3}
-    votes = desk.book.attempt_votes(0, 0)
-    assert 3 not in votes
-    assert next_vote(votes, members=4, quorum=3).bound is not None
+    assert 3 not in desk.book.attempt_votes(0, 0)
 
 
 def test_who_was_shown_another_branch_votes_for_what_may_have_won_without_naming_it_himself() -> (
@@ -287,11 +294,79 @@ def test_an_attempt_that_others_have_begun_is_joined_not_leapt_over() -> None:
     assert merge.attempt == 1, "with this vote the attempt has a quorum"
 
 
-def test_a_value_that_has_lapsed_binds_nobody() -> None:
-    votes = {0: "other", 1: "cut", 2: "cut"}
-    assert next_vote(votes, members=3, quorum=2) == Next(ready=True, bound="cut")
-    assert next_vote(votes, members=3, quorum=2, lapsed={"cut"}) == Next(ready=True)
-    assert not next_vote({1: "cut"}, members=3, quorum=2, lapsed={"cut"}).ready
+def test_while_something_may_have_won_that_nobody_can_vote_for_again_nobody_votes() -> None:
+    barred = Claim(value="cut", votes=2, unseen=0, quorum=3, is_barred=True)
+    assert next_vote([barred]) == Next(ready=True)
+    assert not next_vote([replace(barred, unseen=1)]).ready
+    assert not next_vote(
+        [
+            Claim(value="x", votes=1, unseen=1, quorum=2),
+            Claim(value="y", votes=3, unseen=0, quorum=3),
+        ]
+    ).ready, "each in its own electorate"
+
+
+@pytest.mark.parametrize(("before", "liars"), [(3, 0), (4, 0), (4, 1)])
+def test_an_attempt_under_two_rosters_binds_whoever_goes_on_to_what_won_under_one(
+    before: int, liars: int
+) -> None:
+    """Exhaustive: one is added, every vote names either roster, every partial view; liars are silent or vote."""
+    electorates = (frozenset(range(before)), frozenset(range(before + 1)))
+    ballots: list[Ballot | None] = [None, *product("xy", (0, 1))]
+    options = [ballots] * before + [[None, ("x", 1), ("y", 1)]]
+    for cast in product(*options):
+        votes = {author: ballot for author, ballot in enumerate(cast) if ballot is not None}
+        if not any(
+            sum(ballot == ("x", version) for ballot in votes.values()) >= quorum(len(members))
+            for version, members in enumerate(electorates)
+        ):
+            continue
+        others = sum(
+            any("y" in free(view, electorates) for view in views(votes, own))
+            for own in range(liars, before + 1)
+        )
+        assert others + liars < quorum(before + 1), votes
+
+
+@pytest.mark.parametrize("before", [3, 4, 5])
+def test_under_two_rosters_too_the_votes_of_all_who_are_not_lost_are_enough(before: int) -> None:
+    electorates = (frozenset(range(before)), frozenset(range(before + 1)))
+    lost = tolerated(before)
+    options = [list(product("xy", (0, 1)))] * (before - lost) + [[("x", 1), ("y", 1)]]
+    for cast in product(*options):
+        votes = dict(zip((*range(lost, before), before), cast, strict=True))
+        assert free(votes, electorates), votes
+
+
+Ballot = tuple[str, int]
+"""(value, roster version)"""
+
+
+def views(votes: Mapping[int, Ballot], own: int) -> Iterator[dict[int, Ballot]]:
+    """Every part of the votes that a member may have heard, its own always."""
+    heard = [author for author in votes if author != own]
+    for seen in product((False, True), repeat=len(heard)):
+        view = {
+            author: votes[author] for author, is_seen in zip(heard, seen, strict=True) if is_seen
+        }
+        yield view | ({own: votes[own]} if own in votes else {})
+
+
+def free(view: Mapping[int, Ballot], electorates: Sequence[frozenset[int]]) -> Collection[str]:
+    """What may be voted for after such a view."""
+    claims: list[Claim[str]] = []
+    for version, members in enumerate(electorates):
+        inside = Counter(value for value, named in view.values() if named == version)
+        counts: dict[str | None, int] = {None: 0, **inside}
+        unseen = len(members - view.keys())
+        claims += [
+            Claim(value=value, votes=count, unseen=unseen, quorum=quorum(len(members)))
+            for value, count in counts.items()
+        ]
+    allowed = next_vote(claims)
+    if not allowed.ready:
+        return ()
+    return "xy" if allowed.bound is None else allowed.bound
 
 
 @pytest.mark.parametrize(("unheard", "expected"), [((), {0, 1, 2}), ((0,), set())])

@@ -199,6 +199,34 @@ def test_behind_a_fork_votes_of_another_electorate_are_not_counted_as_this_ones(
         assert (book.agreed(0) is not None) is expected, f"roster version {roster.version}"
 
 
+def test_a_round_agreed_beside_a_proven_liar_stays_agreed_whatever_the_roster_does_with_it() -> (
+    None
+):
+    federation = Federation(4)
+    federation.open_all()
+    inputs = [federation[index].contribute(2) for index in range(3)]
+    votes = [federation[index].vote(2, inputs) for index in (0, 1)]
+    before = federation.roster
+    (first,) = before.terms[3]
+    ended, anew = replace(first, until=1), replace(first, ledger_key=bytes(32), since=1)
+    rotated = replace(before, version=1, terms=(*before.terms[:3], (ended, anew)))
+    removed = replace(before, version=1, terms=(*before.terms[:3], (ended,)))
+    for roster in (before, rotated, removed):
+        book = RoundBook(roster)
+        for record in [*inputs, *votes]:
+            book.learn(record)
+        assert (book.agreed(2) is not None) is (roster is removed), "two of three are a quorum"
+        book.freeze(3, 0, 1)
+        assert book.agreed(2) is not None
+    later = RoundBook(rotated)
+    for record in [*inputs, *votes]:
+        later.learn(
+            sign_record(replace(record.value, roster=1), federation[record.value.author].signer)
+        )
+    later.freeze(3, 0, 1)
+    assert later.agreed(2) is None, "with its next key it is no liar yet"
+
+
 def test_a_rotated_author_offers_anew_where_its_old_offer_lies_behind_the_fork() -> None:
     federation = Federation(4)
     federation.open_all()
