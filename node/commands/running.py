@@ -66,7 +66,8 @@ def leave(
 ) -> None:
     """Leave this federation for good: close the own log, until others have heard it.
 
-    Nobody waits for this site any more. It cannot take part again until a quorum of admins rotates it
+    Nobody waits for this site any more; if the charter requires it, or too few stay for its
+    `members_min`, the others cannot go on. It cannot take part again until a quorum of admins rotates it
     (`roster rotate`); to pause, only stop its node. It still counts in how many make a quorum until they
     remove it (`roster remove`). Stop the node before.
 

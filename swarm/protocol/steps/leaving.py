@@ -8,7 +8,7 @@ from swarm.protocol.position import Position, Step
 def linger(at: Position, now_s: float) -> Step:
     """Take over a last result that is agreed late, close, and stay for whoever is behind."""
     if at.own in at.book.left or (at.place.leaves and at.own not in at.book.closed):
-        return _leave(at)
+        return _leave(at, now_s)
     over = at.passed(at.entered_s + at.place.linger_s, now_s)
     latest = at.book.latest_agreed()
     wanted: tuple[Effect, ...] = ()
@@ -37,11 +37,13 @@ def linger(at: Position, now_s: float) -> Step:
     return None, wanted
 
 
-def _leave(at: Position) -> Step:
-    """Close before the end: nobody waits for this node, and it waits for nobody."""
-    if at.own in at.book.left:
+def _leave(at: Position, now_s: float) -> Step:
+    """Close before the end: nobody waits for this node, and it waits only for somebody to tell."""
+    if at.own not in at.book.left:
+        return None, (SignClose(max(at.round, at.book.reached(at.own)), left=True),)
+    if at.synced or at.passed(at.entered_s + at.place.linger_s, now_s):
         return Event.LEFT, ()
-    return None, (SignClose(max(at.round, at.book.reached(at.own)), left=True),)
+    return None, ()
 
 
 def done(_at: Position, _now_s: float) -> Step:
