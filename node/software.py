@@ -1,6 +1,7 @@
 """Which software this is: one digest over every source file of the four packages, for the OPEN record."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,10 +11,10 @@ PACKAGES: Final = ("ledger", "swarm", "node")
 _DOMAIN: Final = b"swarm/software/v1\n"
 
 
-def software_digest() -> bytes:
-    """SHA-256 over the names and bytes of the installed packages' Python files, in sorted order."""
+def software_digest(packages: Sequence[str] = PACKAGES) -> bytes:
+    """SHA-256 over the names and bytes of these packages' Python files, in sorted order."""
     digest = hashlib.sha256(_DOMAIN)
-    for package in PACKAGES:
+    for package in packages:
         spec = find_spec(package)
         if spec is None or spec.origin is None:
             continue

@@ -15,12 +15,13 @@ from ledger.bundle import export_bundle
 from ledger.charter import Charter
 from ledger.errors import SwarmError
 from ledger.evidence import Offence, Seen
-from ledger.record import Aggregation, Contribution, Kind
+from ledger.record import Contribution, Kind
 from ledger.reputation import replay
 from ledger.roster import Roster
 from ledger.roster_store import load_roster
 from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
+from scenarios.simulation.accounts import everybody_is_accounted_for, late_inputs
 from scenarios.simulation.disk import BLOBS, DATABASE
 from scenarios.simulation.held import Ledger, Reader, Vote, attempt_of
 from scenarios.simulation.observations import PAYLOADS_A_ROUND, Log, Observations, Slot
@@ -38,6 +39,8 @@ MODELS_KEPT: Final = 6
 SWARM_SMALL: Final = 7
 """Of so few members every bundle is verified, of more only some of those that hold the very same records."""
 BUNDLES_ALIKE_MAX: Final = 3
+RECORDS_A_ROUND: Final = 128
+RECORDS_A_ROUND_MEMBER: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class Evidence:
     charter: Charter
     disks: Mapping[int, Path]
     """Lasting honest members' directories."""
+    lasting: frozenset[int]
+    """Honest members that are there to the end."""
     left: frozenset[int]
     """Honest members that said goodbye on the way."""
     payloads: Path
@@ -77,7 +82,8 @@ def check(evidence: Evidence, seen: Observations) -> None:
     no_honest_record_lost(evidence, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
     agreed_is_one(ledgers, rosters, seen)
-    everybody_is_accounted_for(evidence.charter, ledgers, rosters, seen)
+    everybody_is_accounted_for(evidence.lasting, evidence.charter, ledgers, rosters, seen)
+    logs_are_bounded(evidence, ledgers, seen)
     disks_are_bounded(evidence, ledgers, seen)
     payloads_are_removed(evidence, seen)
     honest_are_not_blamed(evidence, ledgers, rosters, seen)
@@ -130,7 +136,7 @@ def no_honest_record_lost(
     evidence: Evidence, ledgers: Mapping[int, Ledger], seen: Observations
 ) -> None:
     """What left an honest member is in every lasting member's ledger; all hold the same of it."""
-    authors = evidence.left.union(evidence.plan.lasting)
+    authors = evidence.left | evidence.lasting
     due = [slot for slot in sorted(seen.left) if slot[0] in authors]
     for index, ledger in _distinct(ledgers):
         for slot in due:
@@ -194,10 +200,11 @@ def agreed_is_one(
     A cut may take a liar's vote away: then the round is open again, but nothing else is ever agreed.
     """
     agreed = _agreed(ledgers, rosters)
+    seen.late_inputs = max((late_inputs(ledgers[i], agreed[i]) for i in agreed), default=0)
     together: dict[int, set[Vote]] = defaultdict(set)
     for rounds in agreed.values():
-        for round_, vote in rounds.items():
-            together[round_].add(vote)
+        for round_, votes in rounds.items():
+            together[round_] |= votes
     for index, believed in seen.agreed().items():
         for round_, proposal in believed.items():
             if index not in agreed:
@@ -207,47 +214,28 @@ def agreed_is_one(
             )
             vote = (proposal.rule, inputs, proposal.result)
             together[round_].add(vote)
-            shown = agreed[index].get(round_)
-            if shown is None and seen.is_cut_away(index, round_, rosters[index]):
+            shown = agreed[index].get(round_, frozenset())
+            if not shown and seen.is_cut_away(index, round_, rosters[index]):
                 continue
-            if shown != vote:
+            if vote not in shown:
                 seen.blame(
                     "agreed-is-equal",
                     f"member {index} took round {round_} for agreed without a quorum's equal votes",
                 )
-    for round_, votes in sorted(together.items()):
-        if len(votes) > 1:
-            seen.blame("agreed-is-equal", f"round {round_} is agreed in {len(votes)} ways")
+    for round_, ways in sorted(together.items()):
+        if len(ways) > 1:
+            seen.blame("agreed-is-equal", f"round {round_} is agreed in {len(ways)} ways")
 
 
-def everybody_is_accounted_for(
-    charter: Charter,
-    ledgers: Mapping[int, Ledger],
-    rosters: Mapping[int, Roster],
-    seen: Observations,
-) -> None:
-    """Every honest merge names each member of its roster: merged, or left out and why.
-
-    It may merge what a cut has kept of one that was removed since.
-    """
-    topology = charter.topology
-    for index, ledger in ledgers.items():
-        for record in ledger.of(index):
-            if not isinstance(record.body, Aggregation):
-                continue
-            merged = {one.author for one in record.body.inputs}
-            out = {one.author for one in record.body.left_out}
-            active = rosters[index].active_at(record.roster)
-            due = set(active)
-            if topology is not None and record.round > 0:  # only neighbours are accounted for
-                due = {index, *topology.senders(sorted(active), index, record.round)}
-            named = (merged | out) - (merged - active)
-            if named != due:
-                seen.blame(
-                    "late-accounted",
-                    f"member {index}'s merge of round {record.round} says nothing of "
-                    f"{sorted(due - named)}, or names {sorted(named - due)}",
-                )
+def logs_are_bounded(evidence: Evidence, ledgers: Mapping[int, Ledger], seen: Observations) -> None:
+    """No log has more records in one round than wire.md §4.1.9 says, nor one of a round that is none."""
+    limit = RECORDS_A_ROUND + RECORDS_A_ROUND_MEMBER * evidence.plan.sites
+    for index, ledger in _distinct(ledgers):
+        written = Counter((*slot[:2], record.round) for slot, record in ledger.records.items())
+        for (author, epoch, round_), count in sorted(written.items()):
+            if count > limit or round_ > evidence.plan.rounds + 1:
+                what = f"member {index} holds {count} records of round {round_}"
+                seen.blame("bounded", f"{what} of log {(author, epoch)}, at most {limit}")
 
 
 def disks_are_bounded(
@@ -303,9 +291,9 @@ def bundles_verify(
 
 def _agreed(
     ledgers: Mapping[int, Ledger], rosters: Mapping[int, Roster]
-) -> dict[int, Mapping[int, Vote]]:
+) -> dict[int, Mapping[int, frozenset[Vote]]]:
     """Member → round → what a quorum agreed on, as its disk shows it; counted once for those alike."""
-    known: dict[tuple[int, int], Mapping[int, Vote]] = {}
+    known: dict[tuple[int, int], Mapping[int, frozenset[Vote]]] = {}
     for index, ledger in ledgers.items():
         key = (id(ledger), rosters[index].version)
         if key not in known:
@@ -319,7 +307,8 @@ def _unrecomputable(
     """Agreed rounds of which an input or the result was never on any honest member's disk."""
     agreed = _agreed(ledgers, rosters)
     for index, ledger in _distinct(ledgers):
-        for round_, (_, inputs, result) in sorted(agreed[index].items()):
+        won = [(round_, vote) for round_, votes in agreed[index].items() for vote in votes]
+        for round_, (_, inputs, result) in sorted(won):
             digests = {result.hex()}
             for author, epoch, seq, _, _ in inputs:
                 record = ledger.records.get((author, epoch, seq))

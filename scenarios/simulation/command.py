@@ -12,7 +12,7 @@ from scenarios.simulation.plan_file import plan_to_json
 from scenarios.simulation.plants import PLANTS
 from scenarios.simulation.run import SeedResult, run_plan
 from scenarios.simulation.shrink import shrink
-from scenarios.simulation.soak import Settings, SoakLog, Told, run_seeds
+from scenarios.simulation.soak import Settings, SoakLog, Told, program, run_seeds
 
 Write = Callable[[str], None]
 
@@ -127,9 +127,11 @@ def _write_json(path: Path, settings: Settings, told: Mapping[int, Told], wall_s
     """Write what became of all seeds, those of the log too; wall_s is this run's."""
     value = {
         "seeds": len(told),
+        "program": program(),
         "failed": [
             {
-                "seed": one.seed, "invariant": one.violations[0],
+                "seed": one.seed, "invariant": one.violations[0].partition(": ")[0],
+                "violations": list(one.violations),
                 "replay": settings.replay(one.seed),
                 "plan": plan_to_json(draw_plan(one.seed, settings.size)),
             }

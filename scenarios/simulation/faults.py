@@ -204,5 +204,18 @@ class Liar:
         return f"    always  member {self.member} lies: {', '.join(self.attacks)}"
 
 
+def named_by(fault: Fault) -> frozenset[int]:
+    """Members that a fault is about."""
+    match fault:
+        case Cut():
+            return frozenset(fault.sources + fault.targets)
+        case SlowLink():
+            return frozenset((fault.source, fault.target))
+        case Weather():
+            return frozenset()
+        case _:
+            return frozenset((fault.member,))
+
+
 def _list(members: tuple[int, ...]) -> str:
     return "{" + ", ".join(map(str, members)) + "}"

@@ -77,12 +77,13 @@ class Ledger:
                 furthest[log] = max(furthest[log], reached[quorum - 1])
         return frozenset(slot for slot in self.ids if slot[2] <= furthest[slot[:2]])
 
-    def agreed(self, roster: Roster) -> Mapping[int, Vote]:
-        """Round → what q of one roster's members voted for, bit for bit; each forked log may hide a vote.
+    def agreed(self, roster: Roster) -> Mapping[int, frozenset[Vote]]:
+        """Round → everything that q of one roster's members voted for, bit for bit; each forked log may hide a vote.
 
         Above round zero also what q of those voted for who are left of it.
         """
-        found = {}
+        found: dict[int, set[Vote]] = defaultdict(set)
+        likely: dict[int, Vote] = {}
         forked = self._forked()
         left = roster.active_at(roster.version)
         for (round_, _), by in sorted(self._votes().items()):
@@ -97,9 +98,15 @@ class Ledger:
                     }
                     for vote in said.values():
                         agree = {who for who, one in said.items() if one == vote}
-                        if len(agree | forked & members) >= quorum_of(len(members)):
-                            found[round_] = vote
-        return found
+                        if len(agree | forked & members) < quorum_of(len(members)):
+                            continue
+                        if round_ or len(agree) >= quorum_of(len(members)):
+                            found[round_].add(vote)
+                        else:  # an attempt that a fork may have won, or not: a later one says more
+                            likely[round_] = vote
+        for round_, vote in likely.items():
+            found.setdefault(round_, {vote})
+        return {round_: frozenset(votes) for round_, votes in found.items()}
 
     def _votes(self) -> dict[tuple[int, int], dict[int, tuple[int, Vote]]]:
         """(round, attempt) → author → the roster of its first vote, and that."""

@@ -82,7 +82,8 @@ SPAM_PAUSE_S: Final = 0.7
 SPAM_BYTES_MAX: Final = 400
 FORKS_MAX: Final = 2
 """Slots of its log that one life of a liar signs twice."""
-FLOOD_RECORDS: Final = 120
+FLOOD_RECORDS: Final = 400
+"""More than a round of a small swarm may hold of one log."""
 REMEMBERED_MAX: Final = 64
 ASK_TIMEOUT_S: Final = 3.0
 

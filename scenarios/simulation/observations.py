@@ -53,10 +53,12 @@ class Observations:
     violations: list[Violation] = field(default_factory=list)
     left: dict[Slot, dict[bytes, Record]] = field(default_factory=dict)
     """Honest members' own records that left them, in all their lives."""
+    late_inputs: int = 0
+    """Contributions to an earlier round that agreed rounds have merged."""
     _seen: dict[int, set[bytes]] = field(default_factory=dict)
     _agreed: dict[int, dict[int, Proposal]] = field(default_factory=dict)
     _backed: dict[tuple[int, int], dict[Log, int]] = field(default_factory=dict)
-    """(member, round) → what it held of each liar whose vote made that round agreed for it."""
+    """(member, round) → what it held of each member whose vote made that round agreed for it."""
 
     def blame(self, invariant: str, detail: str) -> None:
         """Note a violation, once."""
@@ -143,7 +145,7 @@ class Observations:
             agreed = service.book.agreed(round_)
             if agreed is not None:
                 if round_ not in before:
-                    self._backed[index, round_] = self._liars(agreed, service.journal)
+                    self._backed[index, round_] = _held_of_voters(agreed, service.journal)
                 known = before.setdefault(round_, agreed.proposal)
                 if known != agreed.proposal:
                     self.blame("completed-stays", f"member {index} takes round {round_} back")
@@ -154,13 +156,8 @@ class Observations:
                 self.blame("completed-stays", f"member {index} forgets round {round_}")
         self._bounds(index, service)
 
-    def _liars(self, agreed: Agreed, journal: Journal) -> dict[Log, int]:
-        logs = [(one, journal.roster.epoch(one)) for one in agreed.voters if one not in self.honest]
-        counts = journal.counts()
-        return {log: counts.get(log, 0) for log in logs}
-
     def is_cut_away(self, index: int, round_: int, roster: Roster) -> bool:
-        """Whether a cut took records of a liar whose vote was among those that made the round agreed."""
+        """Whether a cut took records of a member whose vote was among those that made the round agreed."""
         backed = self._backed.get((index, round_), {})
         cuts = [(cut, count) for log, count in backed.items() if (cut := roster.cut(*log))]
         return any(count > cut.kept for cut, count in cuts)
@@ -192,3 +189,9 @@ class Observations:
         limit = DISK_BYTES + records * RECORD_DISK_BYTES + payload_bytes_max
         if used_bytes > limit:
             self.blame("bounded", f"member {index} uses {used_bytes} bytes of disk, not {limit}")
+
+
+def _held_of_voters(agreed: Agreed, journal: Journal) -> dict[Log, int]:
+    counts = journal.counts()
+    logs = [(one, journal.roster.epoch(one)) for one in agreed.voters]
+    return {log: counts.get(log, 0) for log in logs}

@@ -133,9 +133,7 @@ class Plan:
     @cached_property
     def lasting(self) -> tuple[int, ...]:
         """Honest sites that must make progress after healing, if they are members by then."""
-        gone = {one.member for one in self.faults if isinstance(one, Removal | Leaving)}
-        gone |= set(self.stays_dead)
-        return tuple(index for index in self.honest if index not in gone)
+        return tuple(index for index in self.honest if index not in self.stays_dead)
 
     def liveness_s(self) -> float:
         """Virtual seconds after healing within which everybody must be done."""

@@ -26,6 +26,7 @@ from ledger.record import (
     Aggregation,
     Codec,
     Kind,
+    Reason,
     Record,
     RosterKeys,
     SignedRecord,
@@ -39,6 +40,7 @@ from node.effects import merging, obtaining
 from node.effects.desk import Desk
 from node.janitor import Janitor
 from node.journal import Journal
+from node.round_share import RoundShares
 from scenarios.simulation.faults import Kill, Rotation
 from scenarios.simulation.plan import Plan
 from swarm.protocol.book import RoundBook
@@ -288,6 +290,16 @@ def _left_out_untold() -> Sequence[Patch]:
     return [(merging, "aggregate", silent)]
 
 
+def _reasons_false() -> Sequence[Patch]:
+    aggregate = merging.aggregate
+
+    async def lying(desk: Desk, effect: Merge) -> None:
+        silent = tuple((author, Reason.INACTIVE) for author, _ in effect.left_out)
+        await aggregate(desk, replace(effect, left_out=silent))
+
+    return [(merging, "aggregate", lying)]
+
+
 def _lamport_ignored() -> Sequence[Patch]:
     def behind(*what: Any, **more: Any) -> Record:
         return compose(*what, **(more | {"lamports": ()}))
@@ -359,6 +371,10 @@ def _garbage_kept() -> Sequence[Patch]:
     return [(Janitor, "tidy", keep)]
 
 
+def _flood_stored() -> Sequence[Patch]:
+    return [(RoundShares, "admit", lambda *_what: None)]
+
+
 def _has_many_rounds(plan: Plan) -> bool:
     return plan.rounds >= 8 and plan.reputation == "off"
 
@@ -405,6 +421,7 @@ PLANTS: Final[dict[str, Plant]] = {
     "weights-equal": Plant("weighs every hospital the same, against the charter", _weights_equal),
     "staleness-ignored": Plant("weighs late contributions like those on time", _staleness_ignored),
     "left-out-untold": Plant("does not say who was left out of a merge", _left_out_untold),
+    "reasons-false": Plant("calls everybody inactive whom a merge leaves out", _reasons_false),
     "lamport-ignored": Plant("signs Lamport times below those it has seen", _lamport_ignored),
     "votes-twice": Plant("votes a second time in each round", _votes_twice),
     "scores-twice": Plant(
@@ -414,6 +431,9 @@ PLANTS: Final[dict[str, Plant]] = {
     ),
     "gossip-cut-short": Plant("leaves out the last byte of what it announces", _gossip_cut_short),
     "garbage-kept": Plant("removes no payload, however old", _garbage_kept, _has_many_rounds),
+    "flood-stored": Plant(
+        "stores however many records somebody writes", _flood_stored, _with("flood")
+    ),
     "deadline-ignored": Plant(
         "waits for everybody for ever", _deadline_ignored, _somebody_stays_dead
     ),

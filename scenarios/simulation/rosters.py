@@ -55,7 +55,8 @@ class Admins:
         self, member: int, update_of: Callable[..., SignedUpdate], running: Sequence[Service]
     ) -> None:
         """Rotate or remove a member, and cut its log where those who run hold most of it."""
-        if not (knowing := self._knowing(running)):
+        knowing = [one for one in self._knowing(running) if one.own != member]
+        if not knowing:
             return
         log = (member, knowing[0].journal.roster.epoch(member))
         best = max(knowing, key=lambda one: one.journal.counts().get(log, 0))

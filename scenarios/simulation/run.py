@@ -64,6 +64,8 @@ class SeedResult:
     records: int
     steps: int
     torn_commits: int
+    late_inputs: int
+    """Late updates that agreed rounds have merged."""
 
 
 def run_plan(
@@ -93,6 +95,7 @@ def judged(run: "Run", *, plant: str = "") -> SeedResult:
         records=run.records(),
         steps=sum(member.steps for member in run.world.members),
         torn_commits=sum(member.disk.torn_commits for member in run.world.members),
+        late_inputs=run.observations.late_inputs,
     )
 
 
@@ -188,15 +191,32 @@ class Run:
 
     def evidence(self) -> Evidence:
         """What is left on the disks."""
-        disks = {index: self.world.members[index].disk.path for index in self._lasting()}
+        lasting = self._lasting()
+        disks = {index: self.world.members[index].disk.path for index in lasting}
         return Evidence(
             plan=self.plan, charter=self.swarm.charter, disks=disks,
-            left=frozenset(self.swarm.leaving), payloads=self.world.payloads,
-            scratch=self._directory,
+            lasting=frozenset(lasting), left=frozenset(self.swarm.leaving),
+            payloads=self.world.payloads, scratch=self._directory,
         )  # fmt: skip
 
     def _lasting(self) -> list[int]:
-        return [index for index in self.plan.lasting if index in self._here]
+        """Who must make progress: not who has been removed, or leaves."""
+        return [
+            index
+            for index in self.plan.lasting
+            if index in self._here
+            and index not in self.swarm.leaving
+            and not self._is_removed(index)
+        ]
+
+    def _is_removed(self, index: int) -> bool:
+        """Whether somebody honest has heard so."""
+        rosters = [
+            service.journal.roster
+            for one in self.plan.honest
+            if (service := self.swarm.services.get(one)) is not None
+        ]
+        return any(index < len(one.members) and not one.is_active(index) for one in rosters)
 
     # The two phases
 
@@ -286,7 +306,7 @@ class Run:
             return
         if "Input/output error" in said:
             return
-        if "was removed from the federation" in said and index not in self.plan.lasting:
+        if "was removed from the federation" in said and self._is_removed(index):
             return
         self.observations.blame("stays-up", f"member {index} stops: {said}")
 

@@ -7,6 +7,7 @@ plan of which every line is needed.
 from collections.abc import Callable
 from dataclasses import replace
 
+from scenarios.simulation.faults import Addition, Fault, named_by
 from scenarios.simulation.plan import Plan
 
 Fails = Callable[[Plan], bool]
@@ -23,7 +24,7 @@ def shrink(plan: Plan, fails: Fails) -> Plan:
 
 def _smaller(plan: Plan) -> list[Plan]:
     found = [
-        replace(plan, faults=tuple(one for one in plan.faults if one is not fault))
+        replace(plan, faults=tuple(one for one in plan.faults if not _goes_with(one, fault)))
         for fault in reversed(plan.faults)
     ]
     for liar in plan.liars:
@@ -37,3 +38,10 @@ def _smaller(plan: Plan) -> list[Plan]:
     if any(plan.skew_ms):
         found.append(replace(plan, skew_ms=(0,) * plan.sites))
     return found
+
+
+def _goes_with(one: Fault, gone: Fault) -> bool:
+    """Whether a fault makes no sense without another: what befalls a hospital that is never added."""
+    if one is gone:
+        return True
+    return isinstance(gone, Addition) and gone.member in named_by(one)

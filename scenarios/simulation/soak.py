@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Self, final
 
 from ledger.errors import ConfigError
+from node.software import PACKAGES, software_digest
 from scenarios.simulation.halves import run_in_halves
 from scenarios.simulation.observations import Violation
 from scenarios.simulation.plan import Size, draw_plan
@@ -97,6 +98,11 @@ def _logged(results: Iterable[SeedResult], log: "SoakLog | None") -> Iterator[Se
         yield result
 
 
+def program() -> str:
+    """Name the program that runs, node and simulation, by its files: hexadecimal."""
+    return software_digest((*PACKAGES, "scenarios")).hex()
+
+
 @final
 class SoakLog:
     """One line of JSON for each seed that has ended; a run that was cut off goes on after them."""
@@ -105,19 +111,20 @@ class SoakLog:
         """Raises ConfigError if the file is another run's, or cannot be read or written."""
         self._path = path
         self.done: dict[int, Told] = {}
-        head = {"size": asdict(settings.size), "plant": settings.plant}
+        head = {"program": program(), "size": asdict(settings.size), "plant": settings.plant}
         try:
             lines = _whole_lines(path) if path.exists() else []
             first, *rest = [json.loads(line) for line in lines] or [head]
             if first != head:
-                raise ConfigError(f"--log {path}: is the log of other settings: name another file")
+                what = "settings" if first.get("program") == head["program"] else "program files"
+                raise ConfigError(f"--log {path}: is the log of other {what}: name another file")
             for one in rest:
                 told = Told(**one | {"violations": tuple(one["violations"])})
                 self.done[told.seed] = told
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--log {path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(f"--log {path}: not a log of this command") from None
         if not lines:
             self._write(head)

@@ -52,7 +52,8 @@ def test_a_failure_prints_its_plan_and_the_command_that_shows_it_again(tmp_path:
     done = call("--seeds", 2, "--calm", "--plant", "weights-equal", "--json", report)
     assert done.exit_code == 1, done.output
     first, second = json.loads(report.read_text())["failed"]
-    assert first["invariant"].startswith("bundles-verify: ")
+    assert first["invariant"] == "bundles-verify"
+    assert first["violations"][0].startswith("bundles-verify: ")
     assert first["replay"] == (
         "swarm-scenario simulate --replay 0 --calm --plant weights-equal --trace"
     )
@@ -76,6 +77,11 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
     assert log.read_text().splitlines()[:3] == lines
     assert len(log.read_text().splitlines()) == 4
     assert call("--seeds", 3, "--members", 5, "--log", log).exit_code == 2
+    head, rest = log.read_text().split("\n", 1)
+    log.write_text(json.dumps(json.loads(head) | {"program": "another"}) + "\n" + rest)
+    done = call("--seeds", 3, "--log", log)
+    assert done.exit_code == 2
+    assert "other program files" in done.output
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ EXPECTED = {
     "scores-twice": {"honest-not-blamed", "bundles-verify"},
     "gossip-cut-short": {"well-formed"},
     "garbage-kept": {"bounded"},
+    "flood-stored": {"bounded"},
+    "reasons-false": {"late-accounted"},
     "deadline-ignored": {"progress"},
 }
 """What each bug breaks: whichever of these is seen first."""

@@ -42,6 +42,7 @@ def test_a_few_hundred_seeds_hold() -> None:
     assert [one.seed for one in results] == list(range(1_000, 1_000 + SEEDS))
     assert_all_hold(results)
     assert sum(one.torn_commits for one in results) > 0, "no power cut hit a commit"
+    assert sum(one.late_inputs for one in results) > 0, "no late update was merged"
     begun = Counter(kind for one in results for kind in one.begun)
     assert set(begun) == {kind.__name__ for kind in get_args(Fault)}, "some kind never happened"
     assert begun.total() > 0.85 * sum(one.planned for one in results)
