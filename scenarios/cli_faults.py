@@ -1,13 +1,16 @@
 """`swarm-scenario faults`: its options and exit status. Room: scenarios."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ledger.errors import ConfigError, SwarmError
 from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
 from scenarios.interrupts import end_on_request
+
+if TYPE_CHECKING:
+    from scenarios.faults.cases import Options
 
 
 def faults(  # noqa: PLR0913 - the options of a command
@@ -25,6 +28,9 @@ def faults(  # noqa: PLR0913 - the options of a command
     partition_s: Annotated[
         float, typer.Option(min=5, max=86_400, help="How long the partition lasts.")
     ] = 300.0,
+    averaging: Annotated[
+        str, typer.Option(metavar="full|gossip", help="How the charter averages.")
+    ] = "full",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
     ] = None,
@@ -41,6 +47,7 @@ def faults(  # noqa: PLR0913 - the options of a command
     Examples:
       swarm-scenario faults --list
       swarm-scenario faults --case kill --case pause --json faults.json
+      swarm-scenario faults --case kill --averaging gossip
       sudo swarm-scenario faults --partition-s 60
 
     Each node is a process of its own; with root also a network namespace of its own, on a switch whose
@@ -52,10 +59,12 @@ def faults(  # noqa: PLR0913 - the options of a command
     try:
         if show:
             raise typer.Exit(_list())
-        size = {"members": members, "rounds": rounds, "seed": seed}
-        status = _faults(
-            case or [], size, partition_s=partition_s, json_file=json_file, out=out, keep=keep
+        from scenarios.faults.cases import Options
+
+        options = Options(
+            members=members, rounds=rounds, seed=seed, partition_s=partition_s, averaging=averaging
         )
+        status = _faults(case or [], options, json_file=json_file, out=out, keep=keep)
     except ConfigError as error:
         fail(str(error), USAGE)
     except SwarmError as error:
@@ -77,23 +86,20 @@ def _list() -> int:
 
 def _faults(
     names: list[str],
-    size: dict[str, int],
+    options: "Options",
     *,
-    partition_s: float,
     json_file: Path | None,
     out: Path,
     keep: bool,
 ) -> int:
     from rich.console import Console
 
-    from scenarios.faults.cases import Options
     from scenarios.faults.run import choose, run_cases, write_json
     from scenarios.main_job import new_directory
 
     chosen = choose(names)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise ConfigError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
-    options = Options(**size, partition_s=partition_s)
     result = run_cases(
         chosen, new_directory(out, "faults"), options, Console(), keep=keep,
         skip_impossible=not names,

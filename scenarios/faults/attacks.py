@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from scenarios import bad_member, strangers
 from scenarios.commands import ScenarioError
+from scenarios.faults.logs import now_s
 from scenarios.strangers import Outcome
 
 ATTACK_S: Final = 6.0
@@ -62,7 +63,8 @@ def attack(name: str, order: Order) -> Outcome:
 def attack_from(prefix: tuple[str, ...], name: str, order: Order, *, victim: int) -> dict[str, Any]:
     """Run one attack behind ``prefix`` (a namespace) while looking at what process ``victim`` takes.
 
-    Returns its outcome, and by how many MB the victim grew at most. Raises ScenarioError.
+    Returns its outcome, when it began and ended (seconds since the epoch), and by how many MB the victim
+    grew at most. Raises ScenarioError.
     """
     before_mb = most_mb = memory_mb(victim)
     words = [name, json.dumps(asdict(order))]
@@ -82,6 +84,18 @@ def attack_from(prefix: tuple[str, ...], name: str, order: Order, *, victim: int
         raise ScenarioError(f"the attack {name} broke: {errors.strip()[-300:]}")
     outcome: dict[str, Any] = json.loads(said)
     return {**outcome, "memory_growth_mb": round(most_mb - before_mb, 1)}
+
+
+def attack_failures(name: str, *, growth_mb: float, rounds: int) -> list[str]:
+    """What is wrong with a node that grew by so much and completed so many rounds under an attack."""
+    return [
+        *(
+            [f"{name}: grew by {growth_mb} MB (limit {GROWTH_MB_MAX:.0f})"]
+            if growth_mb > GROWTH_MB_MAX
+            else []
+        ),
+        *([f"{name}: no round was completed while it lasted"] if rounds == 0 else []),
+    ]
 
 
 def memory_mb(pid: int) -> float:
@@ -104,7 +118,10 @@ def listening(pid: int) -> int:
 def main(words: list[str]) -> None:
     """Attack as the words say."""
     name, order = words
-    print(json.dumps(asdict(attack(name, Order(**json.loads(order))))))  # noqa: T201 - its answer
+    began_s = now_s()
+    outcome = asdict(attack(name, Order(**json.loads(order))))
+    answer = {**outcome, "began_s": began_s, "ended_s": now_s()}
+    print(json.dumps(answer))  # noqa: T201 - its answer
 
 
 if __name__ == "__main__":

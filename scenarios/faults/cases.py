@@ -8,29 +8,31 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from ledger.errors import ConfigError
 from node.blobs import DISK_SPARE_BYTES
 from scenarios.commands import ScenarioError, edit_site
 from scenarios.faults.attacks import (
-    GROWTH_MB_MAX,
+    ATTACK_S,
     MEMBERS,
     STRANGERS,
     Order,
+    attack_failures,
     attack_from,
     listening,
 )
 from scenarios.faults.disk import fill, small_disk
+from scenarios.faults.evidence import gather
 from scenarios.faults.federation import PORT, Federation, make_federation
-from scenarios.faults.logs import Line
+from scenarios.faults.logs import Line, closed_between, now_s
 from scenarios.faults.namespaces import Namespaces, address_of, why_not
 from scenarios.faults.swarm import LiveSwarm
 from scenarios.faults.switch import Cable
-from scenarios.faults.verdict import CaseResult, judge
+from scenarios.faults.verdict import CaseResult, Story, judge
 
 START_S: Final = 120.0
 ROUND_S: Final = 90.0
@@ -54,16 +56,11 @@ MOMENTS: Final[Mapping[str, Moment]] = MappingProxyType(
     }
 )
 """Each phase of a round, by the line that a node writes when it is there."""
-
-
-@dataclass
-class Story:
-    """What a case did, for the verdict."""
-
-    hurt: set[int] = field(default_factory=set)
-    figures: dict[str, Any] = field(default_factory=dict)
-    recovered_s: list[float] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
+NOT_IN_GOSSIP: Final = frozenset({"aggregate"})
+"""Where nobody votes, the own result stands at once, and no line is written in between."""
+AVERAGINGS: Final = ("full", "gossip")
+GOSSIP_ROUNDS: Final = 4
+"""How many times as many rounds a case needs where nobody waits for whoever is hurt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +72,12 @@ class Options:
     """0: as many as the case needs to see the member merged again."""
     seed: int = 1
     partition_s: float = 300.0
+    averaging: str = "full"
+    """As the charter says it: one model for all, or each averages with its neighbours (gossip)."""
+
+    def __post_init__(self) -> None:
+        if self.averaging not in AVERAGINGS:
+            raise ConfigError(f'averaging: "{self.averaging}" is none of {", ".join(AVERAGINGS)}')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +101,10 @@ def run_case(name: str, directory: Path, options: Options) -> CaseResult:
     in_namespaces = case.needs_namespaces
     if (in_namespaces or case.needs_root) and (missing := why_not()) is not None:
         raise ConfigError(f"{name}: {missing}")
+    rounds = case.rounds * (GOSSIP_ROUNDS if options.averaging == "gossip" else 1)
     federation = make_federation(
-        directory, members=options.members, rounds=options.rounds or case.rounds, seed=options.seed,
-        namespaces=in_namespaces,
+        directory, members=options.members, rounds=options.rounds or rounds, seed=options.seed,
+        namespaces=in_namespaces, charter={"aggregation.averaging": options.averaging},
     )  # fmt: skip
     case.prepare(federation)
     story = Story()
@@ -115,11 +119,7 @@ def run_case(name: str, directory: Path, options: Options) -> CaseResult:
         swarm.start_all()
         swarm.wait_for_the_end(range(len(swarm)), wall_s=END_S)
         logs = [swarm.lines(member) for member in range(len(swarm))]
-    return judge(
-        name, federation, logs, hurt=frozenset(story.hurt), figures=story.figures,
-        failures=story.failures,
-        recovered_s=max(story.recovered_s) if story.recovered_s else None,
-    )  # fmt: skip
+    return judge(name, gather(federation, logs), story)
 
 
 def wait_for_round(
@@ -134,15 +134,23 @@ def wait_for_round(
 
 
 def merged_again(swarm: LiveSwarm, member: int, observer: int, *, wall_s: float) -> float:
-    """Wait until a later round closes at ``observer`` with everybody's update; return the seconds."""
-    everyone, now = len(swarm), swarm.round(observer)
+    """Wait until a later round closes at ``observer`` with everybody's update; return the seconds.
+
+    Where members average with neighbours, no round has everybody's: until ``member`` itself closes one with
+    somebody else's.
+    """
+    is_gossip = swarm.federation.charter.aggregation.is_gossip
+    looked_at, fewest = (member, 2) if is_gossip else (observer, len(swarm))
+    now = 0 if is_gossip else swarm.round(observer)
 
     def is_whole(line: Line) -> bool:
-        is_later = line.event == "round_closed" and (line.round or 0) > now
-        return is_later and f'"merged": {everyone}' in line.text
+        if line.event != "round_closed" or (line.round or 0) <= now:
+            return False
+        merged = line.field("merged")
+        return isinstance(merged, int) and merged >= fewest
 
     start_s = time.monotonic()
-    swarm.wait_for_line(observer, f"member {member} merged again", is_whole, wall_s=wall_s)
+    swarm.wait_for_line(looked_at, f"member {member} merged again", is_whole, wall_s=wall_s)
     return time.monotonic() - start_s
 
 
@@ -151,13 +159,15 @@ def merged_again(swarm: LiveSwarm, member: int, observer: int, *, wall_s: float)
 
 def kill_in_each_phase(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """Kill another member in each phase of a round, one after the other, and start it again."""
-    victims = [len(swarm) - 1 - at for at in range(len(MOMENTS))]
-    for at, (phase, moment) in enumerate(MOMENTS.items()):
-        victim = victims[at % (len(swarm) - 1)]
-        story.hurt.add(victim)
-        swarm.wait_for_line(victim, f"phase {phase}", moment, wall_s=ROUND_S)
+    is_gossip = swarm.federation.charter.aggregation.is_gossip
+    phases = [phase for phase in MOMENTS if not (is_gossip and phase in NOT_IN_GOSSIP)]
+    for at, phase in enumerate(phases):
+        victim = len(swarm) - 1 - at % (len(swarm) - 1)
+        swarm.wait_for_line(victim, f"phase {phase}", MOMENTS[phase], wall_s=ROUND_S)
+        from_s = now_s()
         swarm.kill(victim)
         swarm.start(victim)
+        story.was_away(victim, from_s, now_s())
         took_s = merged_again(swarm, victim, 0, wall_s=END_S)
         story.recovered_s.append(took_s)
         story.figures[f"killed_in_{phase}_s"] = round(took_s, 2)
@@ -165,40 +175,40 @@ def kill_in_each_phase(swarm: LiveSwarm, story: Story, _: Options) -> None:
 
 def pause(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """SIGSTOP for half a minute: it looks connected and says nothing."""
-    victim = len(swarm) - 1
-    story.hurt.add(victim)
+    victim, from_s = len(swarm) - 1, now_s()
     swarm.send(victim, signal.SIGSTOP)
     time.sleep(PAUSE_S)
     swarm.send(victim, signal.SIGCONT)
+    story.was_away(victim, from_s, now_s())
     story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
 
 
 def cut_cable(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """Pull one hospital's cable for half a minute: its connections hang, none is closed."""
-    victim = len(swarm) - 1
-    story.hurt.add(victim)
+    victim, from_s = len(swarm) - 1, now_s()
     _namespaces(swarm).isolate(victim)
     time.sleep(CUT_S)
     _namespaces(swarm).heal()
+    story.was_away(victim, from_s, now_s())
     story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
 
 
 def one_way(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """One hospital hears nobody for half a minute, and everybody hears it."""
-    victim = len(swarm) - 1
-    story.hurt.add(victim)
+    victim, from_s = len(swarm) - 1, now_s()
     others = [member for member in range(len(swarm)) if member != victim]
     _namespaces(swarm).plug([(member, victim) for member in others], Cable(is_cut=True))
     time.sleep(CUT_S)
     _namespaces(swarm).heal()
+    story.was_away(victim, from_s, now_s())
     story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
 
 
 def wide_area(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """One hospital behind 200 ms, 5 % loss and 2 Mbit/s, to the end."""
     victim = len(swarm) - 1
-    story.hurt.add(victim)
     _namespaces(swarm).slow(victim, WIDE_AREA)
+    story.hurt[victim] = now_s()
     story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
 
 
@@ -207,11 +217,15 @@ def partition(swarm: LiveSwarm, story: Story, options: Options) -> None:
     count = len(swarm)
     smaller = list(range(count - count // 2, count))
     larger = [member for member in range(count) if member not in smaller]
-    story.hurt.update(smaller)
+    from_s = now_s()
     _namespaces(swarm).split([larger, smaller])
     time.sleep(options.partition_s)
     before = {member: swarm.round(member) for member in range(count)}
     _namespaces(swarm).heal()
+    story.hurt.update(dict.fromkeys(smaller, now_s()))
+    if len(smaller) < swarm.federation.charter.rounds.members_min:
+        for member in smaller:  # too few for a round: it waits until somebody comes
+            story.was_away(member, from_s, now_s())
     story.figures["round_of_each_at_healing"] = list(before.values())
     story.recovered_s.append(merged_again(swarm, smaller[0], 0, wall_s=END_S))
 
@@ -219,11 +233,12 @@ def partition(swarm: LiveSwarm, story: Story, options: Options) -> None:
 def rolling_restart(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """Every hospital in turn leaves as on Ctrl-C and comes back, as an upgrade does."""
     for member in range(len(swarm)):
-        story.hurt.add(member)
+        from_s = now_s()
         status = swarm.leave(member)
         if status != 0:
             raise ScenarioError(f"member {member} left with exit status {status}")
         swarm.start(member)
+        story.was_away(member, from_s, now_s())
         story.recovered_s.append(
             merged_again(swarm, member, (member + 1) % len(swarm), wall_s=END_S)
         )
@@ -232,19 +247,19 @@ def rolling_restart(swarm: LiveSwarm, story: Story, _: Options) -> None:
 def full_disk(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """One hospital's disk fills up; its node stops with one line, and comes back when there is room."""
     victim = len(swarm) - 1
-    story.hurt.add(victim)
     directory = swarm.federation.sites[victim].directory
     swarm.leave(victim)
     with small_disk(directory, bytes_max=DISK_BYTES):
         swarm.start(victim)
         merged_again(swarm, victim, 0, wall_s=END_S)
-        ballast = directory / "ballast"
+        ballast, from_s = directory / "ballast", now_s()
         fill(ballast)
         story.figures["exit_status"] = swarm.wait_for_exit(victim, wall_s=ROUND_S)
         story.figures["last_line"] = swarm.last_line(victim)
         wait_for_round(swarm, [0], swarm.round(0) + 2, wall_s=ROUND_S)
         ballast.unlink()
         swarm.start(victim)
+        story.was_away(victim, from_s, now_s())  # its log was on that disk
         story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
         swarm.wait_for_the_end(range(len(swarm)), wall_s=END_S)
 
@@ -257,11 +272,14 @@ def strangers(swarm: LiveSwarm, story: Story, _: Options) -> None:
 
 def bad_member(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """The last hospital's key in bad hands: flow control, pace and frames as the attacker likes."""
-    victim = len(swarm) - 1
-    story.hurt.add(victim)
+    victim, from_s = len(swarm) - 1, now_s()
     swarm.leave(victim)
+    # Who has left is waited for first: a stall after that is the attack's.
+    patience = swarm.federation.charter.rounds.inactive_after_rounds + 2
+    wait_for_round(swarm, [0], swarm.round(0) + patience, wall_s=END_S)
     _attack(swarm, story, MEMBERS, at=victim, directory=swarm.federation.sites[victim].directory)
     swarm.start(victim)
+    story.was_away(victim, from_s, now_s())
     story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
 
 
@@ -275,13 +293,16 @@ def _attack(
         network_key=swarm.federation.charter.members[0].network_key.hex(),
     )  # fmt: skip
     for name in names:
-        round_ = swarm.round(0)
         outcome = attack_from(_namespaces(swarm).prefix(at), name, order, victim=pid)
-        story.figures[name] = {**outcome, "rounds_meanwhile": swarm.round(0) - round_}
-        if outcome["memory_growth_mb"] > GROWTH_MB_MAX:
-            story.failures.append(
-                f"{name}: grew by {outcome['memory_growth_mb']} MB (limit {GROWTH_MB_MAX:.0f})"
-            )
+        from_s, to_s = outcome.pop("began_s"), outcome.pop("ended_s")
+        # An attack may be over sooner than a round.
+        to_s = max(to_s, from_s + ATTACK_S)
+        time.sleep(max(to_s - now_s(), 0.0))
+        rounds = closed_between(swarm.lines(0), from_s, to_s)
+        story.figures[name] = {**outcome, "rounds_meanwhile": rounds}
+        story.failures.extend(
+            attack_failures(name, growth_mb=outcome["memory_growth_mb"], rounds=rounds)
+        )
 
 
 def prepare_outbound(federation: Federation) -> None:
@@ -292,6 +313,7 @@ def prepare_outbound(federation: Federation) -> None:
 def outbound_only(swarm: LiveSwarm, story: Story, _: Options) -> None:
     """The last hospital only dials out, and takes part in every round."""
     victim = len(swarm) - 1
+    story.always.add(victim)
     story.figures["listening_sockets"] = listening(swarm.pid(victim))
     story.recovered_s.append(merged_again(swarm, victim, 0, wall_s=END_S))
 
@@ -316,13 +338,13 @@ CASES: Final[Mapping[str, Case]] = MappingProxyType(
             act=strangers,
             needs_namespaces=True,
             machines=1,
-            rounds=60,
+            rounds=90,
         ),
         "member": Case(
             about="six attacks with a member's key",
             act=bad_member,
             needs_namespaces=True,
-            rounds=60,
+            rounds=90,
         ),
         "outbound": Case(
             about="one hospital that nobody can connect to",

@@ -35,8 +35,6 @@ CHARTER: Final[Mapping[str, Setting]] = MappingProxyType(
     }
 )
 """Rounds of a second or two, and little patience, so that a fault lasts many rounds."""
-ROUND_S_MAX: Final = 25.0 + 2 * 3 * 2.0 + 10.0
-"""The longest that a round may take: deadline, patience for a proposal and for a quorum, computing."""
 
 
 @dataclass(frozen=True, kw_only=True)
