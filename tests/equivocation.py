@@ -196,6 +196,9 @@ class WithLiar:
             silent_afterwards=silent_afterwards,
         )
 
+    def inbox(self, index: int) -> Path | None:
+        return self._calm.inbox(index)
+
     def files(self, index: int) -> AbstractContextManager[tuple[Store, BlobStore]]:
         return self._calm.files(index)
 

@@ -110,7 +110,7 @@ async def test_a_newcomer_behind_a_flood_of_tiny_records_still_catches_up(
     federation[3].open()
     for number in range(3_000):
         body = Rejection(target_id=digest_of(number), reason=1)
-        federation[3].write(Kind.REJECTION, 1, body)
+        federation[3].write(Kind.REJECTION, number // 100, body)
     async with nodes(federation, tmp_path, indices=(0, 1)) as (hub, members, _n):
         hub.partition([[0], [1]])
         log = federation[3].records

@@ -54,6 +54,9 @@ class Forwarded:
         )
         return self.networks[index]
 
+    def inbox(self, index: int) -> Path | None:
+        return self.calm.inbox(index)
+
     def files(self, index: int) -> AbstractContextManager[tuple[Store, BlobStore]]:
         return self.calm.files(index)
 

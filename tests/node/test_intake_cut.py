@@ -11,6 +11,7 @@ from ledger.record import Kind
 from ledger.store import Store
 from node.forks import Forks
 from node.intake import Intake
+from node.round_share import RoundShares
 
 ALL = 4
 
@@ -30,7 +31,9 @@ def test_an_ack_of_the_branch_that_a_cut_left_out_is_stored(tmp_path: Path) -> N
     federation.write(1, Kind.METRICS, 1, federation.metrics_body(1))
     federation.rotate(1)
     with Store.open(tmp_path / "ledger.db") as store:
-        intake = Intake(store, federation.roster, (0, 0), Forks(store, federation.roster, (0, 0)))
+        forks = Forks(store, federation.roster, (0, 0))
+        shares = RoundShares(store, federation.roster, rounds=None)
+        intake = Intake(store, federation.roster, (0, 0), forks, shares)
         own = federation.logs[0]
         store.append(own)
         others = [one for one in federation.records() if one.value.author]

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -29,6 +30,7 @@ from node.libp2p.gossip import (
 )
 from node.libp2p.gossip_router import ANSWER_BYTES_MAX, CONTROL_IDS_MAX, GuardedRouter
 from node.libp2p.muxer import as_yamux
+from node.limits import TokenBucket
 
 LONG = 60_000
 
@@ -230,17 +232,55 @@ async def test_subscribing_again_and_again_costs_nothing(monkeypatch: pytest.Mon
         await fought.registered()
         fought.fill_cache(8)
         tasks = count_tasks()
-        rpc = rpc_pb2.RPC()
-        rpc.subscriptions.add(subscribe=False, topicid=TOPIC)
-        rpc.subscriptions.add(subscribe=True, topicid=TOPIC)
-        for _ in range(300):
-            await fought.say(rpc)
+        off = rpc_pb2.RPC.SubOpts(subscribe=False, topicid=TOPIC)
+        on = rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)
+        await fought.say(rpc_pb2.RPC(subscriptions=[off, on] * 300))
+        for _ in range(150):
+            await fought.say(rpc_pb2.RPC(subscriptions=[off]))
+            await fought.say(rpc_pb2.RPC(subscriptions=[on]))
         await fought.all_is_heard()
         assert count_tasks() <= tasks + 5
         assert fought.bad_id in fought.pubsub.peer_topics[TOPIC]
         await fought.say(rpc_pb2.RPC(subscriptions=[{"subscribe": False, "topicid": "x"}]))
         await fought.all_is_heard()
         assert fought.bad_id in fought.pubsub._listeners
+
+
+async def test_a_message_keeps_nothing_of_what_came_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        ours = signed(b"\x02" * 32, b"ours", number=1)
+        came = rpc_pb2.RPC(publish=[ours, rpc_pb2.Message(data=bytes(900_000))])
+        with monkeypatch.context() as parsed:
+            there = SimpleNamespace(FromString=lambda _: came)
+            replaced = SimpleNamespace(RPC=there, Message=rpc_pb2.Message)
+            parsed.setattr("node.libp2p.gossip.rpc_pb2", replaced)
+            (message,) = await fought.pubsub._hear(fought.bad_id, b"")
+        came.publish[0].data = b"a part of it would change with it"
+        assert message == ours
+
+
+async def test_a_peer_that_libp2p_has_forgotten_hears_gossip_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        fought.pubsub._handle_dead_peer(fought.bad_id)  # which says no second time that it listens
+        assert fought.bad_id not in fought.pubsub.peer_topics.get(TOPIC, ())
+        await until(lambda: fought.bad_id in fought.pubsub.peer_topics.get(TOPIC, ()), s=3)
+        await fought.victim.network.broadcast(b"again")
+        await until(lambda: (0, b"again") in fought.bad.service.gossip, s=3)
+
+
+async def test_what_was_said_while_a_member_was_away_is_offered_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        await fought.bad.stop()
+        await until(lambda: not fought.victim.network.connected())
+        await fought.victim.network.broadcast(b"missed")
+        await fought.bad.start()
+        await until(lambda: (0, b"missed") in fought.bad.service.gossip, s=3)
 
 
 async def test_a_peer_speaks_on_two_streams_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,11 +304,31 @@ async def test_gossip_is_read_at_a_bounded_rate_whatever_it_is(
 ) -> None:
     async with fight(monkeypatch) as fought:
         admission = fought.pubsub._admission
+        with monkeypatch.context() as owing:
+            owing.setattr(admission, "pause_s", lambda *_: 0.3)
+            started_s = trio.current_time()
+            await fought.all_is_heard()
+            assert trio.current_time() - started_s >= 0.3, "nobody waits"
         assert admission.pause_s(fought.bad_id, VOLUME_BURST_BYTES // 2) == 0
         owed = 5 * VOLUME_BURST_BYTES
         paused_s = admission.pause_s(fought.bad_id, owed)
         due_s = (owed - VOLUME_BURST_BYTES / 2) / VOLUME_BYTES_PER_S
         assert paused_s == pytest.approx(due_s, rel=0.05)
+
+
+async def test_a_peer_that_says_more_than_its_share_is_not_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with fight(monkeypatch) as fought:
+        share = TokenBucket(rate_per_s=0.01, burst=5)
+        monkeypatch.setitem(fought.pubsub._admission._limits, fought.bad.index, share)
+        for number in range(10):
+            message = signed(b"\x02" * 32, b"%d" % number, number=number)
+            await fought.say(rpc_pb2.RPC(publish=[message]))
+        heard = fought.victim.service.gossip
+        await until(lambda: len(heard) >= 5, s=2)
+        await trio.sleep(0.2)
+        assert heard == [(1, b"%d" % number) for number in range(5)]
 
 
 async def test_thousands_of_tiny_messages_in_one_do_not_hold_up_the_node(

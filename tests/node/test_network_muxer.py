@@ -26,17 +26,25 @@ from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
 from multiaddr import Multiaddr
 from network_swarm import NET, Log, Service, free_port, peers_on, running_swarm, seeds, until
+from test_network_session import two_ends
 
 from ledger.errors import UnavailableError
 from node.framing import Status, read_reply, read_request, reply_frame, request_frame
 from node.libp2p import Libp2pNetwork
 from node.libp2p.callers import CALLS_BURST, HALF_OPEN_MAX, HALF_OPEN_PER_ADDRESS_MAX, Callers
-from node.libp2p.frames import Flag, Frame, FrameError, FrameReader, Kind, header
+from node.libp2p.frames import WINDOW_BYTES, Flag, Frame, FrameError, FrameReader, Kind, header
 from node.libp2p.multiselect import proposal, read_agreement
 from node.libp2p.outbox import HEADERS_MAX, Outbox
 from node.libp2p.pacing import Both, Bucket
 from node.libp2p.session import MESSAGE_BYTES_MAX
 from node.libp2p.stream import Stream
+from node.libp2p.yamux import (
+    GRANTED_BYTES_MAX,
+    LONG_BYTES,
+    STREAMS_MAX,
+    UNREAD_BYTES_MAX,
+    Yamux,
+)
 from node.line import Line
 from node.network import FETCH_PROTOCOL, REQUEST_BYTES_MAX
 
@@ -140,6 +148,30 @@ async def test_a_ping_does_not_wait_for_a_payload() -> None:
                 await members[0].ask(1, b"small")
                 assert trio.current_time() - asked_s < 0.2
         assert 0.7 < trio.current_time() - started_s < 4, "5.6 Mbit, of which 2 at once"
+
+
+async def test_what_nobody_reads_is_capped_over_all_streams() -> None:
+    granted = GRANTED_BYTES_MAX // LONG_BYTES
+    pieces = [
+        header(Kind.DATA, Flag.NONE, 2 * stream, 60_000) + bytes(60_000)
+        for piece in range((WINDOW_BYTES + LONG_BYTES) // 60_000)
+        for stream in range(1, STREAMS_MAX + 1)  # each within its own window
+        if stream <= granted or piece < WINDOW_BYTES // 60_000
+    ]
+    allowed = UNREAD_BYTES_MAX // 60_000
+    assert len(pieces) > allowed
+    async with two_ends() as (ours, theirs, _), trio.open_nursery() as nursery:
+        muxed = Yamux(ours, ours.remote_peer)
+        nursery.start_soon(muxed.start)
+        for stream in range(1, STREAMS_MAX + 1):
+            await theirs.write(header(Kind.WINDOW, Flag.SYN, 2 * stream, 0))
+        for piece in pieces[:allowed]:
+            await theirs.write_messages([piece])
+        await until(lambda: muxed._unread_bytes == 60_000 * allowed)
+        assert not muxed.is_closed
+        await theirs.write_messages([pieces[allowed]])
+        with trio.fail_after(2):
+            await muxed.event_closed.wait()
 
 
 @given(

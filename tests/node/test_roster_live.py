@@ -19,7 +19,7 @@ from ledger.store import Store
 from ledger.verify import verify_bundles
 from node.identity import Identity
 from node.network_memory import MemoryHub
-from scenarios.simulation.rosters import rotate
+from scenarios.simulation.rosters import rotation
 from scenarios.simulation.swarm import VIRTUAL_S_MAX, Calm
 from scenarios.simulator import SimulatedSite, Swarm, identity_of, simulate
 from swarm.protocol.rosters import (
@@ -226,7 +226,9 @@ def test_who_hears_of_an_unknown_roster_asks_for_it_at_once(tmp_path: Path) -> N
         await until(lambda: agreed(swarm, 0) >= 1)
         await swarm.kill(3)
         with Store.open(tmp_path / "3.db") as store:
-            assert rotate(store, charter, sites, 3, []) == 1
+            before = load_roster(store, charter)
+            head = store.heads().get((3, 0))
+            assert store_update(store, before, rotation(before, sites, 3, head)).version == 1
         swarm.start(3)
         with trio.fail_after(10.0):
             await until(lambda: versions(swarm, range(4)) == {1})
