@@ -68,8 +68,8 @@ def leave(
 
     Nobody waits for this site any more; if the charter requires it, or too few stay for its
     `members_min`, the others cannot go on. It cannot take part again until a quorum of admins rotates it
-    (`roster rotate`); to pause, only stop its node. It still counts in how many make a quorum until they
-    remove it (`roster remove`). Stop the node before.
+    (`roster propose rotate`); to pause, only stop its node. It still counts in how many make a quorum until they
+    remove it (`roster propose remove`). Stop the node before.
 
     \b
     Examples:
