@@ -36,7 +36,7 @@ class PeerError(SwarmError):
 
 
 class VerificationError(PeerError):
-    """Evidence was refused. ``code`` is one of the codes of docs/ledger.md §9."""
+    """Evidence was refused. ``code``: docs/ledger.md §9, or docs/wire.md for what only nodes refuse."""
 
     def __init__(
         self,
