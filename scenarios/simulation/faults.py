@@ -1,6 +1,6 @@
 """Everything that a plan can do to a swarm, as values: printable, comparable, one line each.
 
-Room: scenarios. Knows nothing of how a fault is carried out (world.py, run.py) or checked.
+Room: scenarios. Knows nothing of how a fault is carried out (mischief.py, world.py) or checked.
 """
 
 from dataclasses import dataclass

@@ -12,9 +12,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+from scenarios.simulation.mischief import HEALED
 from scenarios.simulation.plan import Plan
 from scenarios.simulation.run import (
-    HEALED,
     Run,
     SeedResult,
     joined_heads,

@@ -19,19 +19,17 @@ from typing import Final, final
 import trio
 
 from ledger.errors import SwarmError
-from node.network_memory import Conditions, MemoryHub
+from node.network_memory import MemoryHub
 from node.service import Service
-from scenarios.simulation import faults as plans
 from scenarios.simulation.checkers import Evidence, check
-from scenarios.simulation.faults import CrashAtStep
 from scenarios.simulation.federation import charter_of, sites_of
+from scenarios.simulation.mischief import Mischief
 from scenarios.simulation.observations import Observations, Violation
 from scenarios.simulation.once import worked_out_once
 from scenarios.simulation.plan import HEALTHY_ROUNDS, Plan
 from scenarios.simulation.plants import planted
-from scenarios.simulation.rosters import Admins, removal, rotation
 from scenarios.simulation.swarm import Swarm, heads_digest
-from scenarios.simulation.window import WINDOW_S, Half, Halved
+from scenarios.simulation.window import Half, Halved
 from scenarios.simulation.world import Rough
 from swarm.protocol.round import Phase
 
@@ -43,7 +41,6 @@ ROUND_LOOKS: Final = 20
 """Looks a second for the round that has begun, where faults wait for it."""
 REVIVE_S: Final = 3.0
 """After healing a member that stopped is started again so often."""
-HEALED: Final = Conditions(delay_s=WINDOW_S)
 RAM_DISK: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
@@ -87,7 +84,7 @@ def judged(run: "Run", *, plant: str = "") -> SeedResult:
         seed=run.plan.seed,
         violations=tuple(sorted(run.observations.violations)),
         heads=joined_heads(run.heads()),
-        begun=tuple(type(one).__name__ for one in run.begun),
+        begun=run.begun(),
         planned=len(run.plan.faults),
         virtual_s=virtual_s,
         wall_s=time.perf_counter() - started_s,
@@ -150,15 +147,9 @@ class Run:
             sync_interval_s=plan.sync_interval_s, here=tuple(self._here),
         )  # fmt: skip
         self._directory = directory
-        self._healed = trio.Event()
-        self._nursery: trio.Nursery | None = None
-        self._down: set[int] = set()
-        """Members whose return somebody sees to."""
-        self._rounds_begun = [trio.Event() for _ in range(plan.rounds + 2)]
-        """Set when the first honest member begins that round."""
-        self.begun: list[plans.Timed | CrashAtStep] = []
-        """Faults that came to happen."""
-        self.admins = Admins(self.swarm, self.world, plan.honest)
+        self._mischief = Mischief(
+            plan, self.swarm, self.world, self._hub, self._here, excuse=self._excuse
+        )
 
     def run(self) -> float:
         """Run both phases; return the virtual seconds that they took."""
@@ -188,6 +179,10 @@ class Run:
         """How many records the fullest member holds."""
         counts = [sum(one.journal.counts().values()) for one in self.swarm.services.values()]
         return max(counts, default=0)
+
+    def begun(self) -> tuple[str, ...]:
+        """Kinds of the faults that came to happen."""
+        return tuple(type(one).__name__ for one in self._mischief.begun)
 
     def evidence(self) -> Evidence:
         """What is left on the disks."""
@@ -221,26 +216,22 @@ class Run:
     # The two phases
 
     async def _conduct(self, swarm: Swarm) -> None:
-        self.world.crashed = self._crashed
-        async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._look)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look)
             if self._half is not None:
-                self._nursery.start_soon(self._half.run)
-            async with trio.open_nursery() as mischief:
-                for fault in self._timed():
-                    mischief.start_soon(self._happen, fault)
+                nursery.start_soon(self._half.run)
+            async with self._mischief.in_nursery(nursery):
                 await self._until_healing()
-                mischief.cancel_scope.cancel()
-            await self._heal()
+            await self._mischief.heal()
             await self._until_done()
-            self._nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
         await self._stop(swarm)
         if self._half is not None:
             self._half.end()
 
     async def _until_healing(self) -> None:
         """Wait for the plan's moment, but leave HEALTHY_ROUNDS in which nothing fails."""
-        by_rounds = any(one.from_round is not None for one in self._timed())
+        interval_s = LOOK_S / (ROUND_LOOKS if self._mischief.waits_for_rounds() else 4)
         with trio.move_on_after(self.plan.heal_s):
             while True:
                 running = [
@@ -249,31 +240,8 @@ class Run:
                 furthest = max((one.machine.round for one in running), default=0)
                 if furthest > self.plan.rounds - HEALTHY_ROUNDS:
                     return
-                for begun in self._rounds_begun[: furthest + 1]:
-                    begun.set()
-                await trio.sleep(LOOK_S / (ROUND_LOOKS if by_rounds else 4))
-
-    def _timed(self) -> list[plans.Timed]:
-        return [one for one in self.plan.faults if isinstance(one, plans.Timed)]
-
-    async def _heal(self) -> None:
-        """Mend everything but the liars, and those who stay away."""
-        self.world.say("healed")
-        self._healed.set()
-        self._hub.heal()
-        self._hub.conditions = HEALED
-        for source in range(self.plan.sites):
-            for target in range(self.plan.sites):
-                self._hub.shape(source, target, None)
-        for member in self.world.members:
-            member.crashes.clear()
-            member.disk.fault = None
-            member.stalled_s = 0.0
-        for index in self.plan.stays_dead:
-            self._down.add(index)
-            if not self.swarm.ended[index].is_set():
-                self._take_down(index, power=True)
-                await self.swarm.ended[index].wait()
+                self._mischief.round_begins(furthest)
+                await trio.sleep(interval_s)
 
     async def _until_done(self) -> None:
         """Wait until all lasting members agree; start again whoever stopped."""
@@ -283,7 +251,7 @@ class Run:
                     ended = self.swarm.ended[index].is_set()
                     service = self.swarm.services.get(index)
                     left = service is not None and service.machine.phase is Phase.DONE
-                    if ended and index not in self._down and not left:
+                    if ended and not self._mischief.returns(index) and not left:
                         self._excuse(index)
                         self.swarm.start(index)
                 await trio.sleep(REVIVE_S if self._is_someone_down() else LOOK_S / 2)
@@ -383,155 +351,6 @@ class Run:
                 if service is not None and not self.swarm.ended[index].is_set():
                     self.observations.looks(index, service)
             await trio.sleep(LOOK_S)
-
-    # Faults
-
-    def _take_down(self, index: int, *, power: bool) -> None:
-        self.world.dies(index, power=power)
-        self.swarm.cut_down(index)
-
-    def _crashed(self, index: int, crash: CrashAtStep) -> None:
-        """A member has died at one of its steps: end the rest of it, and bring it back later."""
-        self.begun.append(crash)
-        self.swarm.cut_down(index)
-        self._down.add(index)
-        if self._nursery is not None:
-            self._nursery.start_soon(self._return, index, crash.down_s)
-
-    async def _return(self, index: int, down_s: float) -> None:
-        """Start a dead member again, sooner if all is healed."""
-        await self.swarm.ended[index].wait()
-        with trio.move_on_after(down_s):
-            await self._healed.wait()
-        if index in self.plan.stays_dead and self._healed.is_set():
-            return
-        self._down.discard(index)
-        if self.swarm.ended[index].is_set():
-            self.swarm.start(index)
-
-    async def _happen(self, fault: plans.Timed) -> None:
-        """Let one fault begin and end."""
-        if fault.from_round is not None:
-            await self._rounds_begun[fault.from_round].wait()
-        await trio.sleep(fault.at_s)
-        if isinstance(fault, plans.Kill | plans.Rotation | plans.Leaving) and self._is_away(
-            fault.member
-        ):
-            return
-        if isinstance(fault, plans.BadDisk) and fault.member not in self._here:
-            return
-        self.begun.append(fault)
-        match fault:
-            case plans.Kill() | plans.Leaving():
-                self._kill(fault)
-            case plans.BadDisk():
-                await self._spoil(fault)
-            case plans.Cut():
-                await self._cut(fault)
-            case plans.Rotation() | plans.Removal() | plans.Addition():
-                await self._change_roster(fault)
-            case plans.ClockJump():
-                self.world.members[fault.member].skew_ms += fault.by_ms
-            case plans.SlowLink() | plans.Weather() | plans.Stall():
-                self._hamper(fault)
-                await trio.sleep(fault.for_s)
-                self._relieve(fault)
-
-    def _hamper(self, fault: plans.SlowLink | plans.Weather | plans.Stall) -> None:
-        match fault:
-            case plans.SlowLink():
-                slow = Conditions(
-                    delay_s=fault.delay_s, jitter_s=fault.delay_s / 2,
-                    bandwidth_bytes_s=fault.bandwidth_bytes_s,
-                )  # fmt: skip
-                self._hub.shape(fault.source, fault.target, slow)
-            case plans.Weather():
-                self._hub.conditions = fault.conditions
-            case plans.Stall():
-                self.world.members[fault.member].stalled_s = fault.cost_s
-
-    def _relieve(self, fault: plans.SlowLink | plans.Weather | plans.Stall) -> None:
-        match fault:
-            case plans.SlowLink():
-                self._hub.shape(fault.source, fault.target, None)
-            case plans.Weather():
-                self._hub.conditions = self.plan.network
-            case plans.Stall():
-                self.world.members[fault.member].stalled_s = 0.0
-
-    def _is_away(self, index: int) -> bool:
-        """Whether an honest member is down already, or not there yet; liars are rotated from without."""
-        return index in self.plan.honest and (
-            index not in self._here or index in self._down or self.swarm.ended[index].is_set()
-        )
-
-    def _kill(self, fault: plans.Kill | plans.Leaving) -> None:
-        index = fault.member
-        self.world.say(str(fault))
-        self._down.add(index)
-        if isinstance(fault, plans.Leaving):
-            self.swarm.leaving.add(index)
-        self._take_down(index, power=isinstance(fault, plans.Kill) and fault.power)
-        if self._nursery is not None:
-            self._nursery.start_soon(self._return, index, fault.down_s)
-
-    async def _change_roster(self, fault: plans.Rotation | plans.Removal | plans.Addition) -> None:
-        """Let the admins sign; a liar is rotated from without, and goes on with its old key."""
-        match fault:
-            case plans.Addition():
-                if self.admins.add(fault.member, self._running()):
-                    self._here.append(fault.member)
-                    self.swarm.start(fault.member)
-            case plans.Rotation() if fault.member in self.plan.honest:
-                await self._rotate(fault)
-            case _:
-                update_of = removal if isinstance(fault, plans.Removal) else rotation
-                await self.admins.vote_out(fault.member, update_of, self._running())
-
-    async def _rotate(self, fault: plans.Rotation) -> None:
-        """Stop a site, cut its log where it ends, and start it with its next key; others hear it from it."""
-        index = fault.member
-        self._down.add(index)
-        self._take_down(index, power=False)
-        await self.swarm.ended[index].wait()
-        self.admins.rotate(index)
-        if self._nursery is not None:
-            self._nursery.start_soon(self._return, index, fault.down_s)
-
-    def _running(self) -> list[Service]:
-        """Return the honest members that run, and are not about to end."""
-        return [
-            self.swarm.services[index]
-            for index in self.plan.honest
-            if index in self.swarm.services and not self._is_away(index)
-        ]
-
-    async def _spoil(self, fault: plans.BadDisk) -> None:
-        """Writes fail; a node that stops for it is started again once the disk is mended."""
-        import errno
-
-        index = fault.member
-        disk = self.world.members[index].disk
-        self.world.say(f"disk of member {index} fails")
-        disk.fault = errno.EIO if fault.broken else errno.ENOSPC
-        await trio.sleep(fault.for_s)
-        disk.fault = None
-        if self.swarm.ended[index].is_set() and index not in self._down:
-            self._excuse(index)
-            service = self.swarm.services.get(index)
-            if service is None or service.machine.phase is not Phase.DONE:
-                self.swarm.start(index)
-
-    async def _cut(self, fault: plans.Cut) -> None:
-        pairs = [(a, b) for a in fault.sources for b in fault.targets]
-        if fault.symmetric:
-            pairs += [(b, a) for a, b in pairs]
-        self.world.say(str(fault))
-        for source, target in pairs:
-            self._hub.block(source, target)
-        await trio.sleep(fault.for_s)
-        for source, target in pairs:
-            self._hub.unblock(source, target)
 
 
 def joined_heads(by_member: Mapping[int, str]) -> str:

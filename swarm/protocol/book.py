@@ -238,8 +238,15 @@ class RoundBook:
         if 0 in self._agreed or not self._frozen:
             return
         now = frozenset(member.index for member in self.roster.active)
-        frozen = frozenset(index for index in now if self.is_frozen(index))
-        ahead = sum(self.last_offer_round(index) > 0 for index in now - frozen)
+        voted_under = {
+            version
+            for (of, _), rosters in self._vote_rosters.items()
+            if of == 0
+            for version in rosters.values()
+        }
+        frozen = self._proven_under(voted_under)
+        ever = frozenset(author for author, _ in self._frozen)
+        ahead = sum(self.last_offer_round(index) > 0 for index in now - ever)
         if ahead <= self.roster.f:
             return
         later: dict[int, Proposal] = {}  # an honest member votes for what may have won before

@@ -227,6 +227,25 @@ def test_a_round_agreed_beside_a_proven_liar_stays_agreed_whatever_the_roster_do
     assert later.agreed(2) is None, "with its next key it is no liar yet"
 
 
+def test_round_zero_is_taken_beside_a_fork_also_after_its_liar_was_rotated() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    inputs = [federation[index].contribute(0) for index in range(3)]
+    votes = [federation[index].vote(0, inputs) for index in (0, 1)]
+    ahead = [federation[index].contribute(1) for index in (0, 1)]
+    before = federation.roster
+    (first,) = before.terms[3]
+    ended, anew = replace(first, until=1), replace(first, ledger_key=bytes(32), since=1)
+    rotated = replace(before, version=1, terms=(*before.terms[:3], (ended, anew)))
+    for epoch, expected in ((0, True), (1, False)):
+        book = RoundBook(rotated)
+        for record in [*inputs, *votes, *ahead]:
+            book.learn(record)
+        book.freeze(3, epoch, 1)
+        agreed = book.agreed(0) is not None
+        assert agreed is expected, "only the log that could vote then hides a vote"
+
+
 def test_a_rotated_author_offers_anew_where_its_old_offer_lies_behind_the_fork() -> None:
     federation = Federation(4)
     federation.open_all()
