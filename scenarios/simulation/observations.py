@@ -127,7 +127,8 @@ class Observations:
                     )
                 for ack in record.acks:
                     cut = journal.roster.cut(ack.author, ack.epoch)
-                    if cut is not None and ack.seq >= cut.kept:
+                    may_be_other_branch = ack.author not in self.honest
+                    if cut is not None and (ack.seq >= cut.kept or may_be_other_branch):
                         continue  # a quorum has decided that it goes
                     if counts.get((ack.author, ack.epoch), 0) <= ack.seq:
                         self.blame(

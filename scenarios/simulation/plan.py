@@ -56,6 +56,8 @@ ROTATED_SHARE: Final = 0.12
 """In so many a member or two get new keys while rounds are under way."""
 REMOVED_SHARE: Final = 0.25
 """In so many of those that have a liar, and it is not rotated, it is removed."""
+JUDGED_SHARE: Final = 0.7
+"""Of the seeds with a liar that forks: those in which it is rotated or removed."""
 ADDED_SHARE: Final = 0.12
 """In so many a hospital or two are added while rounds are under way."""
 LEAVER_SHARE: Final = 0.08
@@ -219,7 +221,28 @@ def draw_plan(seed: int, size: Size | None = None) -> Plan:
         heal_s=0.0 if size.calm else round(heal_s, 1),
         to_the_end=draw.random() < 0.1,
     )
-    return plan if size.calm else _grown(_shrunk(plan))
+    return plan if size.calm else _grown(_shrunk(_judged(plan)))
+
+
+def _judged(plan: Plan) -> Plan:
+    """Return the plan with a liar that forks rotated or removed, or as it is: drawn apart from the rest.
+
+    Members hold different branches, and whoever gathers the signatures keeps the own one.
+    """
+    draw = Random(f"swarm/simulation/judged/{plan.seed}")  # noqa: S311 - not a secret
+    forking = [liar.member for liar in plan.liars if "equivocate" in liar.attacks]
+    changed = {one.member for one in plan.faults if isinstance(one, Rotation | Removal)}
+    times, kind = (
+        _Times(draw, plan.rounds, _round_s(max(plan.compute_s), plan.network)),
+        draw.random(),
+    )
+    if not forking or changed.intersection(forking) or kind >= JUDGED_SHARE:
+        return plan
+    member, begin = forking[0], times.begin()
+    goes: Fault = Rotation(member=member, down_s=0.0, **begin)
+    if kind < JUDGED_SHARE / 2 and not any(isinstance(one, Removal) for one in plan.faults):
+        goes = Removal(member=member, **begin)
+    return replace(plan, faults=(*plan.faults, goes))
 
 
 def _shrunk(plan: Plan) -> Plan:
@@ -292,7 +315,7 @@ def _draw_rotations(draw: Random, members: Sequence[int], times: _Times) -> tupl
 
 
 def _draw_voted_out(draw: Random, liars: Sequence[Liar], times: _Times) -> tuple[Fault, ...]:
-    """Rotate a liar, or remove it. Not one that forks: which branch a cut keeps is another story."""
+    """Rotate a liar, or remove it; one that forks: _judged."""
     plain = [liar.member for liar in liars if "equivocate" not in liar.attacks]
     if plain and draw.random() < ROTATED_SHARE:
         return (Rotation(member=plain[0], down_s=0.0, **times.begin()),)

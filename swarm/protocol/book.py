@@ -24,7 +24,7 @@ from ledger.record import (
     Rule,
     Verified,
 )
-from ledger.roster import Roster
+from ledger.roster import Roster, quorum, tolerated
 
 LOSSES: Final = frozenset({MetricId.LOG_LOSS, MetricId.MSE})
 """What training makes smaller: one of them for each kind of head."""
@@ -231,38 +231,34 @@ class RoundBook:
         """Take round zero as agreed where members who have gone on show it, and a fork hides a vote.
 
         Who voted before his log forked has been counted by some and cannot be by others, who would wait
-        for ever. More than f members in later rounds: an honest one saw a quorum. It was for the one
-        value whose votes, with those of all frozen authors, reach one: 2·q > n + f leaves room for no
-        other, in this attempt or a later one.
+        for ever. More than f members in later rounds, proven liars among the f: an honest one saw a
+        quorum. It was for the one value whose votes, with those of all frozen authors, reach one:
+        2·q > n + f leaves room for no other, in this attempt or a later one.
         """
         if 0 in self._agreed or not self._frozen:
             return
-        now = frozenset(member.index for member in self.roster.active)
-        voted_under = {
-            version
-            for (of, _), rosters in self._vote_rosters.items()
-            if of == 0
-            for version in rosters.values()
-        }
-        frozen = self._proven_under(voted_under)
-        ever = frozenset(author for author, _ in self._frozen)
-        ahead = sum(self.last_offer_round(index) > 0 for index in now - ever)
-        if ahead <= self.roster.f:
-            return
+        ballots = {one: rosters for (of, one), rosters in self._vote_rosters.items() if of == 0}
+        frozen = self.proven_under({v for rosters in ballots.values() for v in rosters.values()})
+        ever = {author for author, _ in self._frozen}
+        ahead = {author for author, round_ in self._last_offer.items() if round_ > 0} - ever
         later: dict[int, Proposal] = {}  # an honest member votes for what may have won before
-        for attempt in sorted((one for of, one in self._votes if of == 0), reverse=True):
-            rosters = self._vote_rosters[0, attempt]
-            backers: dict[Proposal, dict[int, int]] = defaultdict(dict)
-            for author, vote in self.attempt_votes(0, attempt).items():
-                backers[vote][author] = rosters[author]
-            for proposal, named in backers.items():
-                otherwise = frozen.union(a for a, vote in later.items() if vote != proposal)
-                if len(otherwise) <= self.roster.f and is_quorum(
-                    self.roster, named, proven=frozen, after_removals=False
+        for attempt in sorted(ballots, reverse=True):
+            votes = self.attempt_votes(0, attempt)
+            backers: dict[tuple[Proposal, frozenset[int]], set[int]] = defaultdict(set)
+            for author, members in self.electorates(0, attempt).items():
+                if author in votes:
+                    backers[votes[author], members].add(author)
+            for (proposal, members), voters in backers.items():
+                otherwise = {a for a, vote in later.items() if vote != proposal}
+                unproven = tolerated(len(members)) - len(frozen & members)
+                if (
+                    len(otherwise - frozen) <= unproven < len(ahead & members)
+                    and unproven >= 0
+                    and len(voters | (frozen & members)) >= quorum(len(members))
                 ):
-                    self._agreed[0] = Agreed(0, proposal, tuple(sorted(named)), attempt)
+                    self._agreed[0] = Agreed(0, proposal, tuple(sorted(voters)), attempt)
                     return
-            later |= self.attempt_votes(0, attempt)
+            later |= votes
 
     def _count(self, ballot: Ballot, proposal: Proposal) -> None:
         """A quorum of equal votes of one electorate agrees a round; later ones only add voters.
@@ -280,7 +276,7 @@ class RoundBook:
         named = {author: rosters[author] for author in voters}
         proven = NOBODY
         if before is None and round_ != 0 and self._frozen:
-            proven = self._proven_under(set(named.values()))
+            proven = self.proven_under(set(named.values()))
         agrees = is_quorum(
             self.roster,
             named,
@@ -292,7 +288,7 @@ class RoundBook:
             if proposal.rule != Rule.MOMENTS:
                 self._agreed_models.add(proposal.result)
 
-    def _proven_under(self, versions: Collection[int]) -> frozenset[int]:
+    def proven_under(self, versions: Collection[int]) -> frozenset[int]:
         """Whose log of the time of these rosters has two histories, whatever became of them since."""
         return frozenset(
             author
@@ -312,7 +308,7 @@ class RoundBook:
         voted = {
             one.id
             for author, vote in self.votes(round_).items()
-            if not self.is_frozen(author)
+            if not self._is_hidden((round_, self._attempts[round_][author]), author)
             for one in vote.inputs
         }
         found: dict[int, Offer] = {}
@@ -346,13 +342,19 @@ class RoundBook:
         return {
             author: vote
             for author, vote in votes.items()
-            if self.roster.is_active(author) and not self.is_frozen(author)
+            if self.roster.is_active(author) and not self._is_hidden((round_, attempt), author)
         }
 
     def votes_cast(self, round_: int, attempt: int) -> Mapping[int, Proposal]:
         """The same with what is kept of members that have been removed since."""
         votes = self._votes.get((round_, attempt), {})
-        return {author: vote for author, vote in votes.items() if not self.is_frozen(author)}
+        return {a: vote for a, vote in votes.items() if not self._is_hidden((round_, attempt), a)}
+
+    def _is_hidden(self, ballot: Ballot, author: int) -> bool:
+        """Whether others may hold another vote: the log that it is in has two histories."""
+        if not self._frozen:
+            return False
+        return author in self.proven_under((self._vote_rosters[ballot][author],))
 
     def vote_rosters(self, round_: int, attempt: int) -> Mapping[int, int]:
         """The roster version that each author's vote in one attempt names."""

@@ -211,8 +211,10 @@ class Choice:
         histories has voted, nobody knows.
         """
         book, roster = self._book, self._book.roster
+        versions = [v for v in range(version + 1) if roster.active_at(v) == members]
+        proven = book.proven_under(versions)
         return sum(
-            book.is_frozen(one)
+            one in proven
             or (roster.is_active(one) and roster.term(one, roster.epoch(one)).since <= version)
             for one in members.difference(votes)
         )

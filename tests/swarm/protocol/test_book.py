@@ -145,8 +145,8 @@ def test_a_log_is_known_to_have_reached_the_round_of_any_of_its_records() -> Non
     assert book.reached(0) == 3
 
 
-def test_round_zero_is_taken_from_those_who_went_on_when_a_fork_hides_a_vote() -> None:
-    """N = 4: two honest members counted the liar's vote; the third holds its other branch."""
+def test_round_zero_is_taken_from_one_who_went_on_when_a_fork_hides_a_vote() -> None:
+    """N = 4: an honest member counted the liar's vote; two hold its other branch. No other may lie."""
     federation = Federation(4)
     federation.open_all()
     inputs = [federation[index].contribute(0) for index in range(3)]
@@ -157,11 +157,25 @@ def test_round_zero_is_taken_from_those_who_went_on_when_a_fork_hides_a_vote() -
     book.freeze(3, 0, 1)
     assert book.agreed(0) is None
     book.learn(federation[0].contribute(1))
-    assert book.agreed(0) is None  # one may lie
-    book.learn(federation[1].contribute(1))
     agreed = book.agreed(0)
     assert agreed is not None
     assert agreed.voters == (0, 1)
+
+
+def test_who_may_still_lie_is_not_followed_out_of_round_zero_alone() -> None:
+    """N = 7, two may lie and one is proven to: of two who went on one is honest."""
+    federation = Federation(7)
+    federation.open_all()
+    inputs = [federation[index].contribute(0) for index in range(6)]
+    book = RoundBook(federation.roster)
+    for record in [*inputs, *(federation[index].vote(0, inputs) for index in range(4))]:
+        book.learn(record)
+    book.freeze(6, 0, 1)
+    book.learn(federation[6].contribute(1))
+    book.learn(federation[5].contribute(1))
+    assert book.agreed(0) is None
+    book.learn(federation[0].contribute(1))
+    assert book.agreed(0) is not None
 
 
 def test_round_zero_is_not_taken_from_others_without_a_fork_or_a_possible_quorum() -> None:
@@ -227,23 +241,27 @@ def test_a_round_agreed_beside_a_proven_liar_stays_agreed_whatever_the_roster_do
     assert later.agreed(2) is None, "with its next key it is no liar yet"
 
 
-def test_round_zero_is_taken_beside_a_fork_also_after_its_liar_was_rotated() -> None:
+def test_round_zero_is_taken_beside_a_fork_whatever_the_roster_does_with_its_liar() -> None:
     federation = Federation(4)
     federation.open_all()
     inputs = [federation[index].contribute(0) for index in range(3)]
     votes = [federation[index].vote(0, inputs) for index in (0, 1)]
-    ahead = [federation[index].contribute(1) for index in (0, 1)]
+    hidden = federation[3].vote(0, inputs[:2])
+    ahead = federation[0].contribute(1)
     before = federation.roster
     (first,) = before.terms[3]
     ended, anew = replace(first, until=1), replace(first, ledger_key=bytes(32), since=1)
     rotated = replace(before, version=1, terms=(*before.terms[:3], (ended, anew)))
-    for epoch, expected in ((0, True), (1, False)):
-        book = RoundBook(rotated)
-        for record in [*inputs, *votes, *ahead]:
+    removed = replace(before, version=1, terms=(*before.terms[:3], (ended,)))
+    cases = (before, 0, True), (rotated, 0, True), (removed, 0, True), (rotated, 1, False)
+    for roster, epoch, expected in cases:
+        book = RoundBook(roster)
+        for record in [*inputs, *votes, hidden, ahead]:
             book.learn(record)
         book.freeze(3, epoch, 1)
         agreed = book.agreed(0) is not None
         assert agreed is expected, "only the log that could vote then hides a vote"
+        assert (3 in book.votes_cast(0, 0)) is not expected
 
 
 def test_a_rotated_author_offers_anew_where_its_old_offer_lies_behind_the_fork() -> None:
