@@ -32,7 +32,7 @@ from ledger.record import (
 from ledger.roster import Roster, Term
 from scenarios.simulator import identity_of
 from swarm.protocol.book import RoundBook
-from swarm.protocol.effects import Effect
+from swarm.protocol.effects import Adopt, Effect, Merge
 from swarm.protocol.round import Phase, Place, RoundMachine
 from tests.simulated import charter_of
 
@@ -129,14 +129,14 @@ class Author:
         *,
         result: bytes | None = None,
         rule: int | None = None,
-        attempt: int = 0,
+        ballot: int = 0,
         left_out: Sequence[tuple[int, int]] = (),
     ) -> Verified[Record]:
         rows = [one if isinstance(one, Input) else input_of(one) for one in inputs]
         rows.sort(key=lambda row: (row.author, row.epoch, row.seq))
         body = Aggregation(
             rule=rule or (Rule.MEAN if round_ else Rule.MOMENTS),
-            parameters=(attempt,) if attempt else (),
+            parameters=(ballot,) if ballot else (),
             inputs=tuple(rows),
             left_out=tuple(LeftOut(author=a, reason=reason) for a, reason in left_out),
             result_digest=result or result_of(round_, rows),
@@ -259,6 +259,25 @@ class Desk:
 
     def wait(self, seconds: float) -> tuple[Effect, ...]:
         self.now_s += seconds
+        return self.advance()
+
+    def do(self, effects: Sequence[Effect]) -> tuple[Effect, ...]:
+        """Sign what the machine wants signed of round zero; return what it wants then."""
+        for effect in effects:
+            match effect:
+                case Merge():
+                    inputs = [
+                        Input(author=o.author, epoch=o.epoch, seq=o.seq, id=o.id, weight_micro=0)
+                        for o in effect.offers
+                    ]
+                    vote = self.own.vote(0, inputs, ballot=effect.ballot)
+                    self.hold(vote.value.body.result_digest, codec=Codec.MOMENTS)  # type: ignore[union-attr]
+                case Adopt():
+                    one = effect.proposal
+                    vote = self.own.vote(0, one.inputs, result=one.result, ballot=effect.ballot)
+                case _:
+                    continue
+            self.learn(vote)
         return self.advance()
 
     def advance(self) -> tuple[Effect, ...]:

@@ -22,7 +22,7 @@ async def aggregate(desk: Desk, effect: Merge) -> None:
     parameters: tuple[int, ...]
     if effect.round == MOMENTS_ROUND:
         weights = [0] * len(offers)
-        parameters = (effect.attempt,) if effect.attempt else ()
+        parameters = (effect.ballot,) if effect.ballot else ()
         merged = await desk.world.compute.run(learner.merge_moments, payloads)
     else:
         near = desk.machine.mixing_micro(effect.round)
@@ -53,10 +53,10 @@ async def aggregate(desk: Desk, effect: Merge) -> None:
 
 
 async def adopt(desk: Desk, effect: Adopt) -> None:
-    """Publish as the own vote what others have merged from what this node does not hold."""
+    """Publish what others have merged as the own vote or confirmation."""
     body = Aggregation(
         rule=effect.proposal.rule,
-        parameters=(effect.attempt,),
+        parameters=(effect.ballot,),
         inputs=effect.proposal.inputs,
         left_out=tuple(LeftOut(author=a, reason=reason) for a, reason in effect.left_out),
         result_digest=effect.proposal.result,

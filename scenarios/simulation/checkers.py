@@ -23,7 +23,7 @@ from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
 from scenarios.simulation.accounts import everybody_is_accounted_for, late_inputs
 from scenarios.simulation.disk import BLOBS, DATABASE
-from scenarios.simulation.held import Ledger, Reader, Vote, attempt_of
+from scenarios.simulation.held import Ledger, Reader, Vote, ballot_of
 from scenarios.simulation.observations import PAYLOADS_A_ROUND, Log, Observations, Slot
 from scenarios.simulation.plan import Plan
 
@@ -185,7 +185,7 @@ def votes_are_single(plan: Plan, ledgers: Mapping[int, Ledger], seen: Observatio
         written: Counter[tuple[int, int, int, int]] = Counter()
         for slot, record in ledger.records.items():
             if record.kind in (Kind.CONTRIBUTION, Kind.AGGREGATION):
-                written[slot[0], record.kind, record.round, attempt_of(record)] += 1
+                written[slot[0], record.kind, record.round, ballot_of(record)] += 1
         for (author, kind, round_, _), count in sorted(written.items()):
             if author in plan.honest and count > 1:
                 what = f"member {author} wrote {count} {Kind(kind).name}s in round {round_}"
@@ -207,13 +207,13 @@ def agreed_is_one(
             together[round_] |= votes
     for index, believed in seen.agreed().items():
         for round_, proposal in believed.items():
-            if index not in agreed:
-                continue
             inputs = tuple(
                 (i.author, i.epoch, i.seq, i.id, i.weight_micro) for i in proposal.inputs
             )
             vote = (proposal.rule, inputs, proposal.result)
             together[round_].add(vote)
+            if index not in agreed:
+                continue  # it died, left or was removed: it had no time to hear what others voted for
             shown = agreed[index].get(round_, frozenset())
             if not shown and seen.is_cut_away(index, round_, rosters[index]):
                 continue

@@ -25,8 +25,8 @@ def quorum_of(members: int) -> int:
     return (members + (members - 1) // 3) // 2 + 1
 
 
-def attempt_of(record: Record) -> int:
-    """Which attempt at its round a vote belongs to; 0 for the first, and for what is no vote."""
+def ballot_of(record: Record) -> int:
+    """Which ballot of its round a vote belongs to; 0 for the first, and for what is no vote."""
     body = record.body
     return body.parameters[0] if isinstance(body, Aggregation) and body.parameters else 0
 
@@ -80,16 +80,17 @@ class Ledger:
     def agreed(self, roster: Roster) -> Mapping[int, frozenset[Vote]]:
         """Round → everything that q of one roster's members voted for, bit for bit; each forked log may hide a vote.
 
-        Above round zero also what q of those voted for who are left of it.
+        Or q of those who are left of them. In round zero votes are confirmed, and the confirmations count.
         """
         found: dict[int, set[Vote]] = defaultdict(set)
-        likely: dict[int, Vote] = {}
         forked = self._forked()
         left = roster.active_at(roster.version)
-        for (round_, _), by in sorted(self._votes().items()):
+        for (round_, ballot), by in sorted(self._votes().items()):
+            if round_ == 0 and ballot % 2 == 0:
+                continue  # votes that have yet to be confirmed
             whole = {version: roster.active_at(version) for version, _ in by.values()}
             remaining = {version: members & left for version, members in whole.items()}
-            for electorates in (whole, remaining) if round_ else (whole,):
+            for electorates in (whole, remaining):
                 for members in set(electorates.values()):
                     said = {
                         author: vote
@@ -98,18 +99,12 @@ class Ledger:
                     }
                     for vote in said.values():
                         agree = {who for who, one in said.items() if one == vote}
-                        if len(agree | forked & members) < quorum_of(len(members)):
-                            continue
-                        if round_ or len(agree) >= quorum_of(len(members)):
+                        if len(agree | forked & members) >= quorum_of(len(members)):
                             found[round_].add(vote)
-                        else:  # an attempt that a fork may have won, or not: a later one says more
-                            likely[round_] = vote
-        for round_, vote in likely.items():
-            found.setdefault(round_, {vote})
         return {round_: frozenset(votes) for round_, votes in found.items()}
 
     def _votes(self) -> dict[tuple[int, int], dict[int, tuple[int, Vote]]]:
-        """(round, attempt) → author → the roster of its first vote, and that."""
+        """(round, ballot) → author → the roster of its first vote, and that."""
         votes: dict[tuple[int, int], dict[int, tuple[int, Vote]]] = defaultdict(dict)
         for slot in sorted(self.records):
             record = self.records[slot]
@@ -118,7 +113,7 @@ class Ledger:
                 inputs = tuple(
                     (i.author, i.epoch, i.seq, i.id, i.weight_micro) for i in body.inputs
                 )
-                votes[record.round, attempt_of(record)].setdefault(
+                votes[record.round, ballot_of(record)].setdefault(
                     slot[0], (record.roster, (body.rule, inputs, body.result_digest))
                 )
         return votes

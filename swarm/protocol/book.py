@@ -24,7 +24,8 @@ from ledger.record import (
     Rule,
     Verified,
 )
-from ledger.roster import Roster, quorum, tolerated
+from ledger.roster import Roster
+from swarm.protocol.ballots import is_confirmation
 
 LOSSES: Final = frozenset({MetricId.LOG_LOSS, MetricId.MSE})
 """What training makes smaller: one of them for each kind of head."""
@@ -56,7 +57,7 @@ class Proposal:
 
 
 Ballot: TypeAlias = tuple[int, int]
-"""Round and attempt; only round zero is ever voted on again."""
+"""Round and number; only round zero has more than number 0 (attempts.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,6 @@ class Agreed:
     round: int
     proposal: Proposal
     voters: tuple[int, ...]
-    attempt: int = 0
 
 
 @final
@@ -108,8 +108,8 @@ class RoundBook:
         """ballot → what was voted for → by whom"""
         self._vote_rosters: dict[Ballot, dict[int, int]] = defaultdict(dict)
         """ballot → author → roster version that its vote names"""
-        self._attempts: dict[int, dict[int, int]] = defaultdict(dict)
-        """round → author → newest attempt that it voted in"""
+        self._newest: dict[int, dict[int, int]] = defaultdict(dict)
+        """round → author → newest ballot that it voted in"""
         self._models: dict[int, dict[int, bytes]] = defaultdict(dict)
         self._losses: dict[int, dict[int, tuple[bytes, int]]] = defaultdict(dict)
         self._results: dict[bytes, set[int]] = defaultdict(set)
@@ -134,7 +134,6 @@ class RoundBook:
         """A log forks at ``seq``: its author is not waited for until it has a new epoch."""
         self.version += 1
         self._frozen[author, epoch] = min(seq, self._frozen.get((author, epoch), seq))
-        self._settle_moments()
         for ballot, backers in self._backers.items():
             for proposal in backers:
                 self._count(ballot, proposal)
@@ -169,7 +168,6 @@ class RoundBook:
                 self.refused[author][body.target_id] = body.reason
             case _:
                 pass
-        self._settle_moments()
 
     def _learn_offer(self, checked: Verified[Record], body: Contribution) -> None:
         author, round_ = checked.value.author, checked.value.round
@@ -200,14 +198,14 @@ class RoundBook:
         author, round_ = record.author, record.round
         proposal = Proposal(body.rule, body.inputs, body.result_digest)
         again = round_ == 0 and body.rule == Rule.MOMENTS and body.parameters
-        attempt = body.parameters[0] if again else 0
-        ballot = round_, attempt
+        number = body.parameters[0] if again else 0
+        ballot = round_, number
         if author not in self._votes[ballot]:
             self._votes[ballot][author] = proposal
             self._backers[ballot].setdefault(proposal, []).append(author)
             self._vote_rosters[ballot][author] = record.roster
-        newest = self._attempts[round_]
-        newest[author] = max(attempt, newest.get(author, 0))
+        newest = self._newest[round_]
+        newest[author] = max(number, newest.get(author, 0))
         self._name(body.result_digest, round_)
         self._results[body.result_digest].add(author)
         if body.rule != Rule.MOMENTS:
@@ -227,66 +225,47 @@ class RoundBook:
             if one.metric in LOSSES:
                 self._losses[round_].setdefault(author, (body.model_digest, one.micro))
 
-    def _settle_moments(self) -> None:
-        """Take round zero as agreed where members who have gone on show it, and a fork hides a vote.
-
-        Who voted before his log forked has been counted by some and cannot be by others, who would wait
-        for ever. More than f members in later rounds, proven liars among the f: an honest one saw a
-        quorum. It was for the one value whose votes, with those of all frozen authors, reach one:
-        2·q > n + f leaves room for no other, in this attempt or a later one.
-        """
-        if 0 in self._agreed or not self._frozen:
-            return
-        ballots = {one: rosters for (of, one), rosters in self._vote_rosters.items() if of == 0}
-        frozen = self.proven_under({v for rosters in ballots.values() for v in rosters.values()})
-        ever = {author for author, _ in self._frozen}
-        ahead = {author for author, round_ in self._last_offer.items() if round_ > 0} - ever
-        later: dict[int, Proposal] = {}  # an honest member votes for what may have won before
-        for attempt in sorted(ballots, reverse=True):
-            votes = self.attempt_votes(0, attempt)
-            backers: dict[tuple[Proposal, frozenset[int]], set[int]] = defaultdict(set)
-            for author, members in self.electorates(0, attempt).items():
-                if author in votes:
-                    backers[votes[author], members].add(author)
-            for (proposal, members), voters in backers.items():
-                otherwise = {a for a, vote in later.items() if vote != proposal}
-                unproven = tolerated(len(members)) - len(frozen & members)
-                if (
-                    len(otherwise - frozen) <= unproven < len(ahead & members)
-                    and unproven >= 0
-                    and len(voters | (frozen & members)) >= quorum(len(members))
-                ):
-                    self._agreed[0] = Agreed(0, proposal, tuple(sorted(voters)), attempt)
-                    return
-            later |= votes
-
     def _count(self, ballot: Ballot, proposal: Proposal) -> None:
         """A quorum of equal votes of one electorate agrees a round; later ones only add voters.
 
-        Proven liars count as neither members nor liars: q - k of the others agree a round above zero.
-        Two results cannot both get that many, nor one that and the other q: 2·q > n + f. What
-        removed ones change: ledger/electorate.py. Round zero, voted on again, knows neither exception.
+        Proven liars count as neither members nor liars: q - k of the others are enough. Two results
+        cannot both get that many, nor one that and the other q: 2·q > n + f. What removed ones
+        change: ledger/electorate.py. In round zero confirmations agree, not votes.
         """
-        round_, attempt = ballot
-        if self.is_gossip and round_ != 0:
-            return
-        rosters = self._vote_rosters[ballot]
-        voters = tuple(sorted(self._backers[ballot].get(proposal, ())))
-        before = self._agreed.get(round_)
-        named = {author: rosters[author] for author in voters}
-        proven = NOBODY
-        if before is None and round_ != 0 and self._frozen:
-            proven = self.proven_under(set(named.values()))
-        agrees = is_quorum(
-            self.roster,
-            named,
-            proven=proven,
-            after_removals=round_ != 0,
-        )
-        if agrees and (before is None or before.attempt <= attempt):
-            self._agreed[round_] = Agreed(round_, proposal, voters, attempt)
+        round_, number = ballot
+        if round_ == 0:
+            agrees = is_confirmation(number) and self._wins(ballot, proposal)
+        else:
+            agrees = not self.is_gossip and self._wins(ballot, proposal)
+        if agrees:
+            voters = tuple(sorted(self._backers[ballot][proposal]))
+            before = self._agreed.get(round_)
+            if before is None or before.proposal == proposal:
+                self._agreed[round_] = Agreed(round_, proposal, voters)
             if proposal.rule != Rule.MOMENTS:
                 self._agreed_models.add(proposal.result)
+
+    def _wins(self, ballot: Ballot, proposal: Proposal) -> bool:
+        """Whether the votes for a proposal in one ballot are a quorum's."""
+        backers, rosters = self._backers[ballot].get(proposal, ()), self._vote_rosters[ballot]
+        named = {author: rosters[author] for author in backers}
+        return is_quorum(self.roster, named, proven=self._proven(ballot, set(named.values())))
+
+    def _proven(self, ballot: Ballot, versions: Collection[int]) -> frozenset[int]:
+        """Proven liars of an electorate. In round zero whoever was one while it had these members."""
+        if not self._frozen:
+            return NOBODY
+        if ballot[0] != 0:
+            return self.proven_under(versions)
+        electorates = {self.roster.active_at(version) for version in versions}
+        every = range(self.roster.version + 1)
+        return self.proven_under([v for v in every if self.roster.active_at(v) in electorates])
+
+    def winner(self, round_: int, number: int) -> Proposal | None:
+        """What a quorum voted for in one ballot."""
+        ballot = round_, number
+        backers = self._backers.get(ballot, {})
+        return next((one for one in backers if self._wins(ballot, one)), None)
 
     def proven_under(self, versions: Collection[int]) -> frozenset[int]:
         """Whose log of the time of these rosters has two histories, whatever became of them since."""
@@ -308,7 +287,7 @@ class RoundBook:
         voted = {
             one.id
             for author, vote in self.votes(round_).items()
-            if not self._is_hidden((round_, self._attempts[round_][author]), author)
+            if not self._is_hidden((round_, self._newest[round_][author]), author)
             for one in vote.inputs
         }
         found: dict[int, Offer] = {}
@@ -318,37 +297,35 @@ class RoundBook:
         return found
 
     def votes(self, round_: int) -> Mapping[int, Proposal]:
-        """Every author's vote of a round: its first AGGREGATION, in round zero of its newest attempt."""
+        """Every author's vote of a round: its first AGGREGATION, in round zero of its newest ballot."""
         if round_ != 0:
             return self._votes.get((round_, 0), {})
-        newest = self._attempts.get(round_, {})
-        return {author: self._votes[round_, attempt][author] for author, attempt in newest.items()}
+        newest = self._newest.get(round_, {})
+        return {author: self._votes[round_, number][author] for author, number in newest.items()}
 
     def votes_most(self, round_: int) -> int:
         """How many votes the result of a round above zero has that has most."""
         return max(map(len, self._backers.get((round_, 0), {}).values()), default=0)
 
-    def attempts(self, round_: int) -> Mapping[int, int]:
-        """The newest attempt of a round that each author has voted in (always 0 but in round zero)."""
-        return self._attempts.get(round_, {})
+    def newest_ballots(self, round_: int) -> Mapping[int, int]:
+        """The newest ballot of a round that each author has voted in (always 0 but in round zero)."""
+        return self._newest.get(round_, {})
 
-    def attempt_votes(self, round_: int, attempt: int) -> Mapping[int, Proposal]:
-        """Votes of members in one attempt.
+    def ballots(self, round_: int) -> tuple[int, ...]:
+        """The numbers of a round's ballots in which somebody has voted, in order."""
+        return tuple(sorted(number for of, number in self._votes if of == round_))
+
+    def ballot(self, round_: int, number: int) -> Mapping[int, Proposal]:
+        """Votes of members in one ballot.
 
         Not of one whose log forks: others may have seen another vote of it, so nobody can say what it
         voted for.
         """
-        votes = self._votes.get((round_, attempt), {})
         return {
             author: vote
-            for author, vote in votes.items()
-            if self.roster.is_active(author) and not self._is_hidden((round_, attempt), author)
+            for author, vote in self._votes.get((round_, number), {}).items()
+            if self.roster.is_active(author) and not self._is_hidden((round_, number), author)
         }
-
-    def votes_cast(self, round_: int, attempt: int) -> Mapping[int, Proposal]:
-        """The same with what is kept of members that have been removed since."""
-        votes = self._votes.get((round_, attempt), {})
-        return {a: vote for a, vote in votes.items() if not self._is_hidden((round_, attempt), a)}
 
     def _is_hidden(self, ballot: Ballot, author: int) -> bool:
         """Whether others may hold another vote: the log that it is in has two histories."""
@@ -356,14 +333,17 @@ class RoundBook:
             return False
         return author in self.proven_under((self._vote_rosters[ballot][author],))
 
-    def vote_rosters(self, round_: int, attempt: int) -> Mapping[int, int]:
-        """The roster version that each author's vote in one attempt names."""
-        return self._vote_rosters.get((round_, attempt), {})
+    def vote(self, round_: int, number: int, author: int) -> Proposal | None:
+        """What a member voted for in one ballot, as far as is known here."""
+        return self._votes.get((round_, number), {}).get(author)
 
-    def electorates(self, round_: int, attempt: int) -> Mapping[int, frozenset[int]]:
-        """Who was a member under the roster that each author's vote in one attempt names."""
-        named = self.vote_rosters(round_, attempt)
-        return {author: self.roster.active_at(version) for author, version in named.items()}
+    def backers(self, round_: int, number: int, proposal: Proposal) -> frozenset[int]:
+        """Who voted for a proposal in one ballot."""
+        return frozenset(self._backers.get((round_, number), {}).get(proposal, ()))
+
+    def roster_of_vote(self, round_: int, number: int, author: int) -> int:
+        """The roster version that a vote names."""
+        return self._vote_rosters[round_, number][author]
 
     def offer(self, id_: bytes) -> Offer | None:
         """The CONTRIBUTION with this id."""

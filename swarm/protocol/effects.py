@@ -40,28 +40,28 @@ class Fetch:
 class Merge:
     """Aggregate ``offers`` and record the AGGREGATION, naming who is left out and why.
 
-    ``attempt``: in round zero, how often it has been voted on before. ``origin``: the base that the merge
-    starts from, where the charter's merges do.
+    ``ballot``: of round zero (ballots.py), else 0. ``origin``: the base that the merge starts from,
+    where the charter's merges do.
     """
 
     round: int
     offers: tuple[Offer, ...]
     left_out: tuple[tuple[int, int], ...]
-    attempt: int = 0
+    ballot: int = 0
     origin: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Record the AGGREGATION of others as the own vote: their result is held, its inputs are not all.
+    """Record the AGGREGATION of others as the own vote or confirmation: their result is held.
 
-    Only in round zero, behind a fork; docs/wire.md §5.7.
+    Only in round zero; docs/wire.md §5.7.
     """
 
     round: int
     proposal: Proposal
     left_out: tuple[tuple[int, int], ...]
-    attempt: int
+    ballot: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ ROUNDS_REMEMBERED: Final = 8
 DOWNLOADS_STRETCH_MAX: Final = 4
 """How many times longer than else a payload that is coming in is waited for at most."""
 
+ATTEMPTS_DOUBLED: Final = 16
+"""Above so many, the charter's deadline bounds what an attempt lasts anyway."""
+
 
 @final
 class Patience:
@@ -54,6 +57,15 @@ class Patience:
     def quorum_s(self, round_: int, *, is_last: bool) -> float:
         """How long a quorum is waited for: in the last round, after which nobody meets again, longer."""
         return max(self.vote_s(round_), self._policy.deadline_max_s if is_last else 0.0)
+
+    def attempt_s(self, attempt: int) -> float:
+        """How long an attempt of round zero lasts that agrees nothing: each twice the last, within the deadline.
+
+        So each becomes long enough for everybody's votes, and what stays split for days fills no log.
+        """
+        least_s = self.vote_s(MOMENTS_ROUND)
+        doubled_s = least_s * (1 << min(attempt, ATTEMPTS_DOUBLED))
+        return min(doubled_s, max(least_s, self._policy.deadline_max_s))
 
     @property
     def goodbye_s(self) -> float:

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias, final
 from ledger.charter import AggregationPolicy, RoundPolicy, StoppingPolicy
 from ledger.rules import codec_of_round
 from ledger.topology import Topology
+from swarm.protocol.attempts import Attempts
 from swarm.protocol.attendance import Attendance
 from swarm.protocol.book import Agreed, Offer, RoundBook
 from swarm.protocol.candidates import MOMENTS_ROUND, Candidates
@@ -72,6 +73,7 @@ class Position:
             near=self.near.of if self.near else None,
         )
         self.choice = Choice(book, self.candidates, place.policy, place.aggregation, own=place.own)
+        self.attempts = Attempts(book, own=place.own)
         self.attendance = Attendance(book, place.policy, first_round=place.first_round)
         self.patience = Patience(book, place.policy)
         self.stopping = Stopping(book, place.stopping, rounds=place.policy.rounds)
@@ -99,7 +101,7 @@ class Position:
         self.has_chased = False
         """and the newest was fetched once instead"""
         self.attempt = 0
-        """in round zero, how often it has been voted on"""
+        """of round zero"""
         self.merging: Inputs = ()
         """what this node merges with its neighbours'"""
 

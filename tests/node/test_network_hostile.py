@@ -16,12 +16,13 @@ import pytest
 import trio
 from bad_member import bad_member
 from network_swarm import NET, Log, free_port, peers_on, seeds, until
+from victim import BAD
 
 from ledger.errors import UnavailableError
 from node.framing import request_frame
 from node.libp2p import Libp2pNetwork
 from node.libp2p.by_hand import ConnectionByHand
-from node.libp2p.frames import WINDOW_BYTES, Flag, Kind
+from node.libp2p.frames import WINDOW_BYTES, Flag, Frame, FrameReader, Kind
 from node.libp2p.requests import PING as PING_PROTOCOL
 from node.libp2p.yamux import LONG_BYTES, STREAMS_MAX, UNREAD_BYTES_MAX
 from node.network import FETCH_PROTOCOL, REQUEST_PROTOCOLS
@@ -32,7 +33,9 @@ from scenarios.bad_member import frame, opening
 MIB = 2**20
 ROOT = Path(__file__).parents[2]
 FETCH = f"{FETCH_PROTOCOL}/{NET.hex()}"
-BAD = 2  # the bad member's index
+PING = f"{PING_PROTOCOL}/{NET.hex()}"
+MANY_STREAMS = 1000  # these two as docs/adr/0012 says, whatever the code does
+STREAMS_HELD_MAX = 64
 HONEST_S_MAX = 2.0  # milliseconds are printed; this holds on a busy machine, too
 
 
@@ -43,6 +46,8 @@ class Fight:
     port: int
     honest: Libp2pNetwork
     grown_bytes: int = 0
+    held_streams: int = 0
+    """Most streams of the bad member that the victim had open at once."""
     waits_s: list[float] = field(default_factory=list)
 
     async def ask(self, body: bytes, *, bytes_max: int = 64) -> bytes:
@@ -52,28 +57,38 @@ class Fight:
 
     async def during(self, attack: Callable[[], Awaitable[object]]) -> None:
         """Attack, and measure what it costs the victim and the honest."""
-        before = int(await self.ask(b"rss"))
+        before, _ = await self._held()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._measure, before)
             await attack()
-            asked = len(self.waits_s)
-            await until(lambda: len(self.waits_s) > asked + 2)
+            await self.served()
             nursery.cancel_scope.cancel()
         assert await self.ask(b"alive?") == b"alive?"
         print(  # noqa: T201 - the figures of the report
-            f"grew {self.grown_bytes / MIB:.1f} MiB; an honest request took "
-            f"{sorted(self.waits_s)[len(self.waits_s) // 2] * 1e3:.0f} ms (median), "
+            f"grew {self.grown_bytes / MIB:.1f} MiB, held {self.held_streams} streams; "
+            f"an honest request took {sorted(self.waits_s)[len(self.waits_s) // 2] * 1e3:.0f} ms (median), "
             f"{max(self.waits_s) * 1e3:.0f} ms (worst)"
         )
         assert max(self.waits_s) < HONEST_S_MAX
+        assert self.held_streams <= STREAMS_HELD_MAX
+
+    async def served(self) -> None:
+        """Return when the honest member has asked and was answered, more than once from now on."""
+        asked = len(self.waits_s)
+        await until(lambda: len(self.waits_s) > asked + 2)
 
     async def _measure(self, before: int) -> None:
         while True:
             asked_s = trio.current_time()
-            now = int(await self.ask(b"rss"))
+            rss_bytes, streams = await self._held()
             self.waits_s.append(trio.current_time() - asked_s)
-            self.grown_bytes = max(self.grown_bytes, now - before)
+            self.grown_bytes = max(self.grown_bytes, rss_bytes - before)
+            self.held_streams = max(self.held_streams, streams)
             await trio.sleep(0.02)
+
+    async def _held(self) -> tuple[int, int]:
+        rss_bytes, streams = (await self.ask(b"held")).split()
+        return int(rss_bytes), int(streams)
 
     @asynccontextmanager
     async def bad(self) -> AsyncIterator[ConnectionByHand]:
@@ -241,9 +256,42 @@ async def test_a_member_against_the_rules_costs_little(shared: list[int], name: 
         await fought.during(run)
         print(outcomes[0])  # noqa: T201
         assert outcomes[0].connections > 0
+        if name == "many_streams":
+            assert outcomes[0].bytes_sent >= MANY_STREAMS * len(opening(1, FETCH))
         assert fought.grown_bytes < (
             UNREAD_BYTES_MAX + 16 * MIB if name == "fill_windows" else 8 * MIB
         )
+
+
+async def test_of_a_thousand_streams_of_a_member_64_are_held_and_the_others_refused(
+    shared: list[int],
+) -> None:
+    """They are pings that are never finished: of requests the victim reads fewer at once."""
+    async with fight(shared) as fought:
+        refused: set[int] = set()
+
+        async def hear(member: ConnectionByHand) -> None:
+            reader = FrameReader()
+            while True:
+                for message in await member.hear():
+                    for event in reader.feed(message):
+                        if isinstance(event, Frame) and event.flags & Flag.RST:
+                            refused.add(event.stream_id)
+
+        async def attack() -> None:
+            streams = range(1, 2 * MANY_STREAMS, 2)
+            async with fought.bad() as member, trio.open_nursery() as nursery:
+                nursery.start_soon(hear, member)
+                for stream_id in streams:
+                    await member.say(opening(stream_id, PING))
+                await until(lambda: len(refused) >= MANY_STREAMS - STREAMS_HELD_MAX)
+                await fought.served()
+                assert refused == set(streams[STREAMS_HELD_MAX:])
+                nursery.cancel_scope.cancel()
+
+        await fought.during(attack)
+        assert fought.held_streams == STREAMS_HELD_MAX
+        assert fought.grown_bytes < 8 * MIB
 
 
 async def test_random_bytes_of_a_member_end_its_own_connection_at_most(shared: list[int]) -> None:

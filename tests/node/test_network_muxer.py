@@ -25,7 +25,17 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
 from multiaddr import Multiaddr
-from network_swarm import NET, Log, Service, free_port, peers_on, running_swarm, seeds, until
+from network_swarm import (
+    NET,
+    Log,
+    Member,
+    Service,
+    free_port,
+    peers_on,
+    running_swarm,
+    seeds,
+    until,
+)
 from test_network_session import two_ends
 
 from ledger.errors import UnavailableError
@@ -148,6 +158,46 @@ async def test_a_ping_does_not_wait_for_a_payload() -> None:
                 await members[0].ask(1, b"small")
                 assert trio.current_time() - asked_s < 0.2
         assert 0.7 < trio.current_time() - started_s < 4, "5.6 Mbit, of which 2 at once"
+
+
+async def fetched_at_once(members: list[Member], *, bytes_each: int) -> list[float]:
+    """Let everybody fetch from member 0, each on two streams; return how long each one waited."""
+    took_s: list[float] = []
+
+    async def fetch(member: Member) -> None:
+        started_s, size = trio.current_time(), bytes_each // 2
+        async with trio.open_nursery() as both:
+            for _ in range(2):
+                both.start_soon(partial(member.ask, 0, b"zeros %d" % size, bytes_max=size, s=30))
+        took_s.append(trio.current_time() - started_s)
+
+    async with trio.open_nursery() as nursery:
+        for member in members[1:]:
+            nursery.start_soon(fetch, member)
+    return took_s
+
+
+def shortest_s(count: int, *, mbit_s: float, batch_bytes: int) -> float:
+    """Until the last batch of so many bytes may leave: half a second's worth goes at once."""
+    return (count - batch_bytes) / (mbit_s * 1e6 / 8) - 0.5
+
+
+async def test_each_peer_has_a_line_of_its_own_that_no_other_peer_takes_from() -> None:
+    """Two peers at 2 Mbit/s each: 600 kB take 1.7 s each, and 4.1 s if they had one line together."""
+    line, each = Line(peer_upload_mbit_s_max=2.0), 600_000
+    of_line = partial(shortest_s, mbit_s=2.0, batch_bytes=62_500)
+    async with running_swarm("libp2p", 3, line=line) as members:
+        took_s = await fetched_at_once(members, bytes_each=each)
+    assert min(took_s) > of_line(each), "neither got more than its cap"
+    assert max(took_s) < of_line(2 * each), "and together they got more than one"
+
+
+async def test_the_lines_of_all_peers_together_keep_to_the_total() -> None:
+    """At 2 Mbit/s for each and 2.5 for both, 600 kB twice take 3.1 s."""
+    line, each = Line(peer_upload_mbit_s_max=2.0, upload_mbit_s_max=2.5), 600_000
+    async with running_swarm("libp2p", 3, line=line) as members:
+        took_s = await fetched_at_once(members, bytes_each=each)
+    assert max(took_s) > shortest_s(2 * each, mbit_s=2.5, batch_bytes=62_500)
 
 
 async def test_what_nobody_reads_is_capped_over_all_streams() -> None:

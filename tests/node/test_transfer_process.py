@@ -10,32 +10,30 @@ from random import Random
 
 import pytest
 import trio
-from network_swarm import free_port
+from network_swarm import free_port, until
 from transfer_process import network, transfer_of
+from trio.testing import wait_all_tasks_blocked
 
 from node.network import FETCH_PROTOCOL
 from node.transfer import Transfer
-from swarm.protocol.fetch import WINDOW_MAX
 from swarm.protocol.messages import Part, decode_fetch_request
 from swarm.protocol.payload import CHUNK_BYTES, payload_digest
 
 pytestmark = pytest.mark.processes
 
-CHUNKS = 20
-PAYLOAD = Random(1).randbytes(CHUNKS * CHUNK_BYTES - 9)
-UNDER_WAY_MAX = WINDOW_MAX
-SERVED_S = 0.1
-"""Each chunk takes so long, that there is a middle to be killed in."""
+CHUNKS = 96
+PAYLOAD_BYTES = CHUNKS * CHUNK_BYTES - 9
+"""100 MB."""
+HALF = CHUNKS // 2
 
 
 class Source:
-    """Serves chunks one by one, and tells when somebody has half of them."""
+    """Serves half of the chunks, and lets who asks for more wait until it may go on."""
 
     def __init__(self, transfer: Transfer) -> None:
         self.asked: list[int] = []
-        self.half = trio.Event()
+        self.goes_on = trio.Event()
         self._transfer = transfer
-        self.line = trio.Lock()
 
     async def on_gossip(self, peer: int, message: bytes) -> None:
         """Nothing is announced here."""
@@ -44,11 +42,9 @@ class Source:
         assert protocol == FETCH_PROTOCOL
         request = decode_fetch_request(body)
         if request.part is Part.CHUNK:
-            async with self.line:
-                await trio.sleep(SERVED_S)
-                self.asked.append(request.index)
-                if len(self.asked) > CHUNKS / 2 + UNDER_WAY_MAX:
-                    self.half.set()
+            self.asked.append(request.index)
+            if len(self.asked) > HALF:
+                await self.goes_on.wait()
         return await self._transfer.on_request(peer, body)
 
 
@@ -61,43 +57,56 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
+def chunks_in(directory: Path, payload: bytes) -> set[int]:
+    """Chunks of a payload that its file in ``directory`` holds, found without asking a node."""
+    held = set()
+    for path in directory.glob("*.incoming"):
+        with path.open("rb") as file:
+            for index in range(CHUNKS):
+                at = index * CHUNK_BYTES
+                file.seek(at)
+                if file.read(CHUNK_BYTES) == payload[at : at + CHUNK_BYTES]:
+                    held.add(index)
+    return held
+
+
 async def test_killed_half_way_a_node_fetches_only_the_other_half(
     tmp_path: Path, started: list[subprocess.Popen[bytes]]
 ) -> None:
+    payload = Random(1).randbytes(PAYLOAD_BYTES)
     ports = [free_port(), free_port()]
-    digest = payload_digest(1, PAYLOAD)
+    digest = payload_digest(1, payload)
     here = Path(__file__).parent
     paths = os.pathsep.join([str(here.parent.parent), str(here)])
 
     def start() -> subprocess.Popen[bytes]:
-        line = [sys.executable, here / "transfer_process.py", tmp_path / "1", digest.hex()]
+        line = [here / "transfer_process.py", tmp_path / "1", digest.hex(), *ports]
         process = subprocess.Popen(
-            [*line, *map(str, ports)], env={**os.environ, "PYTHONPATH": paths}
+            [sys.executable, *map(str, line)], env={**os.environ, "PYTHONPATH": paths}
         )
         started.append(process)
         return process
 
     net = network(0, ports)
     transfer = transfer_of(net, tmp_path / "0")
-    transfer.blobs.put(1, PAYLOAD)
+    transfer.blobs.put(1, payload)
     source = Source(transfer)
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             await nursery.start(net.run, source)
             victim = start()
-            await source.half.wait()
+            await until(lambda: len(source.asked) >= HALF, s=60)
+            await until(lambda: len(chunks_in(tmp_path / "1", payload)) == HALF, s=60)
             victim.send_signal(signal.SIGKILL)
             await trio.to_thread.run_sync(victim.wait)
-            async with source.line:  # what the dead one had asked for is answered by now
-                served = len(source.asked)
-            partial = transfer_of(net, tmp_path / "1").blobs.resume(digest)
-            assert partial is not None
-            missing = set(range(CHUNKS)) - partial.held
-            partial.close()
+            await until(lambda: not net.connected())
+            await wait_all_tasks_blocked()
+            missing = set(range(CHUNKS)) - chunks_in(tmp_path / "1", payload)
+            assert len(missing) == HALF
+            source.asked.clear()
+            source.goes_on.set()
             survivor = start()
             assert await trio.to_thread.run_sync(survivor.wait) == 0
             nursery.cancel_scope.cancel()
-    assert transfer_of(net, tmp_path / "1").blobs.get(digest) == PAYLOAD
-    print(f"killed with {CHUNKS - len(missing)} of {CHUNKS} chunks")  # noqa: T201
-    assert len(missing) <= CHUNKS / 2
-    assert sorted(source.asked[served:]) == sorted(missing), "it asked for nothing that it had"
+    assert transfer_of(net, tmp_path / "1").blobs.get(digest) == payload
+    assert sorted(source.asked) == sorted(missing), "it asked for nothing that it had"

@@ -16,7 +16,10 @@ from node.libp2p import Libp2pNetwork
 from node.transfer import Transfer
 from node.world import World
 from swarm.protocol.book import RoundBook
-from tests.federation import Federation
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "ledger"))
+
+from ledger_factory import Federation
 
 
 def network(own: int, ports: list[int]) -> Libp2pNetwork:

@@ -19,8 +19,13 @@ def catch_up(at: Position, _now_s: float) -> Step:
         if gone or latest.proposal.result in at.held:
             at.round = latest.round
             return Event.OVERTAKEN, ()
-    needed = [target, at.book.agreed(MOMENTS_ROUND) if at.place.has_moments else None]
-    missing = [one for one in needed if one and one.proposal.result not in at.held]
+    needed = [target]
+    if at.place.has_moments:
+        moments = at.book.agreed(MOMENTS_ROUND)
+        if moments is None:
+            return None, ()  # the votes that agreed it are still to come
+        needed.append(moments)
+    missing = [one for one in needed if one.proposal.result not in at.held]
     if missing:
         return None, tuple(Fetch(one.proposal.result, at.others(one)) for one in missing)
     if at.round != MOMENTS_ROUND:

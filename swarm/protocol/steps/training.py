@@ -22,6 +22,8 @@ def train(at: Position, _now_s: float) -> Step:
     voted = at.place.aggregation.is_buffered and at.own in at.book.votes(at.round)
     if voted or at.own in at.book.offers(at.round):
         return Event.CONTRIBUTED, ()
+    if at.place.has_moments and at.round != MOMENTS_ROUND and at.moments() is None:
+        return None, ()  # a roster update has opened round zero again: its votes are still to come
     if at.base in at.stalled and at.near is not None:
         at.base = base_of(at, at.round)
     missing = [digest for digest in (at.base, at.moments()) if digest and digest not in at.held]

@@ -1,5 +1,6 @@
 """AGREE and SETTLE: vote for a set of contributions, and see whether a quorum did. Spec: docs/wire.md §5.5, §5.7."""
 
+from swarm.protocol.ballots import attempt_of, vote_ballot
 from swarm.protocol.book import Offer, Proposal
 from swarm.protocol.candidates import MOMENTS_ROUND
 from swarm.protocol.choice import Inputs
@@ -10,27 +11,37 @@ from swarm.protocol.position import Position, Step
 
 def agree(at: Position, now_s: float) -> Step:
     """Choose inputs, fetch what is missing of them, and merge."""
-    if at.book.attempts(at.round).get(at.own, -1) >= at.attempt:
+    if at.round == MOMENTS_ROUND:
+        at.attempt = at.attempts.joined(at.attempt) or at.attempt
+    if at.book.newest_ballots(at.round).get(at.own, -1) >= vote_ballot(at.attempt):
         return Event.VOTED, ()
     late = at.passed(at.entered_s + at.patience.vote_s(at.round), now_s)
     if at.is_over() or at.is_overtaken() or (at.book.agreed(at.round) and (late or at.attempt)):
         return Event.OVERTAKEN, ()
-    if at.attempt:
-        adopted = at.choice.adopted(at.attempt)
-        if adopted is not None:
-            return None, _adopt(at, adopted)
-        chosen = at.choice.again(at.attempt, lambda offer: _is_lost(at, offer))
-    else:
-        chosen = _choose(at, now_s, late=late)
+    again = _vote_again(at) if at.attempt else None
+    if again is not None:
+        return None, again
+    chosen = _chosen(at, now_s, late=late)
     if not chosen:
         return None, at.fetches(at.candidates.wanted(at.round))
     if not all(map(at.has, chosen)):
         return None, at.fetches(chosen)
-    return None, merge(at, chosen, at.attempt)
+    return None, merge(at, chosen, vote_ballot(at.attempt))
 
 
-def _choose(at: Position, now_s: float, *, late: bool) -> Inputs:
+def _vote_again(at: Position) -> tuple[Effect, ...] | None:
+    """In a later attempt of round zero: confirm, or vote for what alone may be voted for; None if free."""
+    confirmation = _confirmation(at)
+    if confirmation:
+        return confirmation
+    bound = at.attempts.bound()
+    return None if bound is None else _adopt(at, bound.proposal, vote_ballot(at.attempt))
+
+
+def _chosen(at: Position, now_s: float, *, late: bool) -> Inputs:
     """The inputs to vote for: what others voted for, else all, else mine when it is my turn."""
+    if at.attempt:
+        return at.choice.again(at.attempt, lambda offer: _is_lost(at, offer))
     proposal = at.choice.proposal(at.round, lambda offer: _is_lost(at, offer))
     if proposal and not late:
         return proposal
@@ -49,7 +60,7 @@ def _is_lost(at: Position, offer: Offer) -> bool:
     return given_up and not at.has(offer)
 
 
-def merge(at: Position, chosen: Inputs, attempt: int = 0) -> tuple[Effect, ...]:
+def merge(at: Position, chosen: Inputs, ballot: int = 0) -> tuple[Effect, ...]:
     """Merge what was chosen, once the base that it starts from is here."""
     origin = at.candidates.origin(chosen, at.round)
     if origin is None and at.round != MOMENTS_ROUND and at.place.aggregation.needs_base:
@@ -57,17 +68,28 @@ def merge(at: Position, chosen: Inputs, attempt: int = 0) -> tuple[Effect, ...]:
     if origin is not None and origin not in at.held:
         return (Fetch(origin, at.voters(origin)),)
     left_out = at.candidates.left_out(at.round, chosen, at.active())
-    return (Merge(at.round, chosen, left_out, attempt, origin),)
+    return (Merge(at.round, chosen, left_out, ballot, origin),)
 
 
-def _adopt(at: Position, proposal: Proposal) -> tuple[Effect, ...]:
-    """Vote for what others have merged, once the result is here."""
+def _adopt(at: Position, proposal: Proposal | None, ballot: int) -> tuple[Effect, ...]:
+    """Vote for what others have merged, or confirm it, once the result is here."""
+    if proposal is None:
+        return ()
     if proposal.result not in at.held:
         return (Fetch(proposal.result, at.voters(proposal.result)),)
     merged = {one.author for one in proposal.inputs}
     reasons = at.candidates.left_out(at.round, (), at.active())
     left_out = tuple((author, reason) for author, reason in reasons if author not in merged)
-    return (Adopt(at.round, proposal, left_out, at.attempt),)
+    return (Adopt(at.round, proposal, left_out, ballot),)
+
+
+def _confirmation(at: Position) -> tuple[Effect, ...]:
+    """Confirm what a quorum voted for in this attempt of round zero or in a later one."""
+    ready = at.attempts.to_confirm()
+    if ready is None:
+        return ()
+    ballot, proposal = ready
+    return _adopt(at, proposal, ballot)
 
 
 def settle(at: Position, now_s: float) -> Step:
@@ -79,15 +101,27 @@ def settle(at: Position, now_s: float) -> Step:
     if agreed:
         at.model = own_vote.result
         return Event.SETTLED, ()
+    if at.round == MOMENTS_ROUND:
+        return _settle_moments(at, now_s)
     is_last = at.round == at.stopping.last_round()
     due = at.passed(at.entered_s + at.patience.quorum_s(at.round, is_last=is_last), now_s)
-    if at.round != MOMENTS_ROUND and (due or not at.choice.may_agree(at.round)):
+    if due or not at.choice.may_agree(at.round):
         at.model = own_vote.result
         return Event.SETTLED, ()
-    if due:
-        attempt = at.choice.newer_attempt(at.book.attempts(at.round)[at.own])
-        if attempt is not None:
-            at.attempt = attempt
-            return Event.SPLIT, ()
-    wanted = at.candidates.wanted(at.round) if at.round == MOMENTS_ROUND else ()
-    return None, at.fetches(wanted)  # the next attempt may be about these
+    return None, ()
+
+
+def _settle_moments(at: Position, now_s: float) -> Step:
+    """Confirm what a quorum voted for; vote again where others do, or where this attempt came to nothing."""
+    confirmation = _confirmation(at)
+    if confirmation and not isinstance(confirmation[0], Fetch):
+        return None, confirmation
+    attempt = attempt_of(at.attempts.newest)
+    later = at.attempts.joined(attempt)
+    if later is None and at.passed(at.entered_s + at.patience.attempt_s(attempt), now_s):
+        later = at.attempts.next(attempt)
+    if later is not None:
+        at.attempt = later
+        return Event.SPLIT, ()
+    wanted = at.fetches(at.candidates.wanted(at.round))  # the next attempt may be about these
+    return None, (*confirmation, *wanted)

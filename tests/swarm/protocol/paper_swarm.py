@@ -14,6 +14,7 @@ from ledger.record import Aggregation, Contribution, Input, Record, Verified
 from ledger.weights import weights_micro
 from swarm.protocol.book import Offer, RoundBook
 from swarm.protocol.effects import (
+    Adopt,
     Effect,
     Evaluate,
     Fetch,
@@ -239,6 +240,16 @@ class PaperSwarm:
                 return other.index
         return None
 
+    def _merged(self, site: Site, effect: Merge) -> Verified[Record]:
+        inputs = self._inputs(effect.round, effect.offers)
+        result = result_of(effect.round, inputs)
+        if effect.round and site.machine.near is not None:
+            result = digest_of("of its own", result, site.index)
+        self._keep(site, result, 1 if effect.round else 2)
+        return site.author.vote(
+            effect.round, inputs, ballot=effect.ballot, left_out=effect.left_out, result=result
+        )
+
     def _write(self, site: Site, effect: Effect) -> None:
         author, book = site.author, site.machine.book
         match effect:
@@ -252,15 +263,11 @@ class PaperSwarm:
                 body = record.value.body
                 assert isinstance(body, Contribution)
                 self._keep(site, body.update_digest, body.codec)
-            case Merge(round=round_, offers=offers, attempt=attempt):
-                inputs = self._inputs(round_, offers)
-                result = result_of(round_, inputs)
-                if round_ and site.machine.near is not None:
-                    result = digest_of("of its own", result, site.index)
-                self._keep(site, result, 1 if round_ else 2)
-                left_out = effect.left_out
+            case Merge():
+                record = self._merged(site, effect)
+            case Adopt(proposal=one, ballot=ballot):
                 record = author.vote(
-                    round_, inputs, attempt=attempt, left_out=left_out, result=result
+                    0, one.inputs, ballot=ballot, left_out=effect.left_out, result=one.result
                 )
             case Evaluate(round=round_, model=model):
                 loss = self._loss(site.index, round_) if self._loss else None

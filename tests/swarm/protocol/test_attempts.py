@@ -1,97 +1,81 @@
-"""Round zero votes until it agrees, and never on two things: the rule, all small cases, and whole swarms."""
+"""Round zero votes until it agrees, and never on two things: the rules, random histories, and whole swarms."""
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from itertools import product
 from random import Random
 
 import pytest
 
 from ledger.fork import Cut
-from ledger.record import Aggregation, Codec, sign_record
-from ledger.roster import quorum, tolerated
-from swarm.protocol.attempts import Claim, Next, next_vote
-from swarm.protocol.book import Proposal
+from ledger.record import Aggregation, Codec, Record, Verified, sign_record
+from ledger.roster import tolerated
+from swarm.protocol.attempts import Attempts, Bound
+from swarm.protocol.ballots import is_confirmation
+from swarm.protocol.book import Agreed, Proposal, RoundBook
 from swarm.protocol.effects import Adopt, Fetch, Merge
 from swarm.protocol.round import Phase
-from tests.federation import Desk, Federation, after_removal, input_of, result_of
+from tests.federation import Desk, Federation, after_removal
+from tests.swarm.protocol.attempt_histories import History
 from tests.swarm.protocol.paper_swarm import PaperSwarm
 
-VALUES = "xy"
-Votes = tuple[str | None, ...]
-"""What each member voted for in one attempt; None: nothing (yet)."""
+Records = list[Verified[Record]]
+HISTORIES = [
+    (2, 0, 20),
+    (3, 0, 40),
+    (4, 0, 30),
+    (4, 1, 400),
+    (5, 1, 40),
+    (6, 1, 30),
+    (7, 1, 12),
+    (7, 2, 40),
+]
+"""(members, liars that sign two histories, how many histories)"""
 
 
-def claims_of(votes: Mapping[int, str], *, members: int) -> list[Claim[str]]:
-    """What may have become of votes of one electorate."""
-    seen = {"unseen": members - len(votes), "quorum": quorum(members)}
-    counts: dict[str | None, int] = {None: 0, **Counter(votes.values())}
-    return [Claim(value=value, votes=count, **seen) for value, count in counts.items()]
+def history_of(members: int, forking: int, seed: int) -> History:
+    """Return a history in which some members may have agreed, and others not."""
+    history = History(members, seed, forking=forking)
+    history.run(members * members * history.random.choice((6, 10, 16)))
+    return history
 
 
-def test_what_may_have_won_unseen_must_be_voted_for_again() -> None:
-    assert next_vote(claims_of({0: "x", 1: "x", 2: "y"}, members=4)) == Next(ready=True, bound="x")
-    assert next_vote(claims_of({0: "x", 1: "y", 2: "z"}, members=4)) == Next(ready=True)
-    assert not next_vote(claims_of({0: "x", 1: "y"}, members=4)).ready, "either may have won"
-    assert not next_vote(claims_of({0: "x"}, members=4)).ready, "something unseen may have won"
+@pytest.mark.parametrize(("members", "forking", "count"), HISTORIES)
+def test_whatever_liars_within_f_do_members_agree_on_one_thing_and_in_the_end_all_do(
+    members: int, forking: int, count: int
+) -> None:
+    partly = 0
+    for seed in range(count):
+        history = history_of(members, forking, seed)
+        agreed = [member.agreed is not None for member in history.members]
+        partly += any(agreed) and not all(agreed)
+        assert history.heal(rounds=14), f"seed {seed}\n{history.told()}"
+        history.check_restarts()
+    assert partly or count < 30, "some should have agreed alone, and gone on"
 
 
-def decided(votes: Votes) -> str | None:
-    enough = quorum(len(votes))
-    return next((value for value in VALUES if votes.count(value) >= enough), None)
+def votes_alone_agree(book: RoundBook, round_: int) -> object:
+    """Take the first thing that a quorum voted for."""
+    numbers = [one for one in book.ballots(round_) if not is_confirmation(one)]
+    winners = [book.winner(round_, one) for one in numbers]
+    return next((Agreed(0, one, ()) for one in winners if one), None)
 
 
-@cache
-def choices(votes: Votes, own: int) -> frozenset[str | None]:
-    """Everything that an honest member may vote for next, whatever of these votes it has seen."""
-    cast = {author: value for author, value in enumerate(votes) if value is not None}
-    others = [author for author in cast if author != own]
-    found: set[str | None] = {None}
-    for seen in product((False, True), repeat=len(others)):
-        view = {
-            author: cast[author] for author, is_seen in zip(others, seen, strict=True) if is_seen
-        }
-        if own in cast:
-            view[own] = cast[own]
-        allowed = next_vote(claims_of(view, members=len(votes)))
-        if allowed.ready:
-            found |= set(VALUES) if allowed.bound is None else {allowed.bound}
-    return frozenset(found)
+def unbound(_attempts: Attempts) -> Bound | None:
+    """Vote for anything, whatever was confirmed."""
+    return None
 
 
-def after(votes: Votes, liars: int) -> set[Votes]:
-    """Every course that the next attempt can take; the last ``liars`` members vote as they like."""
-    honest = len(votes) - liars
-    options = [choices(votes, own) for own in range(honest)]
-    options += [frozenset({None, *VALUES})] * liars
-    return set(product(*options))
-
-
-@pytest.mark.parametrize("members", [2, 3, 4, 5, 6])
-def test_no_two_attempts_ever_agree_on_different_things(members: int) -> None:
-    """Exhaustive: every first vote, every partial view, every lie, to the end of what can be reached."""
-    liars = tolerated(members)
-    for first in product((None, *VALUES), repeat=members):
-        won = decided(first)
-        if won is None:
-            continue
-        reached, frontier = {first}, [first]
-        while frontier:
-            for votes in after(frontier.pop(), liars) - reached:
-                assert decided(votes) in (None, won), (first, votes)
-                reached.add(votes)
-                frontier.append(votes)
-
-
-@pytest.mark.parametrize("members", range(2, 10))
-def test_the_votes_of_all_who_are_not_lost_always_are_enough(members: int) -> None:
-    alive = members - tolerated(members)
-    random = Random(members)
-    for _ in range(500):
-        votes = {author: random.choice("xyz") for author in range(alive)}
-        assert next_vote(claims_of(votes, members=members)).ready, votes
+@pytest.mark.parametrize(
+    ("where", "name", "bug"),
+    [(Attempts, "bound", unbound), (RoundBook, "agreed", votes_alone_agree)],
+    ids=["bound to nothing", "one phase"],
+)
+def test_the_histories_find_what_each_phase_is_for(
+    monkeypatch: pytest.MonkeyPatch, where: type, name: str, bug: object
+) -> None:
+    monkeypatch.setattr(where, name, bug)
+    with pytest.raises(AssertionError):
+        for seed in range(400):
+            history_of(4, 1, seed).heal(rounds=14)
 
 
 def unlucky(seed: int) -> tuple[PaperSwarm, list[int]]:
@@ -117,22 +101,23 @@ def unlucky(seed: int) -> tuple[PaperSwarm, list[int]]:
 
 
 def test_no_member_that_is_lost_in_round_zero_halts_it() -> None:
-    attempts = []
+    again = 0
     for seed in range(80):
         swarm, lost = unlucky(seed)
         swarm.run(Random(seed).random() * 30)
         for index in lost:
             swarm.kill(index)
         swarm.run(4_000)
-        agreed = [site.machine.book.agreed(0) for site in swarm.sites if site.alive]
+        books = [site.machine.book for site in swarm.sites if site.alive]
+        agreed = [book.agreed(0) for book in books]
         assert swarm.done(), f"seed {seed}, lost {lost}:\n{swarm.course()}"
         assert len({one.proposal.result for one in agreed if one}) == 1, f"seed {seed}"
-        attempts.append(max(one.attempt for one in agreed if one))
-    assert sum(attempt > 0 for attempt in attempts) >= 5, "these seeds should split some votes"
+        again += any(max(book.ballots(0)) > 1 for book in books)
+    assert again >= 5, "these seeds should split some votes"
 
 
-def split() -> tuple[Federation, Desk, list[object]]:
-    """Four members; the first two votes of round zero differ, and this desk's is one of them."""
+def voting() -> tuple[Federation, Desk, Records]:
+    """Four members at round zero; all payloads are here, and this desk has yet to vote."""
     federation = Federation(4)
     desk = Desk(federation, has_moments=True)
     desk.start()
@@ -141,36 +126,127 @@ def split() -> tuple[Federation, Desk, list[object]]:
     for offer in offers:
         desk.hold_payload(offer)
     desk.advance()
+    return federation, desk, offers
+
+
+def split() -> tuple[Federation, Desk, Records]:
+    """The first two votes differ, and this desk's is one of them."""
+    federation, desk, offers = voting()
     desk.learn(federation[0].vote(0, offers), federation[1].vote(0, offers[1:]))
     desk.advance()
     assert desk.phase is Phase.SETTLE
-    return federation, desk, list(offers)
+    return federation, desk, offers
 
 
-def test_a_split_vote_is_taken_again_once_enough_votes_are_known() -> None:
+def body_of(record: Verified[Record]) -> Aggregation:
+    assert isinstance(record.value.body, Aggregation)
+    return record.value.body
+
+
+def proposal_of(record: Verified[Record]) -> Proposal:
+    body = body_of(record)
+    return Proposal(body.rule, body.inputs, body.result_digest)
+
+
+def confirmed() -> tuple[Federation, Desk, Records]:
+    """Three vote for the same, this desk confirms it, and nobody else has yet."""
+    federation, desk, offers = voting()
+    for index in (1, 2):
+        desk.learn(federation[index].vote(0, offers))
+    effects = desk.advance()
+    effects = desk.do(effects)
+    (effect,) = effects
+    assert isinstance(effect, Adopt)
+    assert effect.ballot == 1
+    assert desk.do(effects) == ()
+    assert desk.book.agreed(0) is None
+    return federation, desk, offers
+
+
+def test_what_a_quorum_voted_for_is_confirmed_and_a_quorum_of_confirmations_agrees() -> None:
+    federation, desk, offers = confirmed()
+    desk.learn(federation[1].vote(0, offers, ballot=1))
+    assert desk.book.agreed(0) is None
+    desk.learn(federation[2].vote(0, offers, ballot=1))
+    agreed = desk.book.agreed(0)
+    assert agreed is not None
+    assert agreed.voters == (0, 1, 2)
+
+
+def test_what_others_confirm_is_fetched_before_it_is_confirmed_here() -> None:
     federation, desk, offers = split()
-    assert desk.wait(100) == (), "either may still win: not before a third vote"
-    desk.learn(federation[2].vote(0, offers[1:]))  # type: ignore[arg-type]
+    votes = [federation[index].vote(0, offers[1:]) for index in (2, 3)]
+    desk.learn(*votes)
+    result = body_of(votes[0]).result_digest
+    assert desk.advance() == (Fetch(result, (1, 2, 3)),)
+    desk.hold(result, codec=Codec.MOMENTS)
+    (effect,) = desk.advance()
+    assert isinstance(effect, Adopt)
+    assert (effect.ballot, effect.proposal.result) == (1, result)
+
+
+def test_a_split_vote_is_taken_again_once_enough_take_part_and_it_has_lasted() -> None:
+    federation, desk, offers = split()
+    assert desk.wait(100) == (), "two are too few to agree on anything"
+    desk.learn(federation[2].vote(0, offers[1:]))
     (merge,) = desk.advance()
-    assert merge.attempt == 1  # type: ignore[union-attr]
-    assert {offer.author for offer in merge.offers} == {1, 2, 3}, "it may have won"  # type: ignore[union-attr]
+    assert isinstance(merge, Merge)
+    assert merge.ballot == 2
+    assert {offer.author for offer in merge.offers} == {1, 2, 3}, "most voted for it"
 
 
-def test_equal_votes_under_rosters_of_the_same_members_agree() -> None:
+def test_each_attempt_lasts_twice_as_long_within_the_deadline() -> None:
+    _, desk, _ = voting()
+    patience = desk.machine.position.patience
+    assert [patience.attempt_s(attempt) for attempt in (0, 1, 2, 3, 2**40)] == [9, 18, 36, 60, 60]
+
+
+def test_who_has_confirmed_votes_for_it_again_whatever_the_others_vote_for() -> None:
+    federation, desk, offers = confirmed()
+    desk.learn(*(federation[index].vote(0, offers[1:], ballot=2) for index in (2, 3)))
+    (effect,) = desk.advance()
+    assert isinstance(effect, Adopt), (
+        "two have gone on, so an honest one has: this desk goes on too"
+    )
+    assert effect.ballot == 2
+    assert len(effect.proposal.inputs) == 4
+
+
+def test_who_has_confirmed_follows_a_quorum_of_a_later_attempt() -> None:
+    federation, desk, offers = confirmed()
+    later = [federation[index].vote(0, offers[1:], ballot=2) for index in (1, 2, 3)]
+    desk.learn(*later)
+    desk.hold(body_of(later[0]).result_digest, codec=Codec.MOMENTS)
+    (effect,) = desk.advance()
+    assert isinstance(effect, Adopt)
+    assert (effect.ballot, len(effect.proposal.inputs)) == (3, 3)
+
+
+def test_a_liar_who_runs_ahead_through_the_attempts_moves_nobody_faster() -> None:
+    federation, desk, offers = split()
+    desk.learn(federation[2].vote(0, offers[1:]), federation[3].vote(0, offers[2:], ballot=2**40))
+    assert desk.advance() == ()
+    (merge,) = desk.wait(100)
+    assert isinstance(merge, Merge)
+    assert merge.ballot == 2
+
+
+def test_equal_votes_under_rosters_of_the_same_members_count_together() -> None:
     """A rotation in the middle of round zero: who has gone on could not vote again."""
     federation = Federation(4)
     federation.roster = replace(federation.roster, version=1, versions=(0, 1))
-    desk = Desk(federation, has_moments=True)
-    desk.start()
+    book = RoundBook(federation.roster)
+    federation.open_all()
     offers = [author.contribute(0) for author in federation.authors]
-    desk.learn(*offers, federation[0].vote(0, offers), federation[1].vote(0, offers))
-    assert desk.book.agreed(0) is None
-    late = federation[2].vote(0, offers)
-    desk.learn(sign_record(replace(late.value, roster=1), federation[2].signer))
-    assert desk.book.agreed(0) is not None
+    for ballot in (0, 1):
+        votes = [federation[index].vote(0, offers, ballot=ballot) for index in (0, 1, 2)]
+        votes[2] = sign_record(replace(votes[2].value, roster=1), federation[2].signer)
+        for record in votes:
+            book.learn(record)
+    assert book.agreed(0) is not None
 
 
-def test_equal_votes_of_two_electorates_agree_nothing_and_are_cast_again() -> None:
+def test_equal_votes_of_two_electorates_carry_nothing_and_are_cast_again() -> None:
     """A member is removed in the middle of round zero: two voted before it, one after."""
     federation = Federation(4)
     federation.roster = after_removal(federation.roster)
@@ -182,57 +258,31 @@ def test_equal_votes_of_two_electorates_agree_nothing_and_are_cast_again() -> No
         desk.hold_payload(offer)
     desk.advance()
     desk.learn(federation[0].vote(0, offers), federation[1].vote(0, offers))
-    late = federation[2].vote(0, offers)
-    desk.learn(sign_record(replace(late.value, roster=1), federation[2].signer))
+    later = federation[2].vote(0, offers[1:])
+    desk.learn(sign_record(replace(later.value, roster=1), federation[2].signer))
     desk.advance()
     assert desk.phase is Phase.SETTLE
-    assert desk.book.agreed(0) is None
     (merge,) = desk.wait(100)
-    assert merge.attempt == 1  # type: ignore[union-attr]
-    assert {offer.author for offer in merge.offers} == {0, 1, 2, 3}, "it may have won"  # type: ignore[union-attr]
+    assert isinstance(merge, Merge)
+    assert merge.ballot == 2
 
 
-def test_an_agreement_in_an_attempt_is_one_and_late_votes_of_older_attempts_change_nothing() -> (
-    None
-):
+def test_what_a_forked_log_voted_for_is_known_to_nobody_and_stands_by_the_others() -> None:
     federation, desk, offers = split()
-    desk.learn(federation[2].vote(0, offers[:3]))  # type: ignore[arg-type]
-    desk.wait(100)
-    for index in (0, 1, 2):
-        desk.learn(federation[index].vote(0, offers[1:], attempt=1))  # type: ignore[arg-type]
-    agreed = desk.book.agreed(0)
-    assert agreed is not None
-    assert agreed.attempt == 1
-    desk.learn(federation[3].vote(0, offers))  # type: ignore[arg-type]
-    assert desk.book.agreed(0) == agreed
-    moments = result_of(0, [input_of(offer) for offer in offers[1:]])  # type: ignore[arg-type]
-    assert agreed.proposal.result == moments
+    desk.learn(federation[3].vote(0, offers[2:]), federation[2].vote(0, offers[1:]))
+    book = desk.book
+    assert book.winner(0, 0) is None
+    book.freeze(3, 0, 2)
+    winner = book.winner(0, 0)
+    assert winner is not None, "two of the three others are a quorum less the liar"
+    assert len(winner.inputs) == 3
+    assert 3 not in book.ballot(0, 0)
+    for index in (1, 2):
+        desk.learn(federation[index].vote(0, offers[1:], ballot=1))
+    assert book.agreed(0) is not None
 
 
-def test_a_liar_who_runs_ahead_through_the_attempts_moves_nobody() -> None:
-    federation, desk, offers = split()
-    desk.learn(federation[3].vote(0, offers[2:], attempt=2**40))  # type: ignore[arg-type]
-    assert desk.wait(100) == ()
-    desk.learn(federation[2].vote(0, offers[1:]))  # type: ignore[arg-type]
-    (merge,) = desk.advance()
-    assert merge.attempt == 1  # type: ignore[union-attr]
-
-
-def test_what_a_forked_log_voted_for_is_known_to_nobody() -> None:
-    """Two honest votes for one set and a liar's for another: the liar may have told others otherwise."""
-    federation, desk, offers = split()
-    desk.learn(federation[3].vote(0, offers[2:]), federation[2].vote(0, offers[1:]))  # type: ignore[arg-type]
-    assert desk.wait(100) != (), "all four votes are here, and nothing can have won"
-    before = desk.machine.position.choice.again(1, lambda _offer: False)
-    desk.book.freeze(3, 0, 2)
-    bound = desk.machine.position.choice.again(1, lambda _offer: False)
-    assert {offer.author for offer in before} == {offer.author for offer in bound} == {1, 2, 3}
-    assert 3 not in desk.book.attempt_votes(0, 0)
-
-
-def test_who_was_shown_another_branch_votes_for_what_may_have_won_without_naming_it_himself() -> (
-    None
-):
+def test_who_holds_another_branch_confirms_what_it_cannot_compute() -> None:
     """Twins of one contribution: two members hold one, this desk holds the other."""
     federation = Federation(4)
     desk = Desk(federation, has_moments=True)
@@ -248,31 +298,16 @@ def test_who_was_shown_another_branch_votes_for_what_may_have_won_without_naming
     others = [federation[index].vote(0, offers) for index in (1, 2)]
     desk.learn(*others)
     desk.advance()
-    assert desk.phase is Phase.SETTLE
     desk.book.freeze(3, 0, 1)
-    body = others[0].value.body
-    assert isinstance(body, Aggregation)
-    assert desk.wait(100) == (Fetch(body.result_digest, (1, 2)),)
-    desk.hold(body.result_digest, codec=Codec.MOMENTS)
-    (effect,) = desk.advance()
-    assert effect == Adopt(0, Proposal(body.rule, body.inputs, body.result_digest), (), 1)
-    for index in (0, 1, 2):
-        desk.learn(federation[index].vote(0, body.inputs, attempt=1))
-    desk.advance()
-    assert desk.book.agreed(0) is not None
-    assert desk.phase is Phase.TRAIN
+    result = body_of(others[0]).result_digest
+    assert Fetch(result, (1, 2)) in desk.advance()
+    desk.hold(result, codec=Codec.MOMENTS)
+    assert desk.advance() == (Adopt(0, proposal_of(others[0]), (), 1),)
 
 
 def test_after_a_split_nobody_votes_for_what_lies_behind_a_fork() -> None:
     """Three branches shown to three members: only what all can name is worth a vote."""
-    federation = Federation(4)
-    desk = Desk(federation, has_moments=True)
-    desk.start()
-    offers = [author.contribute(0) for author in federation.authors]
-    desk.learn(*offers)
-    for offer in offers:
-        desk.hold_payload(offer)
-    desk.advance()
+    federation, desk, offers = voting()
     desk.learn(federation[0].vote(0, offers))
     for index in (1, 2):
         twin = sign_record(replace(offers[3].value, time_ms=index), federation[3].signer)
@@ -284,114 +319,46 @@ def test_after_a_split_nobody_votes_for_what_lies_behind_a_fork() -> None:
     assert {offer.author for offer in merge.offers} == {0, 1, 2}
 
 
-def test_an_attempt_that_others_have_begun_is_joined_not_leapt_over() -> None:
-    federation, desk, offers = split()
-    desk.learn(federation[2].vote(0, offers[1:]))  # type: ignore[arg-type]
-    for index in (1, 2):
-        desk.learn(federation[index].vote(0, offers[1:], attempt=1))  # type: ignore[arg-type]
-    (merge,) = desk.wait(100)
-    assert isinstance(merge, Merge)
-    assert merge.attempt == 1, "with this vote the attempt has a quorum"
-
-
-def test_while_something_may_have_won_that_nobody_can_vote_for_again_nobody_votes() -> None:
-    barred = Claim(value="cut", votes=2, unseen=0, quorum=3, is_barred=True)
-    assert next_vote([barred]) == Next(ready=True)
-    assert not next_vote([replace(barred, unseen=1)]).ready
-    assert not next_vote(
-        [
-            Claim(value="x", votes=1, unseen=1, quorum=2),
-            Claim(value="y", votes=3, unseen=0, quorum=3),
-        ]
-    ).ready, "each in its own electorate"
-
-
-@pytest.mark.parametrize(("before", "liars"), [(3, 0), (4, 0), (4, 1)])
-def test_an_attempt_under_two_rosters_binds_whoever_goes_on_to_what_won_under_one(
-    before: int, liars: int
+@pytest.mark.parametrize(("heard", "expected"), [((1, 2), None), ((1,), None), ((), Bound(None))])
+def test_what_a_cut_took_away_binds_only_while_it_may_have_been_agreed(
+    heard: tuple[int, ...], expected: Bound | None
 ) -> None:
-    """Exhaustive: one is added, every vote names either roster, every partial view; liars are silent or vote."""
-    electorates = (frozenset(range(before)), frozenset(range(before + 1)))
-    ballots: list[Ballot | None] = [None, *product("xy", (0, 1))]
-    options = [ballots] * before + [[None, ("x", 1), ("y", 1)]]
-    for cast in product(*options):
-        votes = {author: ballot for author, ballot in enumerate(cast) if ballot is not None}
-        if not any(
-            sum(ballot == ("x", version) for ballot in votes.values()) >= quorum(len(members))
-            for version, members in enumerate(electorates)
-        ):
-            continue
-        others = sum(
-            any("y" in free(view, electorates) for view in views(votes, own))
-            for own in range(liars, before + 1)
-        )
-        assert others + liars < quorum(before + 1), votes
-
-
-@pytest.mark.parametrize("before", [3, 4, 5])
-def test_under_two_rosters_too_the_votes_of_all_who_are_not_lost_are_enough(before: int) -> None:
-    electorates = (frozenset(range(before)), frozenset(range(before + 1)))
-    lost = tolerated(before)
-    options = [list(product("xy", (0, 1)))] * (before - lost) + [[("x", 1), ("y", 1)]]
-    for cast in product(*options):
-        votes = dict(zip((*range(lost, before), before), cast, strict=True))
-        assert free(votes, electorates), votes
-
-
-Ballot = tuple[str, int]
-"""(value, roster version)"""
-
-
-def views(votes: Mapping[int, Ballot], own: int) -> Iterator[dict[int, Ballot]]:
-    """Every part of the votes that a member may have heard, its own always."""
-    heard = [author for author in votes if author != own]
-    for seen in product((False, True), repeat=len(heard)):
-        view = {
-            author: votes[author] for author, is_seen in zip(heard, seen, strict=True) if is_seen
-        }
-        yield view | ({own: votes[own]} if own in votes else {})
-
-
-def free(view: Mapping[int, Ballot], electorates: Sequence[frozenset[int]]) -> Collection[str]:
-    """What may be voted for after such a view."""
-    claims: list[Claim[str]] = []
-    for version, members in enumerate(electorates):
-        inside = Counter(value for value, named in view.values() if named == version)
-        counts: dict[str | None, int] = {None: 0, **inside}
-        unseen = len(members - view.keys())
-        claims += [
-            Claim(value=value, votes=count, unseen=unseen, quorum=quorum(len(members)))
-            for value, count in counts.items()
-        ]
-    allowed = next_vote(claims)
-    if not allowed.ready:
-        return ()
-    return "xy" if allowed.bound is None else allowed.bound
-
-
-@pytest.mark.parametrize(("unheard", "expected"), [((), {0, 1, 2}), ((0,), set())])
-def test_nobody_votes_again_for_what_a_cut_took_away_nor_for_anything_while_it_may_have_won(
-    unheard: tuple[int, ...], expected: set[int]
-) -> None:
-    """Under four members two votes name the liar's contribution; then it is removed with all of it."""
+    """This desk has confirmed what names a contribution of a liar, who is removed with it."""
     federation = Federation(4)
     federation.open_all()
     offers = [author.contribute(0) for author in federation.authors]
-    votes = [federation[index].vote(0, offers) for index in (1, 2)]
-    votes += [federation[index].vote(0, offers[:3]) for index in (0,) if index not in unheard]
+    votes = [federation[index].vote(0, offers) for index in (0, 1, 2)]
+    votes += [federation[0].vote(0, offers, ballot=1)]
+    votes += [federation[index].vote(0, offers[: index + 1], ballot=2) for index in heard]
     ended = replace(
         federation.roster.terms[3][-1],
         until=1,
         cut=Cut(author=3, epoch=0, kept=1, head_id=federation[3].records[0].id),
     )
     terms = (*federation.roster.terms[:3], (ended,))
-    federation.roster = replace(federation.roster, version=1, versions=(0, 1), terms=terms)
-    desk = Desk(federation, has_moments=True)
+    roster = replace(federation.roster, version=1, versions=(0, 1), terms=terms)
+    book = RoundBook(roster)
     for record in (*offers[:3], *votes):
-        desk.learn(record)
-    for offer in offers[:3]:
-        desk.hold_payload(offer)
-    assert desk.book.agreed(0) is None
-    chosen = desk.machine.position.choice.again(1, lambda _offer: False)
-    assert {offer.author for offer in chosen} == expected
-    assert desk.machine.position.choice.adopted(1) is None
+        book.learn(record)
+    assert book.agreed(0) is None
+    assert Attempts(book, own=0).bound() == expected
+
+
+def test_nobody_catches_up_without_the_moments() -> None:
+    """A later round is agreed, and the votes of round zero are still to come."""
+    federation, desk, offers = voting()
+    zero = [
+        federation[index].vote(0, offers, ballot=ballot) for index in (1, 2, 3) for ballot in (0, 1)
+    ]
+    later = [author.contribute(1) for author in federation.authors]
+    desk.learn(*later, *(federation[index].vote(1, later) for index in (1, 2, 3)))
+    desk.advance()
+    assert desk.phase is Phase.CATCH_UP
+    result = desk.book.agreed(1)
+    assert result is not None
+    desk.hold(result.proposal.result)
+    assert desk.advance() == ()
+    assert desk.phase is Phase.CATCH_UP
+    desk.learn(*zero)
+    (fetch,) = desk.advance()
+    assert fetch == Fetch(body_of(zero[0]).result_digest, (1, 2, 3))
