@@ -98,9 +98,10 @@ class Case:
 def run_case(name: str, directory: Path, options: Options) -> CaseResult:
     """Run one case from made-up hospitals to the verdict. Raises ConfigError, ScenarioError."""
     case = CASES[name]
-    in_namespaces = case.needs_namespaces
-    if (in_namespaces or case.needs_root) and (missing := why_not()) is not None:
+    missing = why_not()
+    if (case.needs_namespaces or case.needs_root) and missing is not None:
         raise ConfigError(f"{name}: {missing}")
+    in_namespaces = missing is None
     rounds = case.rounds * (GOSSIP_ROUNDS if options.averaging == "gossip" else 1)
     federation = make_federation(
         directory, members=options.members, rounds=options.rounds or rounds, seed=options.seed,

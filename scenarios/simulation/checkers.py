@@ -15,6 +15,7 @@ from ledger.bundle import export_bundle
 from ledger.charter import Charter
 from ledger.errors import SwarmError
 from ledger.evidence import Offence, Seen
+from ledger.fork import Cut
 from ledger.record import Contribution, Kind
 from ledger.reputation import replay
 from ledger.roster import Roster
@@ -70,14 +71,14 @@ def check(evidence: Evidence, seen: Observations) -> None:
         try:
             with Store.open(disk / DATABASE) as store:
                 ledger = ledgers[index] = read.ledger(store)
-                roster = rosters[index] = load_roster(store, evidence.charter)
-                nothing_behind_a_cut(index, roster, ledger, seen)
+                rosters[index] = load_roster(store, evidence.charter)
                 alike = bundles[id(ledger)]
                 if evidence.plan.sites <= SWARM_SMALL or len(alike) < BUNDLES_ALIKE_MAX:
                     bundle = evidence.scratch / f"bundle-{index}"
                     alike.append(export_bundle(store, evidence.charter.source_bytes, bundle))
         except SwarmError as error:
             seen.blame("bundles-verify", f"member {index} cannot export: {error}")
+    nothing_behind_a_cut(ledgers, rosters, seen)
     one_slot_one_record(evidence.plan, ledgers, rosters, seen)
     no_honest_record_lost(evidence, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
@@ -94,17 +95,28 @@ def check(evidence: Evidence, seen: Observations) -> None:
         seen.blame("agreed-recomputable", line)
 
 
-def nothing_behind_a_cut(index: int, roster: Roster, ledger: Ledger, seen: Observations) -> None:
+def nothing_behind_a_cut(
+    ledgers: Mapping[int, Ledger], rosters: Mapping[int, Roster], seen: Observations
+) -> None:
     """Who knows of a cut holds nothing of what it has cut off, nor another branch."""
-    for cut in roster.cuts():
-        held = ledger.logs.get((cut.author, cut.epoch), 0)
-        if held > cut.kept:
-            what = f"member {index} holds {held} records of log {(cut.author, cut.epoch)}"
-            seen.blame("nothing-behind-a-cut", f"{what}, of which {cut.kept} were kept")
-        elif held and held == cut.kept:
-            last = ledger.ids[cut.author, cut.epoch, held - 1]
-            if last != cut.head_id:
-                seen.blame("nothing-behind-a-cut", f"member {index} holds another branch")
+    for index, roster in rosters.items():
+        ledger = ledgers[index]
+        for cut in roster.cuts():
+            log = (cut.author, cut.epoch)
+            held = ledger.logs.get(log, 0)
+            if held > cut.kept:
+                what = f"member {index} holds {held} records of log {log}"
+                seen.blame("nothing-behind-a-cut", f"{what}, of which {cut.kept} were kept")
+            elif held:
+                kept = _kept(cut, ledgers)
+                if kept is not None and kept.ids[*log, held - 1] != ledger.ids[*log, held - 1]:
+                    seen.blame("nothing-behind-a-cut", f"member {index} holds another branch")
+
+
+def _kept(cut: Cut, ledgers: Mapping[int, Ledger]) -> Ledger | None:
+    """A ledger that holds all that a cut keeps."""
+    last = (cut.author, cut.epoch, cut.kept - 1)
+    return next((one for one in ledgers.values() if one.ids.get(last) == cut.head_id), None)
 
 
 def one_slot_one_record(
@@ -306,14 +318,19 @@ def _unrecomputable(
 ) -> Iterator[str]:
     """Agreed rounds of which an input or the result was never on any honest member's disk."""
     agreed = _agreed(ledgers, rosters)
-    for index, ledger in _distinct(ledgers):
+    offered = {
+        ledger.ids[slot]: record.body.update_digest.hex()
+        for _, ledger in _distinct(ledgers)
+        for slot, record in ledger.records.items()
+        if isinstance(record.body, Contribution)
+    }
+    for index, _ in _distinct(ledgers):
         won = [(round_, vote) for round_, votes in agreed[index].items() for vote in votes]
         for round_, (_, inputs, result) in sorted(won):
-            digests = {result.hex()}
-            for author, epoch, seq, _, _ in inputs:
-                record = ledger.records.get((author, epoch, seq))
-                if record is not None and isinstance(record.body, Contribution):
-                    digests.add(record.body.update_digest.hex())
+            digests = {
+                result.hex(),
+                *(offered[id_] for _, _, _, id_, _ in inputs if id_ in offered),
+            }
             for digest in sorted(digests - held):
                 yield f"round {round_} needs payload {digest[:12]}, which nobody held"
 

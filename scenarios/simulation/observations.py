@@ -70,7 +70,10 @@ class Observations:
 
     def broadcast(self, index: int, message: bytes) -> None:
         """A gossip message leaves."""
-        self._leaves(index, decode_gossip(message))
+        try:
+            self._leaves(index, decode_gossip(message))
+        except PeerError as error:
+            self.blame("well-formed", f"member {index} gossips {error}")
 
     def replied(self, index: int, protocol: str, reply: bytes) -> None:
         """A reply leaves."""

@@ -18,8 +18,8 @@ ROUNDS_REMEMBERED: Final = 8
 DOWNLOADS_STRETCH_MAX: Final = 4
 """How many times longer than else a payload that is coming in is waited for at most."""
 
-ATTEMPTS_DOUBLED: Final = 16
-"""Above so many, the charter's deadline bounds what an attempt lasts anyway."""
+ATTEMPT_DOUBLINGS_MAX: Final = 10
+"""With a grace of 2 s the longest attempts last 1.7 hours."""
 
 
 @final
@@ -59,13 +59,12 @@ class Patience:
         return max(self.vote_s(round_), self._policy.deadline_max_s if is_last else 0.0)
 
     def attempt_s(self, attempt: int) -> float:
-        """How long an attempt of round zero lasts that agrees nothing: each twice the last, within the deadline.
+        """How long an attempt of round zero lasts that agrees nothing: each twice as long as the one before.
 
-        So each becomes long enough for everybody's votes, and what stays split for days fills no log.
+        So one becomes long enough for everybody's votes, however slow the network; and what stays
+        split for days fills no log.
         """
-        least_s = self.vote_s(MOMENTS_ROUND)
-        doubled_s = least_s * (1 << min(attempt, ATTEMPTS_DOUBLED))
-        return min(doubled_s, max(least_s, self._policy.deadline_max_s))
+        return self.vote_s(MOMENTS_ROUND) * (1 << min(attempt, ATTEMPT_DOUBLINGS_MAX))
 
     @property
     def goodbye_s(self) -> float:

@@ -533,8 +533,9 @@ def test_round_zero_waits_for_its_quorum_of_votes() -> None:
     assert desk.phase is Phase.SETTLE
     moments = result_of(0, [input_of(offer) for offer in offers])
     desk.hold(moments, codec=Codec.MOMENTS)
-    desk.learn(*[federation[index].vote(0, offers) for index in (1, 2)])
-    assert desk.advance() == (Train(1, None, moments),)
+    for ballot in (0, 1):
+        desk.learn(*[federation[index].vote(0, offers, ballot=ballot) for index in (1, 2)])
+    assert desk.do(desk.advance()) == (Train(1, None, moments),)
 
 
 # Any order
