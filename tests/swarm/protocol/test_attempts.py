@@ -7,7 +7,7 @@ import pytest
 
 from ledger.fork import Cut
 from ledger.record import Aggregation, Codec, Record, Verified, sign_record
-from ledger.roster import tolerated
+from ledger.roster import quorum, tolerated
 from swarm.protocol.attempts import Attempts, Bound
 from swarm.protocol.ballots import is_confirmation
 from swarm.protocol.book import Agreed, Proposal, RoundBook
@@ -76,6 +76,16 @@ def test_the_histories_find_what_each_phase_is_for(
     with pytest.raises(AssertionError):
         for seed in range(400):
             history_of(4, 1, seed).heal(rounds=14)
+
+
+@pytest.mark.parametrize("members", range(2, 60))
+def test_who_has_not_confirmed_what_is_agreed_is_too_few_also_after_one_addition_or_removal(
+    members: int,
+) -> None:
+    for now in (members - 1, members, members + 1):
+        for liars in range(min(tolerated(members), tolerated(max(now, 1))) + 1):
+            bound = quorum(members) - liars - (now < members)  # one of them may be removed
+            assert now - bound < quorum(now), (members, now, liars)
 
 
 def unlucky(seed: int) -> tuple[PaperSwarm, list[int]]:
