@@ -263,7 +263,8 @@ class _Work:
         for _, slot, round_, body in self._bodies(Kind.AGGREGATION):
             rule, parameters, inputs, _, stated = body
             origin = self._origin(slot[0], round_, rule, inputs)
-            key = pack([rule, parameters, inputs, origin or b""])
+            how = [] if rule == Rule.MOMENTS else parameters  # there they number a ballot
+            key = pack([rule, how, inputs, origin or b""])
             _, merge = found.setdefault(key, (round_, _Merge(rule, inputs, origin)))
             merge.stated.append((slot, stated))
         return [merge for _, merge in sorted(found.values(), key=lambda one: one[0])]

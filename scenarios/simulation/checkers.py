@@ -15,7 +15,6 @@ from ledger.bundle import export_bundle
 from ledger.charter import Charter
 from ledger.errors import SwarmError
 from ledger.evidence import Offence, Seen
-from ledger.fork import Cut
 from ledger.record import Contribution, Kind
 from ledger.reputation import replay
 from ledger.roster import Roster
@@ -71,14 +70,14 @@ def check(evidence: Evidence, seen: Observations) -> None:
         try:
             with Store.open(disk / DATABASE) as store:
                 ledger = ledgers[index] = read.ledger(store)
-                rosters[index] = load_roster(store, evidence.charter)
+                roster = rosters[index] = load_roster(store, evidence.charter)
+                nothing_behind_a_cut(index, roster, ledger, seen)
                 alike = bundles[id(ledger)]
                 if evidence.plan.sites <= SWARM_SMALL or len(alike) < BUNDLES_ALIKE_MAX:
                     bundle = evidence.scratch / f"bundle-{index}"
                     alike.append(export_bundle(store, evidence.charter.source_bytes, bundle))
         except SwarmError as error:
             seen.blame("bundles-verify", f"member {index} cannot export: {error}")
-    nothing_behind_a_cut(ledgers, rosters, seen)
     one_slot_one_record(evidence.plan, ledgers, rosters, seen)
     no_honest_record_lost(evidence, ledgers, seen)
     votes_are_single(evidence.plan, ledgers, seen)
@@ -95,28 +94,20 @@ def check(evidence: Evidence, seen: Observations) -> None:
         seen.blame("agreed-recomputable", line)
 
 
-def nothing_behind_a_cut(
-    ledgers: Mapping[int, Ledger], rosters: Mapping[int, Roster], seen: Observations
-) -> None:
-    """Who knows of a cut holds nothing of what it has cut off, nor another branch."""
-    for index, roster in rosters.items():
-        ledger = ledgers[index]
-        for cut in roster.cuts():
-            log = (cut.author, cut.epoch)
-            held = ledger.logs.get(log, 0)
-            if held > cut.kept:
-                what = f"member {index} holds {held} records of log {log}"
-                seen.blame("nothing-behind-a-cut", f"{what}, of which {cut.kept} were kept")
-            elif held:
-                kept = _kept(cut, ledgers)
-                if kept is not None and kept.ids[*log, held - 1] != ledger.ids[*log, held - 1]:
-                    seen.blame("nothing-behind-a-cut", f"member {index} holds another branch")
+def nothing_behind_a_cut(index: int, roster: Roster, ledger: Ledger, seen: Observations) -> None:
+    """Who knows of a cut holds nothing of what it has cut off, nor all of another branch.
 
-
-def _kept(cut: Cut, ledgers: Mapping[int, Ledger]) -> Ledger | None:
-    """A ledger that holds all that a cut keeps."""
-    last = (cut.author, cut.epoch, cut.kept - 1)
-    return next((one for one in ledgers.values() if one.ids.get(last) == cut.head_id), None)
+    Of a log that forks it may hold the beginning of another one: which is kept it sees at the end.
+    """
+    for cut in roster.cuts():
+        held = ledger.logs.get((cut.author, cut.epoch), 0)
+        if held > cut.kept:
+            what = f"member {index} holds {held} records of log {(cut.author, cut.epoch)}"
+            seen.blame("nothing-behind-a-cut", f"{what}, of which {cut.kept} were kept")
+        elif held and held == cut.kept:
+            last = ledger.ids[cut.author, cut.epoch, held - 1]
+            if last != cut.head_id:
+                seen.blame("nothing-behind-a-cut", f"member {index} holds another branch")
 
 
 def one_slot_one_record(

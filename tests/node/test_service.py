@@ -26,6 +26,7 @@ from ledger.store import Store
 from node.learner_around import LearnerAround
 from node.network_memory import Conditions
 from node.service import Learner
+from scenarios.simulation.held import ballot_of
 from scenarios.simulator import Outcome, SimulatedSite, Swarm, simulate
 from swarm.learning.moments import Moments
 from swarm.learning.payload import HEADER, encode_moments
@@ -366,7 +367,9 @@ def test_no_author_votes_twice_in_a_round_whenever_it_is_killed(tmp_path: Path, 
     assert len(set(outcome.results)) == 1, outcome
     for record_of in (Kind.AGGREGATION, Kind.CONTRIBUTION):
         written = records(tmp_path, 0, Roster.from_charter(charter))
-        slots = Counter((one.author, one.round) for one in written if one.kind == record_of)
+        slots = Counter(
+            (one.author, one.round, ballot_of(one)) for one in written if one.kind == record_of
+        )
         assert max(slots.values()) == 1, (seed, record_of)
 
 

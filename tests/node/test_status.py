@@ -1,6 +1,7 @@
 """What a node says of itself: four words for members, one socket for its owner."""
 
 import stat
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,11 +137,18 @@ async def test_an_answer_without_end_is_not_read(tmp_path: Path) -> None:
 
 def test_who_has_signed_two_histories_is_said_until_its_key_is_rotated() -> None:
     federation = Federation(4)
-    book = RoundBook(federation.roster)
+    before = federation.roster
+    (first,) = before.terms[1]
+    terms = (replace(first, until=1), replace(first, ledger_key=bytes(32), since=1))
+    book = RoundBook(
+        replace(
+            before, version=1, versions=(0, 1), terms=(before.terms[0], terms, *before.terms[2:])
+        )
+    )
     for record in two_rounds(federation):
         book.learn(record)
     book.freeze(2, 0, 3)
-    book.freeze(1, 7, 0)  # not the epoch that it writes in
+    book.freeze(1, 0, 0)  # not the epoch that it writes in
     status = _describe("hospital-a", federation.charter, book, 0, {})
     assert words(status, "forked") == [False, False, True, False]
     status |= {"running": False, "phase": "stopped", "round": 2, "auc": None, "waiting_for": ""}
