@@ -76,7 +76,7 @@ class Attempts:
         """
         others = [attempt_of(ballot) for ballot in self._others().values()]
         here = 1 + sum(one >= attempt for one in others) + len(self._proven())
-        split = self._book.winner(MOMENTS_ROUND, vote_ballot(attempt)) is None
+        split = self._carried_in(attempt) is None
         reason = split or any(one > attempt for one in others)
         return attempt + 1 if reason and here >= self._book.roster.q else None
 
@@ -105,13 +105,18 @@ class Attempts:
         return NEVER, None
 
     def _carried(self) -> tuple[int, Proposal] | None:
-        """The last attempt in which a quorum voted for one thing that can still be voted for, and that."""
+        """The last attempt in which something was carried, and that."""
         for number in reversed(self._book.ballots(MOMENTS_ROUND)):
             if not is_confirmation(number):
-                winner = self._book.winner(MOMENTS_ROUND, number)
-                if winner is not None and not self._is_cut(winner):
+                winner = self._carried_in(attempt_of(number))
+                if winner is not None:
                     return attempt_of(number), winner
         return None
+
+    def _carried_in(self, attempt: int) -> Proposal | None:
+        """What a quorum voted for in an attempt, if it can still be voted for."""
+        winner = self._book.winner(MOMENTS_ROUND, vote_ballot(attempt))
+        return None if winner is None or self._is_cut(winner) else winner
 
     def _is_cut(self, vote: Proposal) -> bool:
         """Whether an input lies behind a cut: under this roster nobody can vote for it again."""

@@ -7,7 +7,7 @@ import pytest
 
 from ledger.fork import Cut
 from ledger.record import Aggregation, Codec, Record, Verified, sign_record
-from ledger.roster import quorum, tolerated
+from ledger.roster import Roster, quorum, tolerated
 from swarm.protocol.attempts import Attempts, Bound
 from swarm.protocol.ballots import is_confirmation
 from swarm.protocol.book import Agreed, Proposal, RoundBook
@@ -340,18 +340,44 @@ def test_what_a_cut_took_away_binds_only_while_it_may_have_been_agreed(
     votes = [federation[index].vote(0, offers) for index in (0, 1, 2)]
     votes += [federation[0].vote(0, offers, ballot=1)]
     votes += [federation[index].vote(0, offers[: index + 1], ballot=2) for index in heard]
-    ended = replace(
-        federation.roster.terms[3][-1],
-        until=1,
-        cut=Cut(author=3, epoch=0, kept=1, head_id=federation[3].records[0].id),
-    )
-    terms = (*federation.roster.terms[:3], (ended,))
-    roster = replace(federation.roster, version=1, versions=(0, 1), terms=terms)
+    roster = without_contribution(federation, 3)
     book = RoundBook(roster)
     for record in (*offers[:3], *votes):
         book.learn(record)
     assert book.agreed(0) is None
     assert Attempts(book, own=0).bound() == expected
+
+
+def test_what_is_carried_and_then_cut_is_left_for_the_next_attempt() -> None:
+    """Two vote for what names a contribution of a liar, one without it; then it is removed with it."""
+    federation = Federation(4)
+    federation.open_all()
+    offers = [author.contribute(0) for author in federation.authors]
+    votes = [federation[0].vote(0, offers[:3])]
+    votes += [federation[index].vote(0, offers) for index in (1, 2)]
+    roster = without_contribution(federation, 3)
+    book = RoundBook(roster)
+    for record in (*offers[:3], *votes):
+        book.learn(record)
+    winner = book.winner(0, 0)
+    assert winner is not None, "two of the three who are left"
+    assert len(winner.inputs) == 4
+    attempts = Attempts(book, own=0)
+    assert attempts.to_confirm() is None
+    assert attempts.next(0) == 1
+    assert attempts.bound() is None
+
+
+def without_contribution(federation: Federation, index: int) -> Roster:
+    """Return the roster that removes a member and cuts its log after OPEN."""
+    before = federation.roster
+    ended = replace(
+        before.terms[index][-1],
+        until=1,
+        cut=Cut(author=index, epoch=0, kept=1, head_id=federation[index].records[0].id),
+    )
+    terms = (*before.terms[:index], (ended,), *before.terms[index + 1 :])
+    return replace(before, version=1, versions=(0, 1), terms=terms)
 
 
 def test_nobody_catches_up_without_the_moments() -> None:
