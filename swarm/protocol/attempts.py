@@ -10,7 +10,8 @@ agrees. No clock here: the caller says when a wait is over.
 from dataclasses import dataclass
 from typing import Final, final
 
-from ledger.roster import quorum
+from ledger.electorate import is_quorum
+from ledger.roster import tolerated
 from swarm.protocol.ballots import attempt_of, confirmation_ballot, is_confirmation, vote_ballot
 from swarm.protocol.book import Proposal, RoundBook
 from swarm.protocol.candidates import MOMENTS_ROUND
@@ -41,19 +42,18 @@ class Attempts:
     def bound(self) -> Bound | None:
         """What the next vote must be for; None if it is free.
 
-        For what a quorum voted for last, as far as is known here, if that is no older than the own last
-        confirmation; else for what that one confirmed. What lies behind a cut nobody can vote for any more: while
-        it may have been agreed nothing else is voted for by who confirmed it.
+        For what was carried last, unless the own last confirmation is newer and may have been agreed: a
+        roster update can take away the votes that carried that. What then lies behind a cut nobody
+        can vote for, and whoever has confirmed it waits.
         """
-        confirmed, own = self._own_confirmation()
         carried = self._carried()
-        if own is not None and self._is_cut(own):
-            if self._may_be_agreed(confirmation_ballot(confirmed), own):
-                return Bound(None)
-            own = None
-        if carried is not None and (own is None or carried[0] >= confirmed):
-            return Bound(carried[1])
-        return Bound(own) if own is not None else None
+        for number in filter(is_confirmation, self._book.cast(self._own)):
+            if carried is not None and carried[0] >= attempt_of(number):
+                break
+            own = self._book.vote(MOMENTS_ROUND, number, self._own)
+            if own is not None and self._may_be_agreed(number, own):
+                return Bound(None if self._is_cut(own) else own)
+        return Bound(carried[1]) if carried is not None else None
 
     def to_confirm(self) -> tuple[int, Proposal] | None:
         """A ballot, and what to confirm in it: what a quorum voted for in the own attempt or a later one."""
@@ -95,22 +95,12 @@ class Attempts:
         active = self._book.roster.active
         return frozenset(one.index for one in active if self._book.is_frozen(one.index))
 
-    def _own_confirmation(self) -> tuple[int, Proposal | None]:
-        """Attempt and value of the own last confirmation."""
-        for number in reversed(self._book.ballots(MOMENTS_ROUND)):
-            if is_confirmation(number):
-                own = self._book.vote(MOMENTS_ROUND, number, self._own)
-                if own is not None:
-                    return attempt_of(number), own
-        return NEVER, None
-
     def _carried(self) -> tuple[int, Proposal] | None:
         """The last attempt in which something was carried, and that."""
-        for number in reversed(self._book.ballots(MOMENTS_ROUND)):
-            if not is_confirmation(number):
-                winner = self._carried_in(attempt_of(number))
-                if winner is not None:
-                    return attempt_of(number), winner
+        for number in self._book.turnouts():
+            winner = None if is_confirmation(number) else self._carried_in(attempt_of(number))
+            if winner is not None:
+                return attempt_of(number), winner
         return None
 
     def _carried_in(self, attempt: int) -> Proposal | None:
@@ -119,31 +109,43 @@ class Attempts:
         return None if winner is None or self._is_cut(winner) else winner
 
     def _is_cut(self, vote: Proposal) -> bool:
-        """Whether an input lies behind a cut: under this roster nobody can vote for it again."""
-        cuts = ((self._book.roster.cut(one.author, one.epoch), one.seq) for one in vote.inputs)
-        return any(cut is not None and seq >= cut.kept for cut, seq in cuts)
-
-    def _may_be_agreed(self, number: int, proposal: Proposal) -> bool:
-        """Whether confirmations that are not here may have made a quorum with those that are."""
-        book, roster = self._book, self._book.roster
-        backers = book.backers(MOMENTS_ROUND, number, proposal)
-        for version in {book.roster_of_vote(MOMENTS_ROUND, number, one) for one in backers}:
-            members = roster.active_at(version)
-            unseen = sum(self._may_have_voted(one, number, version) for one in members - backers)
-            if len(members & backers) + unseen >= quorum(len(members)):
+        """Whether an input lies behind a cut, or in a branch that is not kept: nobody can vote for it again."""
+        for one in vote.inputs:
+            cut = self._book.roster.cut(one.author, one.epoch)
+            if cut is not None and (one.seq >= cut.kept or self._book.offer(one.id) is None):
                 return True
         return False
 
-    def _may_have_voted(self, author: int, number: int, version: int) -> bool:
-        """Whether a vote of a ballot under this roster may exist that is not here.
+    def _may_be_agreed(self, number: int, proposal: Proposal) -> bool:
+        """Whether confirmations that are not here may have made a quorum with those that are.
 
-        Who is gone or has another key since has none of then; who has voted later, or otherwise, neither;
-        what one with two histories has voted nobody knows.
+        Whoever may have one here, and as many as may still lie, counted as if they had confirmed it.
         """
-        book, roster = self._book, self._book.roster
-        if author in book.proven_under((version,)):
-            return True
-        if book.newest_ballots(MOMENTS_ROUND).get(author, NEVER) >= number:
+        book, roster, ballot = self._book, self._book.roster, (MOMENTS_ROUND, number)
+        backers = book.backers(MOMENTS_ROUND, number, proposal)
+        named = {one: book.roster_of_vote(MOMENTS_ROUND, number, one) for one in backers}
+        left = roster.active_at(roster.version)
+        for version in set(named.values()):
+            members = roster.active_at(version)
+            for electorate in (members, members & left):
+                unseen = [one for one in electorate if self._may_have_voted(one, number, version)]
+                every = dict.fromkeys(unseen, version) | named
+                proven = book.proven_in(ballot, every.values())
+                spare = max(tolerated(len(electorate)) - len(proven & electorate), 0)
+                others = sorted(electorate - proven - every.keys())[:spare]
+                every |= dict.fromkeys(others, version)
+                after_removals = electorate != members
+                if is_quorum(roster, every, proven=proven, after_removals=after_removals):
+                    return True
+        return False
+
+    def _may_have_voted(self, author: int, number: int, version: int) -> bool:
+        """Whether an honest vote of a ballot under this roster may exist that is not here.
+
+        Who is gone or has another key since has none of then that is not here; who has voted later neither.
+        """
+        roster = self._book.roster
+        if self._book.newest_ballots(MOMENTS_ROUND).get(author, NEVER) >= number:
             return False
         has_key_of_then = roster.term(author, roster.epoch(author)).since <= version
         return roster.is_active(author) and has_key_of_then

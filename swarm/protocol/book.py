@@ -110,6 +110,10 @@ class RoundBook:
         """ballot → author → roster version that its vote names"""
         self._newest: dict[int, dict[int, int]] = defaultdict(dict)
         """round → author → newest ballot that it voted in"""
+        self._cast: dict[tuple[int, int], list[int]] = defaultdict(list)
+        """(author, epoch) → ballots of round zero that it voted in, in order"""
+        self._turnouts: set[int] = set()
+        """ballots of round zero in which more than f members have voted"""
         self._models: dict[int, dict[int, bytes]] = defaultdict(dict)
         self._losses: dict[int, dict[int, tuple[bytes, int]]] = defaultdict(dict)
         self._results: dict[bytes, set[int]] = defaultdict(set)
@@ -200,6 +204,11 @@ class RoundBook:
         again = round_ == 0 and body.rule == Rule.MOMENTS and body.parameters
         number = body.parameters[0] if again else 0
         ballot = round_, number
+        if round_ == 0:
+            cast = self._cast[author, record.epoch]
+            if cast and number <= cast[-1]:
+                return  # an auditor refuses it
+            cast.append(number)
         if author not in self._votes[ballot]:
             self._votes[ballot][author] = proposal
             self._backers[ballot].setdefault(proposal, []).append(author)
@@ -210,6 +219,8 @@ class RoundBook:
         self._results[body.result_digest].add(author)
         if body.rule != Rule.MOMENTS:
             self._are_models.add(body.result_digest)
+        if round_ == 0 and len(self._votes[ballot]) > self.roster.f:
+            self._turnouts.add(number)
         self._count(ballot, proposal)
 
     def _learn_presence(self, author: int, body: Open | Close) -> None:
@@ -249,10 +260,10 @@ class RoundBook:
         """Whether the votes for a proposal in one ballot are a quorum's."""
         backers, rosters = self._backers[ballot].get(proposal, ()), self._vote_rosters[ballot]
         named = {author: rosters[author] for author in backers}
-        return is_quorum(self.roster, named, proven=self._proven(ballot, set(named.values())))
+        return is_quorum(self.roster, named, proven=self.proven_in(ballot, named.values()))
 
-    def _proven(self, ballot: Ballot, versions: Collection[int]) -> frozenset[int]:
-        """Proven liars of an electorate. In round zero whoever was one while it had these members."""
+    def proven_in(self, ballot: Ballot, versions: Collection[int]) -> frozenset[int]:
+        """Proven liars of an electorate, of whose votes these are the roster versions. In round zero whoever was one while it had these members."""
         if not self._frozen:
             return NOBODY
         if ballot[0] != 0:
@@ -311,9 +322,17 @@ class RoundBook:
         """The newest ballot of a round that each author has voted in (always 0 but in round zero)."""
         return self._newest.get(round_, {})
 
-    def ballots(self, round_: int) -> tuple[int, ...]:
-        """The numbers of a round's ballots in which somebody has voted, in order."""
-        return tuple(sorted(number for of, number in self._votes if of == round_))
+    def turnouts(self) -> tuple[int, ...]:
+        """Round zero's ballots in which more than f members have voted, the last one first.
+
+        Nothing wins in others: liars alone may sign as many as their logs may hold.
+        """
+        return tuple(sorted(self._turnouts, reverse=True))
+
+    def cast(self, author: int) -> tuple[int, ...]:
+        """Round zero's ballots in which a member has voted, the last one first."""
+        numbers = {n for (of, _), cast in self._cast.items() if of == author for n in cast}
+        return tuple(sorted(numbers, reverse=True))
 
     def ballot(self, round_: int, number: int) -> Mapping[int, Proposal]:
         """Votes of members in one ballot.

@@ -121,12 +121,13 @@ class Choice:
     def again(self, attempt: int, lost: Callable[[Offer], bool]) -> Inputs:
         """What to vote for in a later attempt of round zero by who is bound to nothing (attempts.py).
 
-        What more than f voted for in it, or had most votes in the last one before, and can be fetched,
+        What more than f voted for in it, or had most votes in the last one before in which more than
+        f voted, and can be fetched,
         so that all who have seen the same votes choose the same; at last what is held here. Nothing
         from behind a fork: not everybody could name it.
         """
         forked = self._book.is_behind_fork
-        for number in reversed(self._book.ballots(MOMENTS_ROUND)):
+        for number in self._book.turnouts():
             if is_confirmation(number) or number > vote_ballot(attempt):
                 continue
             least = self._book.roster.f + 1 if attempt_of(number) == attempt else 1

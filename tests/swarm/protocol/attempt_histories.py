@@ -71,7 +71,7 @@ class Member:
 
     def most_voted(self) -> Proposal:
         """What had most votes in the last attempt that is known."""
-        for number in reversed(self.book.ballots(0)):
+        for number in self.book.turnouts():
             votes = self.book.ballot(0, number)
             if votes and not is_confirmation(number) and number < vote_ballot(self.attempt):
                 return max(sorted(votes.values(), key=repr), key=list(votes.values()).count)
