@@ -71,13 +71,16 @@ class Attempts:
     def next(self, attempt: int) -> int | None:
         """The attempt after this one, which has lasted long enough, if there is reason for one.
 
-        Reason: enough take part to agree, and their votes are split or somebody has gone on. While
-        too few are here an attempt waits, however long.
+        Reason: enough take part to agree, and their votes are split, their confirmations are of two
+        electorates, or somebody has gone on. While too few are here an attempt waits, however long.
         """
         others = [attempt_of(ballot) for ballot in self._others().values()]
         here = 1 + sum(one >= attempt for one in others) + len(self._proven())
-        split = self._carried_in(attempt) is None
-        reason = split or any(one > attempt for one in others)
+        reason = (
+            self._carried_in(attempt) is None
+            or len(self._book.electorates(MOMENTS_ROUND, confirmation_ballot(attempt))) > 1
+            or any(one > attempt for one in others)
+        )
         return attempt + 1 if reason and here >= self._book.roster.q else None
 
     def _others(self) -> dict[int, int]:
@@ -131,7 +134,8 @@ class Attempts:
                 unseen = [one for one in electorate if self._may_have_voted(one, number, version)]
                 every = dict.fromkeys(unseen, version) | named
                 proven = book.proven_in(ballot, every.values())
-                spare = max(tolerated(len(electorate)) - len(proven & electorate), 0)
+                may_lie = tolerated(len(members)) - len(proven & members)
+                spare = max(min(may_lie, tolerated(len(electorate))), 0)
                 others = sorted(electorate - proven - every.keys())[:spare]
                 every |= dict.fromkeys(others, version)
                 after_removals = electorate != members

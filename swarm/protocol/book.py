@@ -360,6 +360,11 @@ class RoundBook:
         """Who voted for a proposal in one ballot."""
         return frozenset(self._backers.get((round_, number), {}).get(proposal, ()))
 
+    def electorates(self, round_: int, number: int) -> frozenset[frozenset[int]]:
+        """The members of the rosters that the votes of one ballot name."""
+        versions = self._vote_rosters.get((round_, number), {}).values()
+        return frozenset(self.roster.active_at(version) for version in versions)
+
     def roster_of_vote(self, round_: int, number: int, author: int) -> int:
         """The roster version that a vote names."""
         return self._vote_rosters[round_, number][author]

@@ -44,7 +44,8 @@ def why_waiting(machine: RoundMachine, *, connected: Collection[int]) -> str:
         case Phase.SETTLE:
             votes = list(book.votes(machine.round).values())
             most = max((votes.count(vote) for vote in votes), default=0)
-            why = f"equal results: {most} of {roster.q} needed"
+            what = "results" if machine.round else "votes, then confirmations"
+            why = f"equal {what}: {most} of {roster.q} needed"
         case Phase.CATCH_UP:
             why = f"the agreed model of round {machine.round}{_from_whom(machine, connected)}"
         case Phase.LINGER:

@@ -329,7 +329,9 @@ def test_after_a_split_nobody_votes_for_what_lies_behind_a_fork() -> None:
     assert {offer.author for offer in merge.offers} == {0, 1, 2}
 
 
-@pytest.mark.parametrize(("heard", "expected"), [((1, 2), None), ((1,), Bound(None)), ((), Bound(None))])
+@pytest.mark.parametrize(
+    ("heard", "expected"), [((1, 2), None), ((1,), Bound(None)), ((), Bound(None))]
+)
 def test_what_a_cut_took_away_binds_only_while_it_may_have_been_agreed(
     heard: tuple[int, ...], expected: Bound | None
 ) -> None:
@@ -378,6 +380,73 @@ def without_contribution(federation: Federation, index: int) -> Roster:
     )
     terms = (*before.terms[:index], (ended,), *before.terms[index + 1 :])
     return replace(before, version=1, versions=(0, 1), terms=terms)
+
+
+def test_confirmations_of_two_electorates_are_cast_again() -> None:
+    """A hospital is added between the votes and the last confirmations."""
+    federation = Federation(5)
+    federation.open_all()
+    offers = [author.contribute(0) for author in federation.authors[:4]]
+    before = federation.roster
+    joins = replace(before.terms[4][0], since=1)
+    book = RoundBook(
+        replace(before, version=1, versions=(0, 1), terms=(*before.terms[:4], (joins,)))
+    )
+    attempts = Attempts(book, own=0)
+    for index, ballot, version in (
+        (0, 0, 0),
+        (1, 0, 0),
+        (2, 0, 0),
+        (2, 1, 0),
+        (0, 1, 1),
+        (1, 1, 1),
+    ):
+        vote = federation[index].vote(0, offers, ballot=ballot)
+        book.learn(sign_record(replace(vote.value, roster=version), federation[index].signer))
+    vote = federation[4].vote(0, offers, ballot=1)
+    assert attempts.next(0) is None, "three of five are too few"
+    book.learn(sign_record(replace(vote.value, roster=1), federation[4].signer))
+    assert book.agreed(0) is None
+    assert attempts.next(0) == 1
+
+
+def test_what_those_who_are_left_may_have_agreed_binds_who_confirmed_it() -> None:
+    """Two of three who are left are enough; this desk has heard of its own confirmation alone."""
+    federation = Federation(4)
+    federation.open_all()
+    offers = [author.contribute(0) for author in federation.authors]
+    votes = [federation[index].vote(0, offers) for index in (0, 1, 3)]
+    votes += [federation[0].vote(0, offers, ballot=1), federation[2].vote(0, offers[:3], ballot=2)]
+    book = RoundBook(without_contribution(federation, 3))
+    for record in (*offers[:3], *votes):
+        book.learn(record)
+    assert Attempts(book, own=0).bound() == Bound(None), "member 1 may have confirmed it"
+    book.learn(federation[1].vote(0, offers, ballot=1))
+    assert book.agreed(0) is not None
+
+
+def test_a_ballot_that_goes_backwards_in_a_log_counts_for_nothing() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    offers = [author.contribute(0) for author in federation.authors]
+    book = RoundBook(federation.roster)
+    for index, ballots in ((0, (0, 1)), (1, (0, 1)), (2, (2, 1))):
+        for ballot in ballots:
+            book.learn(federation[index].vote(0, offers, ballot=ballot))
+    assert book.agreed(0) is None, "an auditor refuses the third confirmation"
+    assert book.cast(2) == (2,)
+
+
+def test_ballots_that_liars_alone_have_signed_are_not_looked_at() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    offers = [author.contribute(0) for author in federation.authors]
+    book = RoundBook(federation.roster)
+    for ballot in range(0, 60, 2):
+        book.learn(federation[3].vote(0, offers, ballot=ballot))
+    assert book.turnouts() == ()
+    book.learn(federation[0].vote(0, offers))
+    assert book.turnouts() == (0,)
 
 
 def test_nobody_catches_up_without_the_moments() -> None:
