@@ -64,7 +64,7 @@ class Attempts:
 
     def joined(self, attempt: int) -> int | None:
         """A later attempt than this one that an honest member has begun: more others than may still lie."""
-        others = sorted((attempt_of(b) for a, b in self._others().items()), reverse=True)
+        others = sorted(map(attempt_of, self._others().values()), reverse=True)
         spare = max(self._book.roster.f - len(self._proven()), 0)
         return others[spare] if len(others) > spare and others[spare] > attempt else None
 

@@ -263,7 +263,10 @@ class RoundBook:
         return is_quorum(self.roster, named, proven=self.proven_in(ballot, named.values()))
 
     def proven_in(self, ballot: Ballot, versions: Collection[int]) -> frozenset[int]:
-        """Proven liars of an electorate, of whose votes these are the roster versions. In round zero whoever was one while it had these members."""
+        """Proven liars of an electorate; versions: of the rosters that its votes name.
+
+        In round zero whoever was one under any roster with these members.
+        """
         if not self._frozen:
             return NOBODY
         if ballot[0] != 0:

@@ -122,9 +122,8 @@ class Choice:
         """What to vote for in a later attempt of round zero by who is bound to nothing (attempts.py).
 
         What more than f voted for in it, or had most votes in the last one before in which more than
-        f voted, and can be fetched,
-        so that all who have seen the same votes choose the same; at last what is held here. Nothing
-        from behind a fork: not everybody could name it.
+        f voted, and can be fetched, so that all who have seen the same votes choose the same; at
+        last what is held here. Nothing from behind a fork: not everybody could name it.
         """
         forked = self._book.is_behind_fork
         for number in self._book.turnouts():

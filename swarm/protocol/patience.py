@@ -17,7 +17,6 @@ ROUNDS_REMEMBERED: Final = 8
 """Patience doubles for each of the last so many rounds that no quorum agreed."""
 DOWNLOADS_STRETCH_MAX: Final = 4
 """How many times longer than else a payload that is coming in is waited for at most."""
-
 ATTEMPT_DOUBLINGS_MAX: Final = 10
 """With a grace of 2 s the longest attempts last 1.7 hours."""
 
