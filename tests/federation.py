@@ -48,12 +48,14 @@ def digest_of(*words: object) -> bytes:
 class Author:
     """One member's log, written by whoever has its key: honest or not."""
 
-    def __init__(self, roster: Roster, index: int, seed: int) -> None:
+    def __init__(self, roster: Roster, index: int, seed: int, *, epoch: int = 0) -> None:
         self.index = index
+        self.epoch = epoch
         self.signer = identity_of(seed, index).ledger()
         self.head: LogHead | None = None
         self.records: list[Verified[Record]] = []
-        self._roster = roster
+        self.roster = roster
+        """Under which it signs."""
 
     def write(
         self,
@@ -67,9 +69,9 @@ class Author:
     ) -> Verified[Record]:
         record = compose(
             self.head,
-            roster=self._roster,
+            roster=self.roster,
             author=self.index,
-            epoch=0,
+            epoch=self.epoch,
             kind=kind,
             round=round_,
             time_ms=1_000,
@@ -88,7 +90,7 @@ class Author:
             public_key=self.signer.public_key,
             previous_head=NO_ID,
             software_digest=bytes(32),
-            charter_digest=self._roster.net,
+            charter_digest=self.roster.net,
         )
 
     def open(self, *, lamport: int = 0) -> Verified[Record]:

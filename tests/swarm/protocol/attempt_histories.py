@@ -8,16 +8,20 @@ everything is delivered, forks are proven, and liars go on.
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
+from typing import TypeAlias
 
 from ledger.record import Aggregation, Record, Rule, Verified
 from ledger.roster import quorum, tolerated
 from swarm.protocol.attempts import NEVER, Attempts
 from swarm.protocol.ballots import attempt_of, is_confirmation, vote_ballot
 from swarm.protocol.book import Proposal, RoundBook
-from tests.federation import Author, Federation, input_of, result_of
+from tests.federation import Author, Federation, digest_of, input_of, result_of
 
-FORK_SEQ = 2
-"""OPEN and CONTRIBUTION are the same in both histories."""
+Log: TypeAlias = tuple[int, int]
+"""An author and an epoch of its key."""
+
+FORKS_AT = (1, 2)
+"""Slots that a liar first signs twice: its CONTRIBUTION, or its first vote."""
 
 
 class Member:
@@ -27,11 +31,13 @@ class Member:
         self.history = history
         self.index = index
         self.branch = branch
-        self.book = RoundBook(history.federation.roster)
-        self.heard: Counter[int] = Counter()
+        self.roster = history.federation.roster
+        self.epoch = 0
+        self.heard: Counter[Log] = Counter()
         self.order: list[Verified[Record]] = []
-        self.attempts = Attempts(self.book, own=index)
+        self.proven: set[Log] = set()
         self.attempt = 0
+        self.read_again()
 
     @property
     def agreed(self) -> Proposal | None:
@@ -39,18 +45,25 @@ class Member:
         agreed = self.book.agreed(0)
         return agreed.proposal if agreed else None
 
-    def hear(self, author: int) -> bool:
+    def hear(self, log: Log) -> bool:
         """Hear one more record of a log; tell whether there was one."""
-        log = self.history.log(author, self.branch)
-        if self.heard[author] >= len(log) or (
-            author in self.history.proven(self) and author != self.index
-        ):
+        records = self.history.records(log, self.branch_of(log))
+        heard = self.heard[log]
+        if heard >= len(records) or not self.accepts(records[heard]):
             return False
-        record = log[self.heard[author]]
-        self.heard[author] += 1
-        self.order.append(record)
-        self.book.learn(record)
+        self.heard[log] += 1
+        self.order.append(records[heard])
+        self.book.learn(records[heard])
         return True
+
+    def branch_of(self, log: Log) -> int:
+        """Which of a log's histories it is shown."""
+        return min(self.branch, len(self.history.pens[log]) - 1)
+
+    def accepts(self, record: Verified[Record]) -> bool:
+        """Nothing more of a log that is proven to fork, but of its own."""
+        log = log_of(record)
+        return log not in self.proven or log[0] == self.index
 
     def act(self, *, due: bool, free: Proposal | None = None) -> bool:
         """Do what SETTLE and AGREE would do; tell whether something was signed."""
@@ -65,30 +78,59 @@ class Member:
         if self.attempts.newest >= vote_ballot(self.attempt):
             return False
         bound = self.attempts.bound()
-        if bound is None:
-            return self._sign(vote_ballot(self.attempt), free or self.history.drawn())
-        return bound.proposal is not None and self._sign(vote_ballot(self.attempt), bound.proposal)
+        chosen = bound.proposal if bound else free or self.drawn()
+        return chosen is not None and self._sign(vote_ballot(self.attempt), chosen)
 
-    def most_voted(self) -> Proposal:
-        """What had most votes in the last attempt that is known."""
+    def drawn(self) -> Proposal | None:
+        """Return a value that it may vote for, in some histories mostly the same."""
+        able = [one for one in self.history.values if self.may_vote_for(one)]
+        return self.history.drawn(able) if able else None
+
+    def most_voted(self) -> Proposal | None:
+        """What had most votes in the last attempt that is known; else all that it holds."""
         for number in self.book.turnouts():
-            votes = self.book.ballot(0, number)
+            cast = self.book.ballot(0, number).values()
+            votes = [one for one in cast if self.may_vote_for(one)]
             if votes and not is_confirmation(number) and number < vote_ballot(self.attempt):
-                return max(sorted(votes.values(), key=repr), key=list(votes.values()).count)
-        return self.history.values[0]
+                return max(sorted(votes, key=repr), key=votes.count)
+        return max(filter(self.may_vote_for, self.history.values), key=_size, default=None)
+
+    def may_vote_for(self, proposal: Proposal) -> bool:
+        """Whether it knows the inputs, and after a split everybody can."""
+        offers = [self.book.offer(row.id) for row in proposal.inputs]
+        return all(
+            one is not None and not (self.attempt and self.book.is_behind_fork(one))
+            for one in offers
+        )
+
+    def can_check(self, log: Log) -> bool:
+        """Whether its roster names the key of a log."""
+        author, epoch = log
+        return author < len(self.roster.terms) and epoch < len(self.roster.terms[author])
+
+    def learn_fork(self, log: Log) -> None:
+        """Hold the proof that a log has two histories."""
+        self.proven.add(log)
+        self.book.freeze(*log, self.history.fork_seq)
 
     def again(self) -> RoundBook:
         """Return the book of a restart: everything in order, then the proofs."""
-        book = RoundBook(self.history.federation.roster)
+        book = RoundBook(self.roster)
         for record in self.order:
             book.learn(record)
-        for liar in self.history.proven(self):
-            book.freeze(liar, 0, FORK_SEQ)
+        for log in self.proven:
+            book.freeze(*log, self.history.fork_seq)
         return book
 
+    def read_again(self) -> None:
+        """Begin anew with what has been heard."""
+        self.book = self.again()
+        self.attempts = Attempts(self.book, own=self.index)
+
     def _sign(self, ballot: int, proposal: Proposal) -> bool:
-        self.history.vote(self.history.federation[self.index], ballot, proposal)
-        self.hear(self.index)
+        log = self.index, self.epoch
+        self.history.vote(self.history.pens[log][0], ballot, proposal)
+        assert self.hear(log)
         self.attempt = max(self.attempt, attempt_of(ballot))
         return True
 
@@ -99,49 +141,66 @@ class History:
     def __init__(self, count: int, seed: int, *, forking: int) -> None:
         self.random = Random(f"{count}/{forking}/{seed}")
         self.federation = Federation(count)
+        self.fork_seq = self.random.choice(FORKS_AT)
+        self.liars = list(range(count - tolerated(count), count))
+        self._silent = {one for one in self.liars[forking:] if self.random.random() < 0.5}
+        self.pens: dict[Log, list[Author]] = {}
         for author in self.federation.authors:
-            author.open()
-        self._offers = [author.contribute(0) for author in self.federation.authors]
-        self._liars = list(range(count - tolerated(count), count))
-        self._forking = self._liars[:forking]
-        self._silent = {one for one in self._liars[forking:] if self.random.random() < 0.5}
-        self._other = {one: Author(self.federation.roster, one, 1) for one in self._forking}
-        for one, twin in self._other.items():
-            twin.records += self.federation[one].records
-            twin.head = self.federation[one].head
-        self._hears = self.random.choice((0.2, 0.35, 0.5))
-        self._like = self.random.choice((0.0, 0.5, 0.8))
-        self._proven: dict[int, set[int]] = {}
-        least = quorum(count)
-        sets = [self._offers[skip:][:least] for skip in range(min(3, count - least + 1))]
-        self.values = [_proposal(inputs) for inputs in sets]
+            self.begin(author, forks=author.index in self.liars[:forking])
+        self.hears = self.random.choice((0.2, 0.35, 0.5))
+        self.like = self.random.choice((0.0, 0.5, 0.8))
+        self.variety = self.random.choice((2, 2, 8))
+        self.values = self.values_of(quorum(count))
         self.members = [
-            Member(self, index, self.random.randrange(2))
-            for index in range(count - len(self._liars))
+            self.member(index, self.random.randrange(2)) for index in range(count - len(self.liars))
         ]
+        knows = self.random.choice((1.0, 1.0, 0.7))
         for member in self.members:
-            self._proven[member.index] = set()
-            for author in range(count):
-                for _ in range(2):
-                    member.hear(author)
+            for log in self.pens:
+                member.hear(log)
+                if log[0] not in self.liars or self.random.random() < knows:
+                    member.hear(log)
 
-    def log(self, author: int, branch: int) -> Sequence[Verified[Record]]:
+    def begin(self, author: Author, *, forks: bool) -> None:
+        """Open a log and contribute, in two histories if it forks."""
+        author.open()
+        pens = self.pens[author.index, author.epoch] = [author]
+        if forks and self.fork_seq == 1:
+            pens.append(twin_of(author))
+            pens[1].contribute(0, digest=digest_of("another update", author.index))
+        author.contribute(0)
+        if forks and self.fork_seq == 2:
+            pens.append(twin_of(author))
+
+    def values_of(self, least: int) -> list[Proposal]:
+        """Return sets of so many contributions or more, of either branch: all, then with fewer liars."""
+        found = []
+        for branch in (0, 1):
+            newest = {log[0]: self.records(log, branch)[1] for log in sorted(self.pens)}
+            offers = [newest[author] for author in sorted(newest)]
+            found += [offers, offers[-least:], offers[1:], offers[:least]]
+        sets = [proposal_for(offers) for offers in found if len(offers) >= least]
+        return list(dict.fromkeys(sets))
+
+    def member(self, index: int, branch: int) -> Member:
+        """Return an honest one."""
+        return Member(self, index, branch)
+
+    def records(self, log: Log, branch: int) -> Sequence[Verified[Record]]:
         """What is shown of a log to who sees this branch."""
-        twin = self._other.get(author) if branch else None
-        return (twin or self.federation[author]).records
-
-    def proven(self, member: Member) -> set[int]:
-        """Who is proven to lie, as this member knows."""
-        return self._proven[member.index]
+        pens = self.pens[log]
+        return pens[min(branch, len(pens) - 1)].records
 
     def vote(self, pen: Author, ballot: int, proposal: Proposal) -> None:
         """Sign a vote."""
         pen.vote(0, proposal.inputs, ballot=ballot, result=proposal.result)
 
-    def drawn(self) -> Proposal:
-        """Return a value, in some histories mostly the same."""
+    def drawn(self, able: Sequence[Proposal]) -> Proposal:
+        """Return one of these, in some histories mostly the first."""
         return (
-            self.values[0] if self.random.random() < self._like else self.random.choice(self.values)
+            able[0]
+            if self.random.random() < self.like
+            else self.random.choice(able[: self.variety])
         )
 
     def run(self, steps: int) -> None:
@@ -149,12 +208,12 @@ class History:
         for _ in range(steps):
             member = self.random.choice(self.members)
             kind = self.random.random()
-            if kind < self._hears:
-                member.hear(self.random.randrange(len(self.federation.authors)))
-            elif kind < self._hears + 0.03:
+            if kind < self.hears:
+                member.hear(self.random.choice(list(self.pens)))
+            elif kind < self.hears + 0.03:
                 self._prove(member)
-            elif kind < self._hears + 0.2:
-                self._lie()
+            elif kind < self.hears + 0.2:
+                self.lie()
             else:
                 member.act(due=self.random.random() < 0.6)
             self.check()
@@ -173,7 +232,7 @@ class History:
                 return True
             for member in self.members:
                 member.act(due=True, free=member.most_voted())
-            self._lie()
+            self.lie()
         return False
 
     def check(self) -> None:
@@ -190,51 +249,82 @@ class History:
     def told(self) -> str:
         """Every vote, for whoever looks at a failure."""
         lines = []
-        for author in range(len(self.federation.authors)):
-            for branch in range(1 + (author in self._other)):
+        for (author, epoch), pens in self.pens.items():
+            for branch, pen in zip("ab", pens, strict=False):
                 votes = [
-                    f"{one.value.body.parameters or (0,)}:{self.values.index(_proposal_of(one.value.body))}"
-                    for one in self.log(author, branch)
-                    if isinstance(one.value.body, Aggregation)
+                    f"{body.parameters or (0,)}:{self._number_of(proposal_of(body))}"
+                    for body in votes_of(pen)
                 ]
-                lines.append(f"{author}{'ab'[branch]} {' '.join(votes)}")
+                lines.append(f"{author}/{epoch}{branch} {' '.join(votes)}")
         for one in self.members:
-            value = None if one.agreed is None else self.values.index(one.agreed)
+            value = None if one.agreed is None else self._number_of(one.agreed)
             lines.append(
-                f"{one.index} sees {'ab'[one.branch]}, agreed {value}, attempt {one.attempt}, proven {self.proven(one)}"
+                f"{one.index} sees {'ab'[one.branch]}, roster {one.roster.version}, agreed {value}, "
+                f"attempt {one.attempt}, proven {one.proven}, bound {one.attempts.bound()}"
             )
         return "\n".join(lines)
 
+    def _number_of(self, proposal: Proposal) -> int:
+        return self.values.index(proposal) if proposal in self.values else -1
+
     def _deliver(self) -> None:
-        for member in self.members:
-            for author in range(len(self.federation.authors)):
-                while member.hear(author):
-                    pass
+        moved = True
+        while moved:
+            moved = sum(member.hear(log) for member in self.members for log in self.pens) > 0
 
     def _prove(self, member: Member, *, all_of_them: bool = False) -> None:
-        for liar in self._forking:
-            both = min(len(self.log(liar, branch)) for branch in (0, 1)) > FORK_SEQ
-            if both and (all_of_them or self.random.random() < 0.5):
-                self._proven[member.index].add(liar)
-                member.book.freeze(liar, 0, FORK_SEQ)
+        for log, pens in self.pens.items():
+            forks = len(pens) > 1 and min(len(one.records) for one in pens) > self.fork_seq
+            news = forks and member.can_check(log) and log not in member.proven
+            if news and (all_of_them or self.random.random() < 0.5):
+                member.learn_fork(log)
 
-    def _lie(self) -> None:
-        if not self._liars:
+    def lie(self) -> None:
+        """Let a liar vote for anything in its next ballot, a later one, or one that is over."""
+        if not self.liars:
             return
-        liar = self.random.choice(self._liars)
+        liar = self.random.choice(self.liars)
         if liar in self._silent:
             return
-        pens = [self.federation[liar]] + ([self._other[liar]] if liar in self._other else [])
+        pens = [pen for (author, _), pens in self.pens.items() if author == liar for pen in pens]
         pen = self.random.choice(pens)
-        votes = [one.value.body for one in pen.records if isinstance(one.value.body, Aggregation)]
-        newest = max(((one.parameters or (0,))[0] for one in votes), default=-1)
-        self.vote(pen, newest + self.random.choice((1, 1, 1, 2, 3)), self.drawn())
+        newest = max((max(body.parameters, default=0) for body in votes_of(pen)), default=-1)
+        step, value = self.lies_for()
+        self.vote(pen, max(0, newest + step), value)
+
+    def lies_for(self) -> tuple[int, Proposal]:
+        """How far from its newest ballot it votes, and for what."""
+        return self.random.choice((-1, 1, 1, 1, 2, 3)), self.drawn(self.values)
 
 
-def _proposal(offers: Sequence[Verified[Record]]) -> Proposal:
+def twin_of(author: Author) -> Author:
+    """Return another pen with the same key and the same records so far."""
+    twin = Author(author.roster, author.index, 1, epoch=author.epoch)
+    twin.records += author.records
+    twin.head = author.head
+    return twin
+
+
+def log_of(record: Verified[Record]) -> Log:
+    """Return the log that a record is in."""
+    return record.value.author, record.value.epoch
+
+
+def votes_of(pen: Author) -> list[Aggregation]:
+    """What was voted for in one history of a log."""
+    return [one.value.body for one in pen.records if isinstance(one.value.body, Aggregation)]
+
+
+def proposal_for(offers: Sequence[Verified[Record]]) -> Proposal:
+    """Return what a vote for these contributions claims."""
     rows = sorted(map(input_of, offers), key=lambda row: row.author)
     return Proposal(Rule.MOMENTS, tuple(rows), result_of(0, rows))
 
 
-def _proposal_of(body: Aggregation) -> Proposal:
+def proposal_of(body: Aggregation) -> Proposal:
+    """Return what a vote claims."""
     return Proposal(body.rule, body.inputs, body.result_digest)
+
+
+def _size(proposal: Proposal) -> int:
+    return len(proposal.inputs)

@@ -16,6 +16,7 @@ from swarm.protocol.round import Phase
 from tests.federation import Desk, Federation, after_removal
 from tests.swarm.protocol.attempt_histories import History
 from tests.swarm.protocol.paper_swarm import PaperSwarm
+from tests.swarm.protocol.roster_histories import ChangingHistory, Operation
 
 Records = list[Verified[Record]]
 HISTORIES = [
@@ -74,8 +75,52 @@ def test_the_histories_find_what_each_phase_is_for(
 ) -> None:
     monkeypatch.setattr(where, name, bug)
     with pytest.raises(AssertionError):
-        for seed in range(400):
+        for seed in range(400, 500):
             history_of(4, 1, seed).heal(rounds=14)
+
+
+CHANGES = [
+    (4, 1, Operation.REMOVAL, 120),
+    (4, 1, Operation.ROTATION, 120),
+    (4, 1, Operation.ADDITION, 80),
+    (3, 0, Operation.ADDITION, 30),
+    (7, 2, Operation.ROTATION, 12),
+    (7, 2, Operation.REMOVAL, 12),
+    (6, 1, Operation.ADDITION, 15),
+]
+"""(members, liars that sign two histories, what changes, how many histories)"""
+
+
+def assert_all_agree(seed: int, members: int, forking: int, operation: Operation) -> None:
+    """Whatever happens while the roster changes, all agree; only what a rotation cuts may be missed."""
+    history = ChangingHistory(members, seed, forking=forking, operation=operation)
+    history.run(members * members * history.random.choice((6, 10, 16)))
+    agree = history.heal(rounds=14)
+    misses = any(member.waits_for_what_was_cut() for member in history.members)
+    assert agree or (misses and operation is Operation.ROTATION), f"seed {seed}\n{history.told()}"
+    history.check_restarts()
+
+
+@pytest.mark.parametrize(("members", "forking", "operation", "count"), CHANGES)
+def test_they_agree_on_one_thing_while_the_roster_changes(
+    members: int, forking: int, operation: Operation, count: int
+) -> None:
+    for seed in range(count):
+        assert_all_agree(seed, members, forking, operation)
+
+
+def may_always_be_agreed(_attempts: Attempts, _number: int, _proposal: Proposal) -> bool:
+    """Stay bound to what was confirmed, whoever could not have."""
+    return True
+
+
+def test_the_histories_find_who_waits_for_what_a_removal_took_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Attempts, "_may_be_agreed", may_always_be_agreed)
+    with pytest.raises(AssertionError):
+        for seed in range(100):
+            assert_all_agree(seed, 4, 1, Operation.REMOVAL)
 
 
 @pytest.mark.parametrize("members", range(2, 60))

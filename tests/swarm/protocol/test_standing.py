@@ -1,10 +1,7 @@
 """Where a member stands, as docs/wire.md §5.4 has it: every event in every state, on the code that decides it."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +9,8 @@ from ledger.record import Record, Verified, sign_record
 from swarm.protocol.attendance import Attendance
 from swarm.protocol.book import RoundBook
 from tests.federation import Federation
+from tests.tables import StateTable
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "wire.md"
 MEMBER = 3
 INACTIVE_AFTER = 2
 CONTRIBUTION = "CONTRIBUTION"
@@ -21,14 +18,7 @@ SILENCE = "`inactive_after_rounds` rounds without a CONTRIBUTION"
 FORK = "two records for one slot"
 
 
-@cache
-def table() -> Mapping[tuple[str, str], str]:
-    """(stands, what happens) → stands then."""
-    text = DOCUMENT.read_text()
-    written = text.split("<!-- standing -->")[1].split("<!-- /standing -->")[0]
-    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", written, flags=re.MULTILINE)
-    assert rows[0] == ("stands", "what happens", "stands then")
-    return {(one, event): then for before, event, then in rows[1:] for one in before.split(", ")}
+TABLE = StateTable("standing", start="registered")
 
 
 class Life:
@@ -110,38 +100,14 @@ def is_possible(way: Sequence[str], event: str) -> bool:
     return {"OPEN": not is_open, CONTRIBUTION: is_open, "CLOSE": is_open}.get(event, True)
 
 
-def walks() -> Iterator[tuple[str, ...]]:
-    """The shortest way to each state, and from there each event."""
-    ways: dict[str, tuple[str, ...]] = {"registered": ()}
-    events = sorted({event for _, event in table()})
-    frontier = ["registered"]
-    while frontier:
-        state = frontier.pop(0)
-        for event in events:
-            if not is_possible(ways[state], event):
-                continue
-            yield (*ways[state], event)
-            then = table().get((state, event), state)
-            if then not in ways:
-                ways[then] = (*ways[state], event)
-                frontier.append(then)
-
-
-@pytest.mark.parametrize("way", list(walks()), ids=", ".join)
+@pytest.mark.parametrize("way", TABLE.walks(is_possible), ids=", ".join)
 def test_a_member_stands_where_the_table_says_after_every_event(way: tuple[str, ...]) -> None:
-    life, state = Life(), "registered"
-    assert life.stands() == state
-    for event in way:
+    life = Life()
+    assert life.stands() == TABLE.after(())
+    for count, event in enumerate(way, start=1):
         life.happens(event)
-        state = table().get((state, event), state)
-        assert life.stands() == state, event
+        assert life.stands() == TABLE.after(way[:count]), event
 
 
 def test_the_drawing_shows_rows_of_the_table_and_every_state() -> None:
-    text = DOCUMENT.read_text().split("<!-- standing -->")[1].split("<!-- /standing -->")[0]
-    short = {"silent": SILENCE, "fork": FORK}
-    arrows = re.findall(r"^    (\w+) --> (\w+): (.+)$", text, flags=re.MULTILINE)
-    for before, then, event in arrows:
-        assert table()[before, short.get(event, event)] == then
-    states = {state for before, then, _ in arrows for state in (before, then)}
-    assert states == {state for state, _ in table()} | set(table().values())
+    TABLE.check_drawing({"silent": SILENCE, "fork": FORK})
