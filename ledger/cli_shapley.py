@@ -40,7 +40,7 @@ def add_command(commands: Any, digest: Callable[[str], str], jobs: Callable[[str
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="a directory")
     parser.add_argument(
         "--recompute", metavar="DIR", type=Path, required=True,
-        help="payload files, as `swarm-node bundle --payloads` writes them",
+        help="payload files, as `swarm-node export DIR --payloads` writes them",
     )  # fmt: skip
     parser.add_argument("--charter", metavar="FILE", type=Path, help="your copy of it")
     parser.add_argument(

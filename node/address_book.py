@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, final
 
+import trio
+
 from ledger.canonical import decode, encode
 from ledger.charter import Member
 from ledger.errors import ConfigError, PeerError
@@ -30,6 +32,8 @@ from swarm.protocol.reach import Sequences
 STATE_KEY: Final = "network/addresses"
 """Where the store keeps the envelopes."""
 BOOK_BYTES_MAX: Final = 1 << 22
+TAKE_PAUSE_S: Final = 5.0
+"""Between two records that are taken of one author: each costs everybody a write, a line and a dial."""
 
 Save = Callable[[bytes], Awaitable[None]]
 Redirect = Callable[[int, Sequence[Address]], None]
@@ -71,6 +75,8 @@ class AddressBook:
         self._hints: dict[int, tuple[Address, ...]] = {}
         self._redirect: Redirect | None = None
         self._save: Save | None = None
+        self._taken_s: dict[int, float] = {}
+        self._pen = trio.Lock()
         for envelope in _unpacked(stored):
             with suppress(PeerError):  # of a roster that has passed
                 record = self._open(envelope)
@@ -90,16 +96,16 @@ class AddressBook:
         ``own_addresses()`` says so: none means nowhere; None, where the charter says, which needs a
         word only after another one. Raises ConfigError for addresses that the others would refuse.
         """
-        addresses = self.own_addresses()
-        record = self._records.get(self._own)
-        if addresses is None and record is None:
-            return
-        self._wanted = tuple(dict.fromkeys(self._signable if addresses is None else addresses))
-        if record is None or tuple(one.text for one in record.addresses) != self._wanted:
-            self._sign(after=record.sequence if record else 0)
-            await self._keep()
+        async with self._pen:
+            addresses = self.own_addresses()
+            record = self._records.get(self._own)
+            if addresses is None and record is None:
+                return
+            self._wanted = tuple(dict.fromkeys(self._signable if addresses is None else addresses))
+            if record is None or tuple(one.text for one in record.addresses) != self._wanted:
+                await self._keep({self._own: self._sign(after=record.sequence if record else 0)})
 
-    def _sign(self, *, after: int) -> None:
+    def _sign(self, *, after: int) -> AddressRecord:
         sequence = min(after + 1, SEQUENCE_MAX)
         envelope = sign_address_record(
             self._signer,
@@ -110,10 +116,9 @@ class AddressBook:
             addresses=self._wanted[:ADDRESSES_MAX],
         )
         try:
-            self._records[self._own] = self._open(envelope)
+            return self._open(envelope)
         except PeerError as error:
             raise ConfigError(f"network.addresses: {error}") from error
-        self._log.info("addresses_announced", addresses=list(self._wanted), sequence=sequence)
 
     # What the others say
 
@@ -130,15 +135,28 @@ class AddressBook:
         )
 
     async def learn(self, envelopes: Iterable[bytes], *, source: str) -> None:
-        """Take records that somebody passed on; what is wrong is logged and left."""
-        changed = False
-        for envelope in envelopes:
-            try:
-                changed |= self._take(envelope)
-            except PeerError as error:
-                self._log.warning("address_refused", source=source, why=str(error))
-        if changed:
-            await self._keep()
+        """Take records that somebody passed on; what is wrong is logged and left.
+
+        Of one author one in TAKE_PAUSE_S: another one comes again, for it is lacking here.
+        """
+        async with self._pen:
+            now_s, newer = trio.current_time(), dict[int, AddressRecord]()
+            for envelope in envelopes:
+                try:
+                    record = self._open(envelope)
+                except PeerError as error:
+                    self._log.warning("address_refused", source=source, why=str(error))
+                    continue
+                held = newer.get(record.author) or self._records.get(record.author)
+                pause_s = now_s - self._taken_s.get(record.author, -TAKE_PAUSE_S)
+                if pause_s >= TAKE_PAUSE_S and (held is None or record.age > held.age):
+                    newer[record.author] = record
+            self._taken_s |= dict.fromkeys(newer, now_s)
+            if self._own in newer:
+                # Of an older start whose store is gone: what holds now has to be newer than that.
+                newer[self._own] = self._sign(after=newer[self._own].sequence)
+            if newer:
+                await self._keep(newer)
 
     def hint(self, author: int, addresses: Sequence[Address]) -> None:
         """Note where somebody unknown says that a member is; tried after everything else."""
@@ -167,28 +185,21 @@ class AddressBook:
     def _open(self, envelope: bytes) -> AddressRecord:
         return open_address_record(envelope, net=self._net, known=self._known)
 
-    def _take(self, envelope: bytes) -> bool:
-        record = self._open(envelope)
-        held = self._records.get(record.author)
-        if held is not None and record.age <= held.age:
-            return False
-        if record.author == self._own:
-            # Of an older start whose store is gone: what holds now has to be newer than that.
-            self._sign(after=record.sequence)
-            return True
-        self._records[record.author] = record
-        shown = [one.text for one in record.addresses]
-        self._log.info("address_learnt", peer=record.author, addresses=shown)
-        self._tell(record.author)
-        return True
-
     def _tell(self, author: int) -> None:
         if self._redirect is not None and author != self._own:
             self._redirect(author, self.addresses(author))
 
-    async def _keep(self) -> None:
+    async def _keep(self, newer: dict[int, AddressRecord]) -> None:
+        """Store, then show: nobody ever sees one sequence of ours with two lists of addresses."""
+        records = self._records | newer
         if self._save is not None:
-            await self._save(encode([r.envelope for _, r in sorted(self._records.items())]))
+            await self._save(encode([r.envelope for _, r in sorted(records.items())]))
+        self._records = records
+        for author, record in newer.items():
+            event = "addresses_announced" if author == self._own else "address_learnt"
+            shown = [one.text for one in record.addresses]
+            self._log.info(event, peer=author, addresses=shown, sequence=record.sequence)
+            self._tell(author)
 
 
 def _parsed(member: Member) -> tuple[Address, ...]:

@@ -104,6 +104,7 @@ class Exchange:
         self._comparing: set[int] = set()
         self._ask_first: set[int] = set()
         self._sync_soon = trio.Event()
+        self._soon_s = self._soon_min_s
         self._gathered: list[tuple[int, Sequence[bytes]]] = []
         self._gathering: trio.Event | None = None
         """Set when something is gathered; None: nobody takes it, so each message is stored by itself."""
@@ -126,6 +127,11 @@ class Exchange:
     @property
     def _gather_s(self) -> float:
         return min(GATHER_A_MEMBER_S * self._book.roster.n, GATHER_MAX_S)
+
+    @property
+    def _soon_min_s(self) -> float:
+        """What seems to be missing is on its way, mostly, or gathered and not yet stored."""
+        return max(RETRY_MIN_S, 2 * self._gather_s)
 
     @property
     def gathered(self) -> int:
@@ -187,7 +193,8 @@ class Exchange:
         """Compare heads with a few peers again and again, at once where something is missing.
 
         Who has just connected is asked first. A peer that is silent or slow is left to answer in its
-        own time; it delays no comparison with the others.
+        own time; it delays no comparison with the others. "At once" takes twice as long each time
+        that nothing new comes of it, up to the interval: anybody can say that something is missing.
         """
         known: frozenset[int] = frozenset()
         due_s = trio.current_time()
@@ -196,7 +203,11 @@ class Exchange:
             while True:
                 peers, now_s = self._network.connected(), trio.current_time()
                 chosen, known = peers - known, peers
-                if now_s >= due_s or self._sync_soon.is_set():
+                if now_s >= due_s:
+                    is_soon = self._sync_soon.is_set()
+                    self._soon_s = (
+                        min(2 * self._soon_s, interval_s) if is_soon else self._soon_min_s
+                    )
                     self._sync_soon = trio.Event()
                     due_s = now_s + interval_s * self._random.uniform(0.75, 1.25)
                     sample = self._random.sample(sorted(peers), min(SYNC_FANOUT, len(peers)))
@@ -208,9 +219,9 @@ class Exchange:
                 everyone = len(self.heard) >= self._book.roster.n - 1
                 with trio.move_on_at(due_s if everyone else min(due_s, now_s + RETRY_MIN_S)):
                     await self._sync_soon.wait()
-                    # What seems to be missing is on its way, mostly, or gathered and not yet stored.
-                    pause_s = max(RETRY_MIN_S, 2 * self._gather_s)
-                    await trio.sleep(pause_s * self._random.uniform(0.5, 1.0))
+                    pause_s = self._soon_s * self._random.uniform(0.5, 1.0)
+                    due_s = min(due_s, trio.current_time() + pause_s)
+                    await trio.sleep_until(due_s)
 
     async def _sync_quietly(self, peer: int) -> None:
         try:
@@ -237,6 +248,8 @@ class Exchange:
             reply = decode_sync_reply(body)
             self._hear(peer, reply.hello)
             new = await self._take([peer], reply.envelopes)
+            if new:
+                self._soon_s = self._soon_min_s
             # Where its head is another record than ours in that slot, ours is said to end there: so
             # it shows what it has. Once for each log, or a liar's head would keep us here.
             differing = await self._journal.differing(reply.hello.heads)

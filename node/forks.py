@@ -77,7 +77,7 @@ class Forks:
         if fork.seq < self._slots.get(log, fork.seq + 1):
             self._slots = {**self._slots, log: fork.seq}
             self._news[log] = fork
-        if log not in self._proofs:  # one is enough: a liar makes nobody store more
+            # Of the lowest slot, and one for each log: a liar makes nobody store more.
             self._proofs = {**self._proofs, log: body}
             self._unsaved[log] = body
         return fork

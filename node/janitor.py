@@ -87,7 +87,9 @@ class Janitor:
             return
         for digest in whole:
             self._machine.release(digest)
-        disk, blobs = self._world.disk, self._blobs
-        freed = await disk.run(blobs.remove, whole) + await disk.run(blobs.remove_incoming, parts)
+        # In one turn of the disk: in a second one a part might be in use by then.
+        freed = await self._world.disk.run(
+            lambda: self._blobs.remove(whole) + self._blobs.remove_incoming(parts)
+        )
         count = len(whole) + len(parts)
         self._world.log.info("payloads_removed", count=count, mb=round(freed / 1e6, 1))

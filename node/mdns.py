@@ -7,11 +7,13 @@ everybody in, and dials by itself. Spec: https://github.com/libp2p/specs/blob/ma
 
 import ipaddress
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, final
 
 import trio
+from zeroconf import Error as ZeroconfError
 from zeroconf import (  # type: ignore[attr-defined] # its __all__ lacks the last
     ServiceBrowser,
     ServiceInfo,
@@ -59,18 +61,26 @@ class LanSearch:
         self._services: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Search until cancelled. A LAN without multicast costs a line in the log, no more."""
+        """Search until cancelled. Whatever goes wrong on the LAN costs a line in the log, no more."""
         token = trio.lowlevel.current_trio_token()
         opened: list[Zeroconf] = []
         try:
-            await trio.to_thread.run_sync(self._open, opened, token)
+            with self._failing():
+                await trio.to_thread.run_sync(self._open, opened, token)
             await trio.sleep_forever()
-        except OSError as error:
-            self._log.warning("mdns_failed", why=error.strerror or str(error))
         finally:
             with trio.CancelScope(shield=True):
                 for one in opened:
-                    await trio.to_thread.run_sync(_close, one)
+                    with self._failing():
+                        await trio.to_thread.run_sync(_close, one)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Log what zeroconf raises: also for a name that somebody else on the LAN claims to have."""
+        try:
+            yield
+        except (ZeroconfError, OSError, RuntimeError) as error:
+            self._log.warning("mdns_failed", why=str(error) or repr(error))
 
     def _open(self, opened: list[Zeroconf], token: trio.lowlevel.TrioToken) -> None:
         """In a thread: zeroconf waits for its own."""

@@ -9,6 +9,7 @@ what its ledger says it has sent, to the same bits. docs/adr/0019-rules-codecs-a
 from pathlib import Path
 from typing import Final, final
 
+from ledger.store_files import sync_directory
 from node.payload_io import faults
 from node.training_snapshots import Facts, read_snapshot, write_snapshot
 from swarm.learning.training_state import Arrays, TrainingState
@@ -31,6 +32,7 @@ class OwnMemory:
             return
         with faults(self._directory, "keep memory there"):
             self._directory.mkdir(parents=True, exist_ok=True)
+            sync_directory(self._directory.parent)
         state = TrainingState(tensors=arrays)
         write_snapshot(self._path(round_, digest), self._facts(round_, digest), state)
 

@@ -15,7 +15,6 @@ from ledger.store_files import sync_directory
 from node.payload_io import Buffer, begin_writeback, faults, read_fully, view_of_file, write_fully
 from swarm.protocol.payload import (
     CHUNK_BYTES,
-    PAYLOAD_BYTES_MAX,
     Manifest,
     check_chunk,
     manifest_bytes_max,
@@ -26,6 +25,9 @@ DATA: Final = ".incoming"
 MANIFEST: Final = ".manifest"
 FLUSH_CHUNKS: Final = 128
 """Chunks after which the file is flushed; a power cut costs the last seconds before, if not less."""
+BYTES_MAX: Final = 1 << 40
+"""The largest payload that any charter allows: this one's limit was looked at before the file was begun,
+and whoever resumes it looks again."""
 _WRITE: Final = "keep a payload that comes in"
 
 
@@ -152,7 +154,7 @@ def _paths(directory: Path, digest: bytes) -> tuple[Path, Path]:
 def _read_manifest(path: Path, digest: bytes) -> Manifest | None:
     try:
         with path.open("rb") as file:
-            data = file.read(manifest_bytes_max(PAYLOAD_BYTES_MAX) + 1)
-        return open_manifest(data, digest=digest, payload_bytes_max=PAYLOAD_BYTES_MAX)
+            data = file.read(manifest_bytes_max(BYTES_MAX) + 1)
+        return open_manifest(data, digest=digest, payload_bytes_max=BYTES_MAX)
     except (FileNotFoundError, PeerError):
         return None

@@ -101,7 +101,8 @@ class Pull:
     @property
     def bytes_count(self) -> int | None:
         """Bytes in all, once the manifest is known."""
-        return self.partial.manifest.bytes_count if self.partial else None
+        partial = self.partial  # once: the disk's thread may let go of it meanwhile
+        return partial.manifest.bytes_count if partial else None
 
     @property
     def sources_count(self) -> int:

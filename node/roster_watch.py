@@ -7,15 +7,31 @@ store, in the same process, under the new roster. Nothing is switched half-way. 
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
 
 import trio
 
-from ledger.errors import PeerError, StoreError, UnavailableError, VerificationError
-from ledger.roster_update import SIGNED_UPDATE_BYTES_MAX, SignedUpdate, decode_update, parse_update
+from ledger.errors import (
+    ConfigError,
+    PeerError,
+    StoreError,
+    UnavailableError,
+    VerificationError,
+)
+from ledger.roster import Roster
+from ledger.roster_update import (
+    SIGNED_UPDATE_BYTES_MAX,
+    SignedUpdate,
+    check_previous,
+    check_signatures,
+    decode_update,
+    parse_update,
+)
 from node.journal import Journal, RosterChangedError
 from node.network import REQUEST_BYTES_MAX, ROSTER_PROTOCOL
+from node.roster_files import write_update
 from node.world import World
 from swarm.protocol.rosters import (
     decode_roster_reply,
@@ -29,6 +45,8 @@ ASK_PAUSE_S: Final = 0.5
 """Between two questions that were asked at once: members could name rosters that do not exist."""
 INBOX_MAX: Final = 64
 """Files that are looked at in one go; more than one is unusual."""
+CONFLICTS_MAX: Final = 16
+"""Conflicting updates that are reported and kept; a quorum that signed more of them is known by then."""
 
 
 @final
@@ -119,7 +137,7 @@ class RosterWatch:
         known = {one.digest: one for one in self._journal.updates}
         if signed.digest in known:
             return
-        self._tell_of_conflict(signed, source)
+        await self._refuse_conflict(signed, source)
         try:
             roster = await self._journal.change_roster(signed)
         except StoreError as error:
@@ -130,18 +148,55 @@ class RosterWatch:
         )
         self._changed(RosterChangedError(roster.version))
 
-    def _tell_of_conflict(self, signed: SignedUpdate, source: str) -> None:
-        """Say once, loudly, that a quorum has signed twice; what is stored first stays."""
+    async def _refuse_conflict(self, signed: SignedUpdate, source: str) -> None:
+        """Say once, loudly, that a quorum has signed twice; what is stored first stays.
+
+        Raises E_ROSTER_FORK for an update beside one that is stored, and the codes of
+        check_previous and check_signatures for one that no quorum signed: it proves nothing.
+        """
         update = decode_update(signed.update_bytes)
-        before = {decode_update(one.update_bytes).previous for one in self._journal.updates}
-        if update.previous not in before:
+        before = self._continued(update.previous)
+        if before is None:
             return
-        if signed.digest not in self._conflicts:
+        check_previous(before, update)
+        check_signatures(before, signed)
+        if signed.digest not in self._conflicts and len(self._conflicts) < CONFLICTS_MAX:
             self._conflicts.add(signed.digest)
             self._world.log.warning(
-                "roster_fork", source=source, version=update.version,
-                proof=signed.envelope().hex(),
+                "roster_fork", source=source, version=update.version, digest=signed.digest.hex(),
+                proof=await self._keep_proof(signed),
             )  # fmt: skip
         raise VerificationError(
             "E_ROSTER_FORK", f"another update continues the roster before {update.version}"
         )
+
+    async def _keep_proof(self, signed: SignedUpdate) -> str:
+        """Write a refused update beside the inbox and say where: the store has the other one."""
+        if self._inbox is None:
+            return "not kept: this site has no inbox"
+        path = self._inbox.with_name(f"roster-fork-{signed.digest.hex()}.update")
+        try:
+            await self._world.disk.run(write_update, path, signed)
+        except ConfigError as error:
+            return f"not kept: {error}"
+        return str(path)
+
+    def _continued(self, digest: bytes) -> Roster | None:
+        """Return the roster of that digest, as far as signatures go, if a stored update continues it."""
+        version = 0
+        for one in self._journal.updates:
+            update = decode_update(one.update_bytes)
+            if update.previous == digest:
+                return _as_it_was(self._journal.roster, version, digest)
+            version = update.version
+        return None
+
+
+def _as_it_was(roster: Roster, version: int, digest: bytes) -> Roster:
+    """Return an earlier version with its members and quorum; admin keys never change."""
+    were = roster.active_at(version)
+    terms = (
+        (replace(first, until=None if author in were else version),)
+        for author, (first, *_) in enumerate(roster.terms)
+    )
+    return replace(roster, version=version, digest=digest, terms=tuple(terms))

@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -20,7 +20,7 @@ from node.compute import ThreadCompute
 from node.config import SiteConfig, StorageConfig, load_site_charter
 from node.identity import Identity, OwnPlace, check_own_name, load_identity, own_place
 from node.journal import RosterChangedError
-from node.network import EventLog
+from node.network import TASK_STATUS_IGNORED, EventLog
 from node.one_copy import only_copy
 from node.service import Hospital, Service
 from node.software import software_digest
@@ -81,10 +81,13 @@ def _run_under_one_roster(config: SiteConfig, *, leaves: bool) -> None:
             random=Random(),  # noqa: S311 - spreads load, guards nothing
             log=log,
         )
+        stop = trio.CancelScope()
         try:
-            trio.run(_live, config, hospital, world, store)
+            trio.run(_live, config, hospital, world, store, stop)
         except BaseExceptionGroup as group:
-            raise cause_of(group) from group
+            cause = cause_of(group)
+            if not (isinstance(cause, RosterChangedError) and stop.cancel_called):
+                raise cause from group
 
 
 def _hospital(
@@ -104,6 +107,7 @@ def _hospital(
     data = load_site_data(
         config.data, charter.schema, directory=config.directory, allow=config.allow
     )
+    commitment = data_commitment(identity.seed, data)
     task = _learner(config, charter, place.author, data)
     return Hospital(
         charter=charter,
@@ -116,12 +120,13 @@ def _hospital(
             TrainingSnapshots(
                 config.paths.training,
                 charter_digest=charter.net,
+                data_commitment=commitment,
                 log=log,
                 interval_s=config.storage.snapshot_interval_s,
             ),
         ),
         software_digest=software_digest(),
-        data_commitment=data_commitment(identity.seed, data),
+        data_commitment=commitment,
         sync_interval_s=config.run.sync_interval_s,
         linger_s=config.run.linger_s,
         leaves=leaves,
@@ -156,26 +161,35 @@ def _judge(charter: Charter, task: "LearningTask") -> "Judge | None":
     return Judge(task, dimensions=charter.reputation.sketch_dimensions)
 
 
-async def _live(config: SiteConfig, hospital: Hospital, world: World, store: Store) -> None:
-    """The node's outermost nursery: signals, the status socket, the service."""
-    blobs = BlobStore(config.paths.blobs, bytes_max=config.storage.payload_bytes_max)
-    service = Service(hospital, world, store, blobs)
+async def _live(
+    config: SiteConfig, hospital: Hospital, world: World, store: Store, stop: trio.CancelScope
+) -> None:
+    """The node's outermost nursery: signals, the status socket, the service.
+
+    stop: cancelled by the first signal and by nothing else, so it tells whether an operator asked.
+    """
     async with trio.open_nursery() as outer:
-        async with trio.open_nursery() as nursery:
-            outer.start_soon(_stop_on_signal, nursery.cancel_scope, world.log)
-            nursery.start_soon(
-                serve_status, config.paths.socket, lambda: running_status(config, service)
-            )
-            await service.run()
-            nursery.cancel_scope.cancel()
+        await outer.start(_stop_on_signal, stop, world.log)
+        blobs = BlobStore(config.paths.blobs, bytes_max=config.storage.payload_bytes_max)
+        service = Service(hospital, world, store, blobs)
+        with stop:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    serve_status, config.paths.socket, lambda: running_status(config, service)
+                )
+                await service.run()
+                nursery.cancel_scope.cancel()
         outer.cancel_scope.cancel()
 
 
-async def _stop_on_signal(scope: trio.CancelScope, log: EventLog) -> None:
+async def _stop_on_signal(
+    stop: trio.CancelScope, log: EventLog, *, task_status: Any = TASK_STATUS_IGNORED
+) -> None:
     """Outlives what it cancels, so that a second signal still finds somebody."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
         async for _ in signals:
-            if scope.cancel_called:
+            if stop.cancel_called:
                 os._exit(STOPPED)
             log.info("stopping", hint="once more stops at once")
-            scope.cancel()
+            stop.cancel()

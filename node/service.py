@@ -125,6 +125,7 @@ class Service:
             blobs=blobs,
             book=self.book,
             behind=self.fell_behind,
+            own=hospital.own,
             withholds=self.access.withholds,
         )
         own_log = self.journal.heads().get((hospital.own, roster.epoch(hospital.own)))

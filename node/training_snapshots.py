@@ -1,8 +1,8 @@
 """Snapshots inside a round: a node that dies in a long training goes on from the last one. Room: node.
 
 One safetensors file, replaced whole (written, flushed, renamed), with a digest over all of it. It says of
-which round, base model and charter it is, and whatever is of another, torn or changed counts as none:
-training then begins anew, to the same bits. docs/adr/0015-payloads-and-snapshots.md
+which round, base model, charter, data and moments it is, and whatever is of another, torn or changed counts
+as none: training then begins anew, to the same bits. docs/adr/0015-payloads-and-snapshots.md
 """
 
 import json
@@ -48,23 +48,31 @@ class TrainingSnapshots:
         path: Path,
         *,
         charter_digest: bytes,
+        data_commitment: bytes,
         log: EventLog,
         interval_s: float = INTERVAL_S,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """data_commitment: to the patients that train here, as CONTRIBUTION signs it."""
         self._path = path
         self._charter = charter_digest.hex()
+        self._data = data_commitment.hex()
         self._log = log
         self._interval_s = interval_s
         self._clock_s = clock_s
 
-    def keeper(self, round_: int, base: bytes) -> "SnapshotKeeper":
-        """Return what keeps the training of one round from one base model's payload."""
+    def keeper(self, round_: int, base: bytes, moments: str) -> "SnapshotKeeper":
+        """Return what keeps the training of one round from one base model's payload.
+
+        moments: digest of what the patients are standardised with; empty without round zero.
+        """
         facts = {
             "format": FORMAT,
             "charter": self._charter,
             "round": str(round_),
             "base": blake3(base).hexdigest(),
+            "data": self._data,
+            "moments": moments,
         }
         return SnapshotKeeper(
             self._path, facts, log=self._log, interval_s=self._interval_s, clock_s=self._clock_s
@@ -135,6 +143,12 @@ class ResumingLearner(LearnerAround["LearningTask"]):
     def __init__(self, task: "LearningTask", snapshots: TrainingSnapshots) -> None:
         super().__init__(task)
         self._snapshots = snapshots
+        self._moments = ""
+
+    def set_moments(self, merged: bytes) -> None:
+        """Standardise with these from now on; no snapshot made with others is gone on from."""
+        super().set_moments(merged)
+        self._moments = blake3(merged).hexdigest()
 
     def train(
         self,
@@ -144,7 +158,7 @@ class ResumingLearner(LearnerAround["LearningTask"]):
         left_out: bool = False,  # noqa: FBT001, FBT002 - as the protocol has it
     ) -> "Trained":
         """Take the charter's local steps, or those that are left."""
-        keeper = self._snapshots.keeper(round, base)
+        keeper = self._snapshots.keeper(round, base, self._moments)
         return self.inner.train(base, round, memory, left_out, keeper)
 
 

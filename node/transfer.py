@@ -63,12 +63,13 @@ class Transfer:
         blobs: BlobStore,
         book: RoundBook,
         behind: Callable[[], None],
+        own: int | None = None,
         withholds: Callable[[int, bytes], bool] = lambda _peer, _digest: False,
     ) -> None:
         """Hold nothing but what is stored.
 
         behind: called when a peer asks for what it may not have yet; perhaps we miss its record.
-        withholds: whether a member of little repute has to wait for a payload.
+        own: this member's number. withholds: whether a member of little repute has to wait for a payload.
         """
         self.tidy: Callable[[], Awaitable[None]] = _nothing_to_tidy
         """Called when there is no room for a payload: removes what is not needed any more."""
@@ -78,6 +79,7 @@ class Transfer:
         self._log = world.log
         self.blobs = blobs
         self._book = book
+        self._own = own
         self._behind = behind
         self._withholds = withholds
         slots = Slots(each_max=each_max(book.roster.f))
@@ -94,7 +96,7 @@ class Transfer:
         Raises PeerError when it is asked for nonsense.
         """
         request = decode_fetch_request(body)
-        if not self._book.may_fetch(peer, request.digest):
+        if not self._book.may_fetch(peer, request.digest, server=self._own):
             self._behind()
             return encode_fetch_reply(FetchStatus.WITHHELD)
         if self._withholds(peer, request.digest):

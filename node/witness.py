@@ -226,6 +226,7 @@ class Witness:
         state = WitnessState(tree.size, tree.root())
         self._store.state_put(witness_key(log), state.encode())
         kept.state, kept.cosigned = state, tree
+        self._kept[log] = kept
         return line
 
     def _cosigned(self, log: Log, kept: _Kept, size: int, note: bytes) -> tuple[Tree, bytes]:
@@ -254,8 +255,11 @@ class Witness:
         return kept
 
     def _of(self, log: Log) -> _Kept:
-        """Return what is kept of one log; of one without a record at the start, nothing."""
-        return self._kept.setdefault(log, _Kept(state=WitnessState(), note=None, size=0))
+        """Return what is kept of one log; of one without a record at the start, nothing.
+
+        Makes no entry: a peer may name any log.
+        """
+        return self._kept.get(log) or _Kept(state=WitnessState(), note=None, size=0)
 
     def _stored(self, log: Log) -> _Kept:
         note = self._store.state_get(finished_key(log))
@@ -319,6 +323,7 @@ class Witness:
         state = WitnessState(tree.size, tree.root())
         self._store.append([], state={OWN_KEY: note, witness_key(self._own): state.encode()})
         kept.state, kept.cosigned = state, tree
+        self._kept[self._own] = kept
         return attach(note, [line], roster=self._roster)
 
     async def _gather(self, note: bytes) -> bytes | None:
@@ -456,6 +461,7 @@ class Witness:
         for log, (note, tree) in fresh.items():
             kept = self._of(log)
             kept.note, kept.size, kept.finished = note, tree.size, tree
+            self._kept[log] = kept
         return len(fresh), refusal
 
     def _check_finished(self, log: Log, note: bytes, claimed: Checkpoint) -> Tree:

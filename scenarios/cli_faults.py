@@ -53,7 +53,8 @@ def faults(  # noqa: PLR0913 - the options of a command
     Each node is a process of its own; with root also a network namespace of its own, on a switch whose
     cables this command slows and cuts. Cases that need root are skipped without it.
 
-    Exit status: 0 nothing completed was lost, 1 something was (or a case broke), 2 wrong usage.
+    Exit status: 0 nothing completed was lost, 1 something was (or a case broke), 2 wrong usage,
+    130 interrupted.
     """  # noqa: D301
     end_on_request()  # the nodes are stopped on the way out
     try:

@@ -67,7 +67,7 @@ def simulate(  # noqa: PLR0913 - a command's options
       swarm-scenario simulate --plant ack-before-persist --seeds 20
       swarm-scenario simulate --seeds 1 --members 100 --rounds 20 --averaging gossip --calm
 
-    Exit status: 0 every invariant held in every seed, 1 one did not, 2 wrong usage.
+    Exit status: 0 every invariant held in every seed, 1 one did not, 2 wrong usage, 130 interrupted.
     """  # noqa: D301
     from scenarios.simulation import command
     from scenarios.simulation.plan import Size, draw_plan
@@ -82,6 +82,7 @@ def simulate(  # noqa: PLR0913 - a command's options
     settings = Settings(size=size, plant=plant)
     try:
         if replay is not None or plan is not None:
+            _only_for_many(json=json_file, log=log)
             one = load_plan(plan) if plan is not None else draw_plan(replay or 0, size)
             holds = command.replay(one, settings, is_traced=trace, write=typer.echo)
         else:
@@ -94,3 +95,9 @@ def simulate(  # noqa: PLR0913 - a command's options
     except KeyboardInterrupt as stop:
         fail(str(stop) or "interrupted", INTERRUPTED)
     raise typer.Exit(OK if holds else FAILED)
+
+
+def _only_for_many(**given: Path | None) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"--{name}: is written for --seeds, not for --replay or --plan")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ledger.chain import LogHead, check_next, compose
-from ledger.charter import Charter
+from ledger.charter import Charter, StoppingPolicy
 from ledger.record import (
     NO_ID,
     Ack,
@@ -33,6 +33,7 @@ from ledger.roster import Roster, Term
 from scenarios.simulator import identity_of
 from swarm.protocol.book import RoundBook
 from swarm.protocol.effects import Adopt, Effect, Merge
+from swarm.protocol.position import NEVER
 from swarm.protocol.round import Phase, Place, RoundMachine
 from tests.simulated import charter_of
 
@@ -223,6 +224,7 @@ class Desk:
         *,
         has_moments: bool = False,
         linger_s: float = 60.0,
+        stopping: StoppingPolicy = NEVER,
     ) -> None:
         self.federation = federation
         self.own = federation[own]
@@ -236,6 +238,7 @@ class Desk:
             has_moments=has_moments,
             initial=INITIAL,
             linger_s=linger_s,
+            stopping=stopping,
             topology=federation.charter.topology,
         )
         self.machine = RoundMachine(place, self.book, now_s=self.now_s)

@@ -222,7 +222,7 @@ def _signature_unchecked() -> Sequence[Patch]:
 
 
 def _served_before_commit() -> Sequence[Patch]:
-    return [(RoundBook, "may_fetch", lambda _self, _author, _digest: True)]
+    return [(RoundBook, "may_fetch", lambda _self, _author, _digest, **_: True)]
 
 
 def _chunk_unchecked() -> Sequence[Patch]:

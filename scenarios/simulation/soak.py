@@ -44,7 +44,9 @@ class Settings:
         return calm + "".join(f" {name} {value}" for name, value in said if value is not None)
 
     def replay(self, seed: int) -> str:
-        """The one command that shows a seed again."""
+        """The one command that shows a seed again; one that runs on two processes shows no trace."""
+        if self.is_halved:
+            return f"swarm-scenario simulate --start {seed} --seeds 1{self.options()}"
         return f"swarm-scenario simulate --replay {seed}{self.options()} --trace"
 
 

@@ -4,7 +4,7 @@ Room: learning. Law: the same bits come back, whatever the type; nothing is copi
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from numpy.typing import NDArray
@@ -13,23 +13,32 @@ from torch import Tensor, nn
 from swarm.learning.training_state import Arrays, StateError, take
 
 GENERATOR = "generator"
+_KEPT: Final = frozenset({
+    torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool,
+})  # fmt: skip
+_SAME_BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def to_array(tensor: Tensor) -> NDArray[Any]:
-    """View a tensor as an array; bfloat16, which numpy lacks, as integers of the same bits."""
-    plain = tensor.detach()
-    if plain.dtype is torch.bfloat16:
-        plain = plain.view(torch.int16)
-    array: NDArray[Any] = plain.contiguous().numpy()
+    """View a tensor as an array of a type that files have too."""
+    array: NDArray[Any] = _plain(tensor).contiguous().numpy()
     return array
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """View complex numbers as pairs, and what is then of no kept type as integers of the same bits."""
+    plain = tensor.detach()
+    if plain.is_complex():
+        plain = torch.view_as_real(plain)
+    return plain if plain.dtype in _KEPT else plain.view(_SAME_BITS[plain.itemsize])
 
 
 @torch.no_grad()
 def set_tensor(tensor: Tensor, tensors: Arrays, name: str) -> None:
     """Copy a saved array into a tensor. Raises StateError unless shape and type are the same."""
     now = to_array(tensor)
-    saved = torch.from_numpy(take(tensors, name, shape=now.shape, dtype=now.dtype))
-    tensor.copy_(saved.view(tensor.dtype) if tensor.dtype is torch.bfloat16 else saved)
+    _plain(tensor).copy_(torch.from_numpy(take(tensors, name, shape=now.shape, dtype=now.dtype)))
 
 
 @final

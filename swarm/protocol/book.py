@@ -118,8 +118,8 @@ class RoundBook:
         self._losses: dict[int, dict[int, tuple[bytes, int]]] = defaultdict(dict)
         self._results: dict[bytes, set[int]] = defaultdict(set)
         """result of an AGGREGATION → who published it"""
-        self._offered: dict[bytes, set[tuple[int, int]]] = defaultdict(set)
-        """payload of a CONTRIBUTION → (round, author)"""
+        self._offered: dict[bytes, dict[int, int]] = defaultdict(dict)
+        """payload of a CONTRIBUTION → author → its first round with it"""
         self._by_id: dict[bytes, Offer] = {}
         self._are_models: set[bytes] = set()
         """results that are models, not moments"""
@@ -195,7 +195,7 @@ class RoundBook:
         if before is None or first.epoch < before.epoch:
             self._offers[round_][author] = first
         self._by_id[checked.id] = offer
-        self._offered[body.update_digest].add((round_, author))
+        self._offered[body.update_digest].setdefault(author, round_)
         self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
 
     def _learn_vote(self, record: Record, body: Aggregation) -> None:
@@ -378,7 +378,7 @@ class RoundBook:
 
     def offerers(self, digest: bytes) -> frozenset[int]:
         """Who has ever offered a payload."""
-        return frozenset(author for _, author in self._offered.get(digest, ()))
+        return frozenset(self._offered.get(digest, ()))
 
     def models(self, round_: int) -> Mapping[int, bytes]:
         """Digest of the model that each author evaluated at the end of a round."""
@@ -422,20 +422,28 @@ class RoundBook:
         rounds = [r for (r, _), votes in self._votes.items() if r > 0 and author in votes]
         return (max(rounds), self._votes[max(rounds), 0][author]) if rounds else None
 
-    def may_fetch(self, author: int, digest: bytes) -> bool:
+    def may_fetch(self, author: int, digest: bytes, *, server: int | None = None) -> bool:
         """Commit before you read: a payload is for those who contributed to its round or a later one.
 
         Their contribution must be another payload: who offers what he has not got is given nothing
         for it. What nobody offered, and what more than f members (so an honest one) published as a
         result, is for every member; a model perhaps only for those who have contributed at all.
+
+        server: who is asked. Where several offer one payload its own offer counts, else that of the
+        latest round which it has contributed to itself: a copy under an earlier round opens nothing,
+        and one under a later round keeps nothing back that is needed now.
         """
-        offered = self._offered.get(digest, set())
+        offered = self._offered.get(digest, {})
         if not offered or len(self._results.get(digest, ())) > self.roster.f:
             withheld = self._contribution_first and digest in self._are_models
             return not withheld or self.last_offer_round(author) > 0
-        return any(
-            by != author and self._has_committed(author, round_, digest) for round_, by in offered
-        )
+        rounds = [round_ for by, round_ in offered.items() if by != author]
+        if not rounds:
+            return False
+        reached = -1 if server is None else self.last_offer_round(server)
+        latest = max((one for one in rounds if one <= reached), default=min(rounds))
+        round_ = latest if server is None else offered.get(server, latest)
+        return self._has_committed(author, round_, digest)
 
     def _has_committed(self, author: int, round_: int, digest: bytes) -> bool:
         """A log's rounds do not go back: who contributed later has nothing more to copy into this one."""

@@ -163,9 +163,12 @@ class Position:
         first = self.policy.newcomers == "contribution_first"
         return first and self.book.last_offer_round(self.own) <= MOMENTS_ROUND
 
-    def missing_required(self) -> tuple[str, ...]:
-        """Members without whom the charter lets this round not close, and of whom nothing is held."""
-        held = self.candidates.held(self.round)
+    def missing_required(self, *, besides: Iterable[Offer] = ()) -> tuple[str, ...]:
+        """Members without whom the charter lets this round not close, and of whom nothing is held.
+
+        besides: what is on its way and counts as held.
+        """
+        held = (*self.candidates.held(self.round), *besides)
         have = self.candidates.on_time(held, self.round).union(offer.author for offer in held)
         return self.choice.missing_required(have)
 

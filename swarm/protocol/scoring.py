@@ -88,14 +88,20 @@ class Scoring:
         elif isinstance(body, EvaluationReveal):
             if is_own:
                 self._pending = None
-        elif isinstance(body, Sketch) and (value.author, body.round) not in self._seen:
-            self._seen.add((value.author, body.round))
-            if value.author == self._own:
-                self._shown = max(self._shown, body.round)
-            else:
-                self._unchecked[record.id] = CheckSketch(record.id, value.author, body)
-                if len(self._unchecked) > CHECKS_WAITING_MAX:
-                    self._unchecked.popitem(last=False)
+        elif isinstance(body, Sketch) and body.round <= value.round:
+            self._learn_sketch(record, body)
+
+    def _learn_sketch(self, record: Verified[Record], sketch: Sketch) -> None:
+        author = record.value.author
+        if (author, sketch.round) in self._seen:
+            return
+        self._seen.add((author, sketch.round))
+        if author == self._own:
+            self._shown = max(self._shown, sketch.round)
+        else:
+            self._unchecked[record.id] = CheckSketch(record.id, author, sketch)
+            if len(self._unchecked) > CHECKS_WAITING_MAX:
+                self._unchecked.popitem(last=False)
 
     def done(self, effect: Effect) -> None:
         """An effect has ended, well or not: it is not wanted again."""
@@ -201,13 +207,17 @@ class Scoring:
         """One sketch at a time, if its payloads are here; the others of the round are as good."""
         while self._unchecked:
             check = next(iter(self._unchecked.values()))
+            shown = check.sketch.round
             offers = [self._book.offer(row.target_id) for row in check.sketch.rows]
             here = tuple(
                 offer
                 for offer in offers
-                if offer is not None and offer.author == check.author and self._is_sketchable(offer)
+                if offer is not None
+                and offer.author == check.author
+                and shown - ROWS_MAX < offer.round <= shown
+                and self._is_sketchable(offer)
             )
-            is_mine = self._own in self._evaluators(check.sketch.round)
+            is_mine = self._own in self._evaluators(shown)
             if here and is_mine and check.id not in self._book.refused[self._own]:
                 return [check]
             del self._unchecked[check.id]

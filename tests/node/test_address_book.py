@@ -3,12 +3,13 @@
 import pytest
 import trio
 from network_swarm import Log, Member, free_port, peers_on, running_swarm, seeds, until
+from trio.testing import MockClock
 
 from ledger.canonical import encode
-from ledger.errors import PeerError
+from ledger.errors import PeerError, StoreError
 from ledger.keys import Signer
 from ledger.roster import Roster
-from node.address_book import AddressBook
+from node.address_book import TAKE_PAUSE_S, AddressBook
 from node.address_record import (
     ADDRESSES_MAX,
     Known,
@@ -132,7 +133,9 @@ def test_a_record_that_is_not_signed_and_bounded_is_refused(envelope: bytes) -> 
 # The book
 
 
-async def test_the_newest_word_wins_and_goes_before_the_charters() -> None:
+async def test_the_newest_word_wins_and_goes_before_the_charters(
+    autojump_clock: MockClock,
+) -> None:
     told: dict[int, list[str]] = {}
     one = book()
     one.attach(redirect=lambda author, found: told.update({author: texts(tuple(found))}), save=None)
@@ -140,13 +143,61 @@ async def test_the_newest_word_wins_and_goes_before_the_charters() -> None:
     await one.learn([record(sequence=5), record(sequence=4, addresses=())], source="test")
     assert told[1] == [OUTSIDE]
     later = "/ip4/192.0.2.8/tcp/4002"
+    await trio.sleep(TAKE_PAUSE_S)
     await one.learn([record(sequence=6, addresses=(later,))], source="test")
     assert told[1] == [later]
     one.hint(1, [parse_address("/ip4/192.168.0.3/tcp/4001")])
     assert told[1] == [later, "/ip4/192.168.0.3/tcp/4001"], "a hint comes last"
+    await trio.sleep(TAKE_PAUSE_S)
     await one.learn([record(sequence=7, addresses=())], source="test")
     assert told[1] == ["/ip4/192.168.0.3/tcp/4001"], "nowhere, says its own word"
     assert one.sequences() == {1: (0, 7)}
+
+
+async def test_one_who_signs_without_end_costs_the_others_a_write_in_so_long(
+    autojump_clock: MockClock,
+) -> None:
+    kept: list[bytes] = []
+    told: list[int] = []
+
+    async def save(envelopes: bytes) -> None:
+        kept.append(envelopes)
+
+    one = book()
+    one.attach(redirect=lambda author, _: told.append(author), save=save)
+    told.clear()
+    for sequence in range(1, 50):
+        await one.learn([record(sequence=sequence)], source="test")
+    await one.learn([record(author=2)], source="test")
+    assert one.sequences() == {1: (0, 1), 2: (0, 1)}
+    assert (len(kept), told) == (2, [1, 2])
+    await trio.sleep(TAKE_PAUSE_S)
+    await one.learn([record(sequence=49)], source="test")
+    assert one.sequences()[1] == (0, 49), "what was passed over comes again"
+
+
+async def test_own_words_are_stored_before_anybody_sees_them() -> None:
+    one = book()
+
+    async def full(_envelopes: bytes) -> None:
+        assert one.sequences().get(0) in (None, (0, 1))
+        raise StoreError("disk full")
+
+    async def save(_envelopes: bytes) -> None:
+        assert 0 not in one.sequences()
+
+    one.own_addresses = lambda: (OUTSIDE,)
+    one.attach(redirect=None, save=full)
+    with pytest.raises(StoreError):
+        await one.announce()
+    assert one.lacking({}) == ()
+    one.attach(redirect=None, save=save)
+    await one.announce()
+    assert one.sequences() == {0: (0, 1)}
+    one.attach(redirect=None, save=full)
+    with pytest.raises(StoreError):
+        await one.learn([record(author=0, sequence=41)], source="test")
+    assert one.sequences() == {0: (0, 1)}
 
 
 async def test_a_refused_record_is_logged_and_the_others_are_taken() -> None:

@@ -16,6 +16,7 @@ from swarm.protocol.messages import (
     Hello,
     SyncReply,
     encode_sync_reply,
+    encode_sync_request,
 )
 from tests.federation import Federation, digest_of
 
@@ -101,6 +102,54 @@ async def test_one_dangling_record_does_not_make_the_swarm_compare_without_pause
         sent = members[0].network.traffic().bytes_sent - before
         hello_bytes, exchanges = 120, 60 / INTERVAL_S * 3 * 2 * 2
         assert sent < hello_bytes * exchanges
+
+
+async def test_one_who_claims_heads_without_end_makes_nobody_compare_without_pause(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    federation = Federation(4)
+    asked_s: list[float] = []
+    news: list[bytes] = []
+
+    class Honest(Mute):
+        async def on_request(self, _peer: int, _protocol: str, _body: bytes) -> bytes:
+            asked_s.append(trio.current_time())
+            envelopes = tuple(news)
+            news.clear()
+            hello = Hello(heads={}, round=1, phase=0, time_ms=0)
+            return encode_sync_reply(SyncReply(hello=hello, envelopes=envelopes))
+
+    lie = encode_sync_request(
+        Hello(heads={(3, 0): Head(2**50, bytes(32))}, round=1, phase=0, time_ms=0)
+    )
+    async with nodes(federation, tmp_path, indices=(0,)) as (hub, _, nursery):
+        liar = hub.network(3)
+        nursery.start_soon(hub.network(2).run, Honest())
+        nursery.start_soon(liar.run, Mute())
+        await until(lambda: bool(asked_s) and 0 in liar.connected(), 5)
+
+        async def claim(for_s: float) -> None:
+            with trio.move_on_after(for_s):
+                while True:
+                    await liar.request(0, SYNC_PROTOCOL, lie, reply_bytes_max=1 << 20, timeout_s=5)
+                    await trio.sleep(0.01)
+
+        async def after_the_next() -> int:
+            count = len(asked_s)
+            await until(lambda: len(asked_s) > count, 2 * INTERVAL_S)
+            return len(asked_s)
+
+        asked_s.clear()
+        await claim(60)
+        assert len(asked_s) < 2 * 60 / INTERVAL_S + 10
+        nursery.start_soon(claim, 5 * INTERVAL_S)
+        news.append(federation[2].open().signed.envelope())
+        count = await after_the_next()
+        await until(lambda: len(asked_s) > count, 0.3)
+        await trio.sleep(10 * INTERVAL_S)
+        count = await after_the_next()
+        await claim(0.005)
+        await until(lambda: len(asked_s) > count, 0.2)
 
 
 async def test_a_newcomer_behind_a_flood_of_tiny_records_still_catches_up(

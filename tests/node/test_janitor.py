@@ -1,14 +1,21 @@
 """Payloads of finished rounds go, through restarts and full quotas, and no round ever misses one."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
+from network_swarm import Log
 
 from ledger.record import Aggregation, Contribution, Record, decode_record
 from ledger.store import Store
+from node.blobs import BlobStore
+from node.janitor import Janitor
 from scenarios.simulator import Outcome, Swarm, simulate
-from swarm.protocol.retention import KEEP_ROUNDS
+from swarm.protocol.payload import manifest_of
+from swarm.protocol.retention import KEEP_ROUNDS, Keep
 from tests.simulated import swarm_of
 
 SEED = 11
@@ -140,3 +147,27 @@ def test_what_nobody_named_before_a_crash_is_removed_at_the_next_start(
     assert outcome.failures == ()
     assert not orphan.exists()
     assert not part.exists()
+
+
+async def test_a_fetch_that_begins_while_the_disk_is_tidied_keeps_its_part(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path)
+    old, coming = blobs.put(1, b"old"), manifest_of(1, b"coming in")
+    blobs.begin(coming).close()
+
+    waiting = [lambda: blobs.begin(coming).close()]
+
+    class Disk:
+        async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+            result = function(*args)
+            while waiting:
+                waiting.pop()()
+            return result
+
+    janitor = Janitor(
+        world=SimpleNamespace(disk=Disk(), log=Log()), blobs=blobs, keep=Keep(rounds=1), own=0,
+        machine=SimpleNamespace(release=lambda _: None), pinned=frozenset(), in_use=frozenset,
+    )  # type: ignore[arg-type] # fmt: skip
+    await janitor._remove([old], [coming.digest])
+    assert blobs.stored() == {}
+    assert blobs.incoming() == {coming.digest}
+    assert blobs.resume(coming.digest) is not None

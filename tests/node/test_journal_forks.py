@@ -77,6 +77,25 @@ async def test_the_slot_falls_with_what_is_learned_and_the_proof_stays_one(tmp_p
         assert (await ingest(journal, third[3])).forks == ()
         assert len(journal.forks.unrecorded()) == 1
         assert journal.heads()[LIAR, 0].prev_id == first[-1].id, "what is stored stays"
+    with opened(tmp_path / "a.db", federation) as journal:
+        assert dict(journal.forks.slots) == {(LIAR, 0): 1}
+        (body,) = journal.forks.unrecorded()
+        assert body == proof_of(first[1], second[1])
+
+
+async def test_a_lower_slot_is_remembered_and_not_recorded_again(tmp_path: Path) -> None:
+    federation = Federation(4)
+    first, second = branched(federation, 1, 4, 4)
+    with opened(tmp_path / "a.db", federation) as journal:
+        await journal.append(Kind.OPEN, 0, federation[0].open_body())
+        await ingest(journal, *first, second[3])
+        (body,) = journal.forks.unrecorded()
+        await journal.append(Kind.FORK_PROOF, 1, body)
+        await ingest(journal, second[2])
+        assert journal.forks.unrecorded() == ()
+    with opened(tmp_path / "a.db", federation) as journal:
+        assert dict(journal.forks.slots) == {(LIAR, 0): 2}
+        assert journal.forks.unrecorded() == ()
 
 
 async def test_what_froze_a_log_is_remembered_and_recorded_once(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 from network_swarm import NET, Log, Service, seeds, until
-from zeroconf import ServiceInfo, Zeroconf
+from zeroconf import EventLoopBlocked, NonUniqueNameException, ServiceInfo, Zeroconf
 
 from node.addresses import Address
 from node.libp2p import Libp2pNetwork, peer_id_text
@@ -140,3 +140,33 @@ def test_made_up_services_do_not_fill_the_memory() -> None:
     assert len(search._services) == SERVICES_MAX
     search.gone(f"real.{SERVICE}")
     assert hints[-1] == (1, ()), "of the newest the goodbye is heeded"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        NonUniqueNameException(), EventLoopBlocked(), RuntimeError("No interfaces to listen on"),
+        OSError(19, "No such device"),
+    ],
+    ids=repr,
+)  # fmt: skip
+async def test_whatever_the_lan_does_to_zeroconf_costs_two_lines_and_not_the_node(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    class Failing:
+        def close(self) -> None: ...
+
+        def unregister_all_services(self) -> None:
+            raise fault
+
+    def opened(_search: LanSearch, opened: list[object], _token: object) -> None:
+        opened.append(Failing())
+        raise fault
+
+    monkeypatch.setattr(LanSearch, "_open", opened)
+    log = Log()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(search_of(0, (), print, log).run)
+        await until(lambda: bool(log.named("mdns_failed")))
+        nursery.cancel_scope.cancel()
+    assert [one["why"] for one in log.named("mdns_failed")] == [str(fault) or repr(fault)] * 2

@@ -12,7 +12,7 @@ from ledger.errors import PeerError, StoreError
 from node.blobs import DISK_SPARE_BYTES, BlobStore
 from node.partial import Partial
 from node.payload_io import NoRoomError
-from swarm.protocol.payload import CHUNK_BYTES, manifest_of
+from swarm.protocol.payload import CHUNK_BYTES, PAYLOAD_BYTES_MAX, Manifest, manifest_of
 
 PAYLOAD = random.Random(1).randbytes(5 * CHUNK_BYTES // 2)
 MANIFEST = manifest_of(1, PAYLOAD)
@@ -74,6 +74,21 @@ def test_after_a_restart_a_chunk_counts_if_it_still_has_its_digest(
         resumed.add(index, CHUNKS[index])
     blobs.accept(resumed)
     assert blobs.get(MANIFEST.digest) == PAYLOAD
+
+
+def test_a_payload_beyond_the_manifests_that_are_always_looked_at_is_resumed(
+    tmp_path: Path,
+) -> None:
+    first = manifest_of(1, CHUNKS[0]).chunks
+    others = first * (PAYLOAD_BYTES_MAX // CHUNK_BYTES)
+    large = Manifest(codec=1, bytes_count=PAYLOAD_BYTES_MAX + CHUNK_BYTES, chunks=first + others)
+    partial = Partial.begin(tmp_path, large)
+    partial.add(0, CHUNKS[0])
+    partial.close()
+    resumed = Partial.resume(tmp_path, large.digest)
+    assert resumed is not None
+    assert resumed.held == {0}
+    resumed.close()
 
 
 @pytest.mark.parametrize("what", ["manifest cut", "manifest gone", "data gone", "other manifest"])

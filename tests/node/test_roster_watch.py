@@ -20,7 +20,7 @@ from ledger.store import Store
 from node.compute import ThreadCompute
 from node.journal import Journal, RosterChangedError
 from node.network_memory import MemoryHub
-from node.roster_watch import RosterWatch
+from node.roster_watch import CONFLICTS_MAX, RosterWatch
 from node.world import World
 from scenarios.simulator import identity_of
 from swarm.protocol.rosters import decode_roster_reply, encode_roster_request
@@ -64,7 +64,13 @@ def node(directory: Path, own: int = 0) -> Iterator[Node]:
         yield Node(directory, store, own)
 
 
-def update(one: Node, operation: Operation, *cuts: Cut, **changes: Any) -> SignedUpdate:
+def update(
+    one: Node,
+    operation: Operation,
+    *cuts: Cut,
+    signers: tuple[int, ...] = (0, 1, 2),
+    **changes: Any,
+) -> SignedUpdate:
     fields = {
         "net": one.roster.net,
         "version": one.roster.version + 1,
@@ -74,7 +80,7 @@ def update(one: Node, operation: Operation, *cuts: Cut, **changes: Any) -> Signe
     } | changes
     data = Update(**fields).to_bytes()  # type: ignore[arg-type]
     admins = [Signer(derive(site.identity.seed, "admin")) for site in SITES]
-    return SignedUpdate(data, tuple((i, sign_update(data, admins[i])) for i in range(3)))
+    return SignedUpdate(data, tuple((i, sign_update(data, admins[i])) for i in signers))
 
 
 def opening(one: Node, author: int) -> Any:
@@ -92,6 +98,10 @@ def opening(one: Node, author: int) -> Any:
         acks=(), body=body,
     )  # fmt: skip
     return sign_record(record, signer)
+
+
+def proofs(directory: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(directory.glob("roster-fork-*"))]
 
 
 def nothing_of(author: int) -> Cut:
@@ -158,12 +168,51 @@ async def test_a_second_update_of_one_roster_is_refused_and_reported(tmp_path: P
             await one.watch._take(other, source="test")
         assert refused.value.code == "E_ROSTER_FORK"
         assert one.journal.updates == (first,)
+        (event,) = one.log.named("roster_fork")
+        assert event["digest"] == other.digest.hex()
+        assert event["proof"] == str(tmp_path / f"roster-fork-{other.digest.hex()}.update")
+        assert proofs(tmp_path) == [other.envelope()]
     with node(tmp_path) as again:
-        later = update(again, Remove(author=2), nothing_of(2), previous=CHARTER.net, version=9)
-        with pytest.raises(VerificationError) as refused:
-            await again.watch._take(later, source="test")
-        assert refused.value.code == "E_ROSTER_FORK"
+        for signers in ((0, 1, 2), (1, 2, 3)):  # 3 was a member then
+            later = update(
+                again, Remove(author=2), nothing_of(2), previous=CHARTER.net, version=9,
+                signers=signers,
+            )  # fmt: skip
+            with pytest.raises(VerificationError) as refused:
+                await again.watch._take(later, source="test")
+            assert refused.value.code == "E_ROSTER_FORK"
         assert again.roster.version == 1
+        assert len(again.log.named("roster_fork")) == 1, "once for each update"
+
+
+async def test_an_update_that_no_quorum_signed_is_refused_as_such(tmp_path: Path) -> None:
+    with node(tmp_path) as one:
+        first = update(one, Remove(author=3), nothing_of(3))
+        other = update(one, Remove(author=2), nothing_of(2))
+        await one.watch._take(first, source="test")
+        for forged, code in (
+            (SignedUpdate(other.update_bytes, ()), "E_ROSTER_QUORUM"),
+            (SignedUpdate(other.update_bytes, other.signatures[:2]), "E_ROSTER_QUORUM"),
+            (SignedUpdate(other.update_bytes, first.signatures), "E_SIGNATURE"),
+            (update(one, Remove(author=2), nothing_of(2), version=0), "E_ROSTER_PREV"),
+            (update(one, Remove(author=2), nothing_of(2), net=bytes(32)), "E_NETWORK"),
+        ):
+            with pytest.raises(VerificationError) as refused:
+                await one.watch._take(forged, source="test")
+            assert refused.value.code == code
+        assert not one.log.named("roster_fork")
+        assert not proofs(tmp_path)
+
+
+async def test_a_quorum_that_signs_without_end_fills_neither_log_nor_disk(tmp_path: Path) -> None:
+    with node(tmp_path) as one:
+        await one.watch._take(update(one, Remove(author=3), nothing_of(3)), source="test")
+        for version in range(2, CONFLICTS_MAX + 4):
+            other = update(one, Remove(author=2), nothing_of(2), version=version)
+            with pytest.raises(VerificationError, match="E_ROSTER_FORK"):
+                await one.watch._take(other, source="test")
+        assert len(one.log.named("roster_fork")) == CONFLICTS_MAX
+        assert len(proofs(tmp_path)) == CONFLICTS_MAX
 
 
 async def test_a_peer_gets_what_comes_after_its_roster(tmp_path: Path) -> None:

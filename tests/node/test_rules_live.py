@@ -209,3 +209,18 @@ def test_memory_of_another_contribution_or_a_torn_one_counts_as_none(tmp_path: P
     (path,) = (tmp_path / "memory").iterdir()
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     assert memory.load(4, other) == {}
+
+
+def test_the_folder_of_the_memory_outlives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record signs what the memory belongs to, so its folder's name is on the disk before."""
+    folder, synced = tmp_path / "memory", list[tuple[Path, bool]]()
+
+    def sync(directory: Path) -> None:
+        synced.append((directory, folder.exists()))
+
+    monkeypatch.setattr("node.own_memory.sync_directory", sync)
+    memory = OwnMemory(folder, charter_digest=bytes(32))
+    memory.keep(3, bytes(32), {"codec.lost": np.arange(5, dtype=np.float32)})
+    assert (tmp_path, True) in synced

@@ -1,5 +1,6 @@
 """A training that is killed at any instant goes on from its last snapshot, to the same bits."""
 
+import math
 import os
 import signal
 import subprocess
@@ -10,18 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trio
 from safetensors.numpy import load_file
 
 from ledger.errors import StoreError
 from node.compute import ThreadCompute
 from node.training_snapshots import (
+    Facts,
     ResumingLearner,
     TrainingSnapshots,
     read_snapshot,
     write_snapshot,
 )
 from swarm.learning.task import LearningTask
+from swarm.learning.torch_state import ModuleState
 from swarm.learning.training_state import TrainingState
 from tests.learning import make_charter, make_site
 
@@ -49,13 +53,24 @@ class Quiet:
     info = warning = error = debug
 
 
-def resuming(path: Path, interval_s: float = 0.05) -> ResumingLearner:
+def resuming(
+    path: Path,
+    interval_s: float = 0.05,
+    *,
+    data_commitment: bytes = b"data",
+    standardise: str = "none",
+    site: int = 1,
+) -> ResumingLearner:
     training = f"learning_rate = 0.1\nbatch_size = 16\nmomentum = 0.9\nlocal_steps = {STEPS}"
     model = 'name = "mlp"\n[model.arguments]\nhidden = [16]\ndropout = 0.2\nbatch_norm = true'
-    charter = make_charter(model=model, training=training, data='standardise = "none"')
-    task = LearningTask(charter, make_site(1), allow=(), seed=5, threads=1)
+    charter = make_charter(model=model, training=training, data=f'standardise = "{standardise}"')
+    task = LearningTask(charter, make_site(site), allow=(), seed=5, threads=1)
     snapshots = TrainingSnapshots(
-        path, charter_digest=charter.net, log=Quiet(), interval_s=interval_s
+        path,
+        charter_digest=charter.net,
+        data_commitment=data_commitment,
+        log=Quiet(),
+        interval_s=interval_s,
     )
     return ResumingLearner(task, snapshots)
 
@@ -81,6 +96,77 @@ def test_a_snapshot_of_another_round_base_or_charter_counts_as_none(
     file = tmp_path / "training.safetensors"
     write_snapshot(file, FACTS, STATE)
     assert read_snapshot(file, {**FACTS, what: "other"}) is None
+
+
+class BreaksOffError(Exception):
+    """The process dies here."""
+
+
+def break_off(learner: ResumingLearner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in round 1 until the first snapshot is on the disk."""
+
+    def keep_and_die(path: Path, facts: Facts, state: TrainingState) -> None:
+        write_snapshot(path, facts, state)
+        raise BreaksOffError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("node.training_snapshots.write_snapshot", keep_and_die)
+        with pytest.raises(BreaksOffError):
+            learner.train(learner.initial(), 1)
+
+
+def test_training_never_goes_on_from_patients_who_have_been_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONTRIBUTION signs the data that is there now, so the weights come from it alone."""
+    file = tmp_path / "training.safetensors"
+    break_off(resuming(file, interval_s=0, data_commitment=b"all", site=1), monkeypatch)
+    fewer = resuming(file, data_commitment=b"fewer", site=2)
+    anew = resuming(tmp_path / "elsewhere", data_commitment=b"fewer", site=2)
+    assert fewer.train(fewer.initial(), 1) == anew.train(anew.initial(), 1)
+
+
+def test_training_never_goes_on_from_patients_on_another_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def standardised(file: str, scale: int, interval_s: float = 0.05) -> ResumingLearner:
+        learner = resuming(tmp_path / file, interval_s, standardise="federated")
+        learner.set_moments(resuming(tmp_path, standardise="federated", site=scale).local_moments())
+        return learner
+
+    break_off(standardised("one", 1, interval_s=0), monkeypatch)
+    other, anew = standardised("one", 2), standardised("elsewhere", 2)
+    assert other.train(other.initial(), 1) == anew.train(anew.initial(), 1)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+@pytest.mark.parametrize("shape", [(), (2, 3), (0, 3)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        torch.complex128, torch.complex64, torch.complex32, torch.uint64, torch.uint32, torch.uint16,
+        torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_model_may_remember_tensors_of_any_type(
+    tmp_path: Path, kind: torch.dtype, shape: tuple[int, ...]
+) -> None:
+    file = tmp_path / "training.safetensors"
+    bits = torch.arange(48 * kind.itemsize).to(torch.uint8)
+    modules = []
+    for source in (bits, torch.zeros_like(bits)):
+        module = torch.nn.Module()
+        values = source.view(kind)
+        module.register_buffer("plain", values[: math.prod(shape)].reshape(shape))
+        module.register_buffer("turned", values.reshape(6, 8).T)
+        modules.append(module)
+    write_snapshot(file, FACTS, TrainingState(tensors=ModuleState(modules[0]).state()))
+    found = read_snapshot(file, FACTS)
+    assert found is not None
+    ModuleState(modules[1]).restore(found.tensors)
+    for before, after in zip(modules[0].buffers(), modules[1].buffers(), strict=True):
+        assert torch.equal(*(one.reshape(-1).view(torch.uint8) for one in (before, after)))
 
 
 def test_no_torn_or_changed_snapshot_is_believed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from ledger.record import Codec
 from node.blobs import BlobStore
 from node.network import FETCH_PROTOCOL, SYNC_PROTOCOL
 from node.network_memory import Conditions
-from node.pull import CHUNK_TIMEOUT_S, REQUEST_TIMEOUT_S
+from node.pull import CHUNK_TIMEOUT_S, REQUEST_TIMEOUT_S, Pull
 from node.transfer import Transfer
 from swarm.protocol.fetch import WINDOW_MAX, pack_chunks, unpack_chunks
 from swarm.protocol.messages import (
@@ -459,3 +460,9 @@ async def test_how_far_a_transfer_is_can_be_seen_and_a_long_one_is_in_the_log(
         assert lines, "a transfer of more than ten seconds is told of"
         assert {line["member"] for line in lines} == {"hospital-c"}
         assert all(line["mb"] < line["of_mb"] == 12.6 for line in lines)
+
+
+def test_what_the_disks_thread_lets_go_of_still_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = iter([SimpleNamespace(manifest=manifest_of(Codec.FLOAT32, PAYLOAD)), None])
+    monkeypatch.setattr(Pull, "partial", property(lambda _: next(reads)), raising=False)
+    assert object.__new__(Pull).bytes_count == len(PAYLOAD)

@@ -285,6 +285,18 @@ async def test_only_a_finished_checkpoint_of_records_held_here_is_kept(tmp_path:
         assert decode_share_reply(reply) == ()
 
 
+async def test_checkpoints_of_logs_without_a_record_here_leave_no_trace(tmp_path: Path) -> None:
+    federation = history()
+    for author in (0, 2, 3):
+        federation[author].open()
+    notes = [note_of(federation, 1, author=author) for author in range(4)]
+    with node(federation, tmp_path) as one:
+        await one.witness.on_request(2, encode_share_request({}, notes))
+        for author in (1, 2, 3):
+            assert await one.ask(notes[author], author) is None
+        assert one.witness._kept == {}
+
+
 async def test_an_author_signs_only_what_goes_on_from_what_it_signed(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

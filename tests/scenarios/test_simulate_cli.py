@@ -16,6 +16,7 @@ from scenarios.simulation.liars import ATTACKS
 from scenarios.simulation.plan import Size, draw_plan
 from scenarios.simulation.plan_file import plan_of_json, plan_to_json
 from scenarios.simulation.plants import PLANTS
+from scenarios.simulation.soak import Settings
 
 SEEDS = 3
 
@@ -134,10 +135,24 @@ def test_ctrl_c_ends_it_in_one_line_and_the_log_goes_on(
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--plant", "no-such-bug"], ["--seeds", "0"], ["--averaging", "sideways"]]
+    "wrong",
+    [
+        ["--plant", "no-such-bug"],
+        ["--seeds", "0"],
+        ["--averaging", "sideways"],
+        ["--replay", "3", "--json", "seeds.json"],
+        ["--replay", "3", "--log", "seeds.log"],
+    ],
 )
 def test_wrong_usage_is_exit_status_2(wrong: list[str]) -> None:
     assert call("--seeds", 1, *wrong).exit_code == 2
+
+
+def test_a_calm_swarm_of_two_processes_is_repeated_by_running_its_seed_again() -> None:
+    settings = Settings(size=Size(members=30, averaging="gossip", calm=True))
+    assert settings.replay(7) == (
+        "swarm-scenario simulate --start 7 --seeds 1 --calm --members 30 --averaging gossip"
+    )
 
 
 def test_every_bug_that_can_be_planted_is_named() -> None:

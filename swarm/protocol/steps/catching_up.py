@@ -9,17 +9,16 @@ from swarm.protocol.position import Position, Step
 def catch_up(at: Position, _now_s: float) -> Step:
     """Take over an agreed result: one download at a time, so that a slow line gets there.
 
-    A newer one takes its place only if it is here already, or nobody serves the older any more.
+    A newer one takes its place only if it is here already, or nobody serves the older any more. What
+    others withhold from this node since it came here (`access.py`) it does without.
     """
     target, latest = at.book.agreed(at.round), at.book.latest_agreed()
-    if target is None or latest is None:
-        raise AssertionError("caught up with a round that nobody agreed on")
-    if latest.round > at.round:
+    if target and latest and latest.round > at.round:
         gone = target.proposal.result in at.stalled
         if gone or latest.proposal.result in at.held:
             at.round = latest.round
             return Event.OVERTAKEN, ()
-    needed = [target]
+    needed = [target] if target else []
     if at.place.has_moments:
         moments = at.book.agreed(MOMENTS_ROUND)
         if moments is None:
@@ -28,15 +27,16 @@ def catch_up(at: Position, _now_s: float) -> Step:
     missing = [one for one in needed if one.proposal.result not in at.held]
     if missing:
         return None, tuple(Fetch(one.proposal.result, at.others(one)) for one in missing)
-    if at.round != MOMENTS_ROUND:
+    if target and at.round != MOMENTS_ROUND:
         at.model = target.proposal.result
-    at.is_outpaced = latest.round > at.round
+    at.is_outpaced = latest is not None and latest.round > at.round
     return Event.HELD, ()
 
 
 def evaluate(at: Position, _now_s: float) -> Step:
-    """Evaluate the round's model, and say which round comes next."""
-    if at.round != MOMENTS_ROUND and at.own not in at.book.models(at.round):
+    """Evaluate the round's model, unless the own log is past it, and say which round comes next."""
+    is_past = at.book.reached(at.own) > at.round
+    if at.round != MOMENTS_ROUND and at.own not in at.book.models(at.round) and not is_past:
         return None, (Evaluate(at.round, at.model, at.moments()),)
     if at.round >= at.stopping.last_round():
         return Event.FINISHED, ()

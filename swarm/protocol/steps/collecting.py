@@ -1,6 +1,7 @@
 """COLLECT: who is waited for, and when a round closes. Spec: docs/wire.md §5.2, §5.4."""
 
 from swarm.protocol.candidates import MOMENTS_ROUND
+from swarm.protocol.choice import Inputs
 from swarm.protocol.effects import GiveUp
 from swarm.protocol.phases import Event
 from swarm.protocol.position import Position, Step
@@ -18,12 +19,22 @@ def collect(at: Position, now_s: float) -> Step:
         for offer in wanted:  # not waited for again until it comes
             at.attendance.give_up(offer.author)
         return Event.CLOSED, ()
-    missing = at.missing_required()
-    started_s = at.attendance.started_s(at.round)
-    if missing and at.passed(started_s + at.policy.deadline_max_s, now_s):
+    missing = _lost_for_good(at, wanted, now_s)
+    if missing:
         return None, (GiveUp(at.round, missing),)
     event = _leave(at, now_s) if not awaited_now else None
     return (None, at.fetches(wanted)) if event is None else (event, ())
+
+
+def _lost_for_good(at: Position, wanted: Inputs, now_s: float) -> tuple[str, ...]:
+    """Required members of whom nothing has come in the longest wait; what they offer is fetched as long."""
+    longest_s = at.policy.deadline_max_s
+    if not at.missing_required() or not at.passed(
+        at.attendance.started_s(at.round) + longest_s, now_s
+    ):
+        return ()
+    fetched_long = at.passed(at.entered_s + longest_s, now_s)
+    return at.missing_required(besides=() if fetched_long else wanted)
 
 
 def _leave(at: Position, now_s: float) -> Event | None:

@@ -24,12 +24,24 @@ def train(at: Position, _now_s: float) -> Step:
         return Event.CONTRIBUTED, ()
     if at.place.has_moments and at.round != MOMENTS_ROUND and at.moments() is None:
         return None, ()  # a roster update has opened round zero again: its votes are still to come
-    if at.base in at.stalled and at.near is not None:
-        at.base = base_of(at, at.round)
+    if at.base in at.stalled:
+        if at.near is not None:
+            at.base = base_of(at, at.round)
+        elif _is_left_behind(at):
+            return Event.OVERTAKEN, ()
     missing = [digest for digest in (at.base, at.moments()) if digest and digest not in at.held]
     if missing:
         return None, tuple(Fetch(digest, at.voters(digest)) for digest in missing)
     return None, (Train(at.began, at.base, at.moments()),)
+
+
+def _is_left_behind(at: Position) -> bool:
+    """Whether others have agreed this round or a later one: what it begins from they may keep no more."""
+    latest = at.book.latest_agreed()
+    if latest is None or latest.round < at.round:
+        return False
+    at.round = latest.round
+    return True
 
 
 def base_of(at: Position, round_: int) -> bytes | None:

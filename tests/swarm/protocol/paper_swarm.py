@@ -235,7 +235,7 @@ class PaperSwarm:
                 and (other.serves_only is None or site.index in other.serves_only)
                 and self.connected(site.index, other.index)
                 and digest in other.machine.position.held
-                and other.machine.book.may_fetch(site.index, digest)
+                and other.machine.book.may_fetch(site.index, digest, server=other.index)
             ):
                 return other.index
         return None

@@ -103,6 +103,33 @@ def test_who_offers_anothers_payload_in_another_round_does_not_open_it() -> None
     assert not book.may_fetch(3, wanted)
 
 
+def test_a_copy_under_an_earlier_round_opens_nothing() -> None:
+    """Two collude: one offers the victim's payload in a round to which the other has contributed."""
+    federation = Federation(7)
+    federation.open_all()
+    wanted = digest_of("update", 0, 2)
+    book = book_of(federation, *(federation[index].contribute(1) for index in (0, 1, 6)))
+    book.learn(federation[0].contribute(2))
+    book.learn(federation[1].contribute(2))
+    book.learn(federation[5].contribute(1, digest=wanted))
+    assert not book.may_fetch(6, wanted, server=0), "its author"
+    assert not book.may_fetch(6, wanted, server=1), "who holds it for the round that it is of"
+    book.learn(federation[6].contribute(2))
+    assert book.may_fetch(6, wanted, server=0)
+    assert book.may_fetch(6, wanted, server=1)
+
+
+def test_a_copy_under_a_later_round_keeps_nothing_back() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    wanted = digest_of("update", 0, 1)
+    book = book_of(federation, *(federation[index].contribute(1) for index in (0, 1, 2)))
+    book.learn(federation[3].contribute(2, digest=wanted))
+    assert book.may_fetch(2, wanted, server=1)
+    book.learn(federation[1].contribute(2))
+    assert book.may_fetch(2, wanted, server=0), "its author serves it however many copy it"
+
+
 def test_an_agreed_model_is_for_every_member() -> None:
     federation, offers = offered()
     book = book_of(federation, *offers, *[author.vote(1, offers) for author in federation.authors])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.charter import StoppingPolicy
 from ledger.record import Codec, Input, Reason, Record, Verified
-from swarm.protocol.effects import Evaluate, Fetch, Merge, SignClose, SignOpen, Train
+from swarm.protocol.effects import Evaluate, Fetch, GiveUp, Merge, SignClose, SignOpen, Train
 from swarm.protocol.ranking import ranked
 from swarm.protocol.round import TRANSITIONS, Event, Phase
 from swarm.protocol.steps import AGREEING, MIXING, StepFunction, mixing
@@ -221,6 +222,95 @@ def test_required_members_keep_a_round_open() -> None:
     desk.hold_payload(offers[3])
     (merge,) = desk.advance()
     assert isinstance(merge, Merge)
+
+
+def test_a_required_member_that_has_offered_is_fetched_before_a_slow_site_gives_up() -> None:
+    """The own training took longer than the longest wait: nobody has been asked for anything yet."""
+    federation = Federation(4, required='["hospital-d"]')
+    desk = Desk(federation)
+    desk.start()
+    offers = [author.contribute(1) for author in federation.authors]
+    desk.learn(*offers[1:])
+    desk.wait(100)
+    desk.learn(offers[0])
+    desk.hold_payload(offers[0])
+    assert {effect.digest for effect in desk.advance() if isinstance(effect, Fetch)} == {
+        digest_of("update", index, 1) for index in (1, 2, 3)
+    }
+    assert desk.phase is Phase.COLLECT
+    (effect,) = desk.wait(61)
+    assert effect == GiveUp(1, ("hospital-d",)), "it does not come either"
+
+
+def test_a_base_that_nobody_keeps_any_more_is_not_waited_for() -> None:
+    """A late vote agreed round 1 otherwise; by now the others are at round 3 and have removed its model."""
+    federation = Federation(4)
+    desk, offers = contributed(federation, held=(1,))
+    desk.wait(70)
+    own = result_of(1, [input_of(offer) for offer in offers[:2]])
+    desk.learn(federation[0].vote(1, offers[:2]))
+    desk.hold(own)
+    desk.advance()
+    desk.wait(9)
+    desk.learn(*[federation[index].vote(1, offers[1:]) for index in (1, 2, 3)])
+    desk.learn(federation[0].evaluate(1, own))
+    agreed = result_of(1, [input_of(offer) for offer in offers[1:]])
+    assert desk.advance() == (Fetch(agreed, (1, 2, 3)),)
+    assert (desk.phase, desk.machine.round) == (Phase.TRAIN, 2)
+    desk.machine.stalled(frozenset({agreed}))
+    assert desk.advance() == (Fetch(agreed, (1, 2, 3)),), "nothing newer is agreed"
+    model = agreed
+    for round_ in (2, 3):
+        later = [federation[index].contribute(round_, base=model) for index in (1, 2, 3)]
+        cast = [federation[index].vote(round_, later) for index in (1, 2, 3)]
+        model = result_of(round_, [input_of(offer) for offer in later])
+        desk.learn(*later, *cast)
+    assert desk.advance() == (Fetch(model, (1, 2, 3)),)
+    assert (desk.phase, desk.machine.round) == (Phase.CATCH_UP, 3)
+
+
+def test_what_is_withheld_from_a_node_that_catches_up_it_does_without() -> None:
+    """Its repute falls below the floor while it is on its way to one of the newest rounds."""
+    federation = Federation(4)
+    federation.open_all()
+    model = agreed_round(federation, 1, INITIAL)
+    offers = [federation[index].contribute(2, base=model) for index in (1, 2, 3)]
+    for index in (1, 2, 3):
+        federation[index].vote(2, offers)
+    desk = Desk(federation)
+    desk.hold(model)
+    (effect,) = desk.start()
+    assert isinstance(effect, Fetch)
+    assert (desk.phase, desk.machine.round) == (Phase.CATCH_UP, 2)
+    desk.book.lag(3)
+    (effect,) = desk.advance()
+    assert effect == Evaluate(2, model, None)
+
+
+def test_a_node_whose_log_is_past_the_last_round_evaluates_it_no_more() -> None:
+    """It was outrun; then a late vote agrees the round before, and the others say that it was the last."""
+    federation = Federation(4)
+    desk = Desk(federation, stopping=StoppingPolicy(patience=2, delta_min=0.0))
+    desk.start()
+    offers = [author.contribute(1) for author in federation.authors]
+    desk.learn(*offers)
+    desk.hold_payload(offers[0])
+    desk.advance()
+    desk.learn(*[federation[index].vote(1, offers[1:]) for index in (1, 2)])
+    desk.learn(*[federation[index].contribute(2) for index in (1, 2)])
+    desk.wait(61)
+    assert (desk.phase, desk.machine.round) == (Phase.TRAIN, 2)
+    desk.learn(federation[0].contribute(2))
+    desk.advance()
+    desk.learn(federation[3].vote(1, offers[1:]))
+    desk.learn(*[federation[index].close(3) for index in (1, 2)])
+    agreed = result_of(1, [input_of(offer) for offer in offers[1:]])
+    assert desk.advance() == (Fetch(agreed, (1, 2, 3)),)
+    assert (desk.phase, desk.machine.round) == (Phase.CATCH_UP, 1)
+    desk.hold(agreed)
+    desk.advance()
+    assert desk.phase is Phase.LINGER
+    assert desk.machine.model == agreed
 
 
 def test_the_last_round_ends_with_a_farewell_and_stays_for_who_has_another_model() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ledger.canonical import ITEMS_MAX
 from node import carrier, pull, reaching, slots, witness
+from node.address_book import TAKE_PAUSE_S
 from node.address_record import ADDRESSES_MAX, RECORD_BYTES_MAX
 from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
 from node.forwarding import FORWARDED_BYTES_MAX
@@ -40,7 +41,7 @@ MEANING = {
     Event.SETTLED: "agreed as voted, or patience is over",
     Event.OVERTAKEN: "a round is agreed that this node did not vote for like that",
     Event.OUTRUN: "others are rounds ahead, or nothing that was offered can be merged",
-    Event.HELD: "the agreed payloads are held",
+    Event.HELD: "the agreed payloads are held, or withheld from this node",
     Event.EVALUATED: "the own METRICS are on the ledger",
     Event.FINISHED: "that was the last round",
     Event.LEFT: "nobody needs this node any more",
@@ -85,6 +86,7 @@ LIMITS = {
     "sequences that may arrive out of order": REPLAY_WINDOW,
     "addresses in a record": ADDRESSES_MAX,
     "address record, bytes": RECORD_BYTES_MAX,
+    "seconds between two of one author that are taken": int(TAKE_PAUSE_S),
 }
 
 
