@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, final
 
 from ledger.chain import LogHead, check_next
-from ledger.errors import VerificationError
+from ledger.errors import StoreError, VerificationError
 from ledger.fork import Cut, check_cut
 from ledger.record import (
     NO_ID,
@@ -267,7 +267,10 @@ class Intake:
             return head.prev_id
         placed = batch.placed.get((log, seq))
         known = placed.id if placed is not None else self._id_at.get((log, seq))
-        return known or self._remember((log, seq), self._at(log, seq, batch).id)
+        if known is not None:
+            return known
+        stored = self._stored(log, seq)
+        return None if stored is None else self._remember((log, seq), stored.id)
 
     def _remember(self, slot: tuple[Log, int], record_id: bytes) -> bytes:
         self._id_at[slot] = record_id
@@ -278,10 +281,16 @@ class Intake:
     def _at(self, log: Log, seq: int, batch: Batch) -> SignedRecord:
         """Return the record in a slot that is taken."""
         placed = batch.placed.get((log, seq))
-        if placed is not None:
-            return placed.signed
+        found = self._stored(log, seq) if placed is None else placed.signed
+        if found is None:
+            raise StoreError(f"{self._store.path}: record {seq} of log {log[0]}/{log[1]} is gone")
+        return found
+
+    def _stored(self, log: Log, seq: int) -> SignedRecord | None:
+        """Return the record in a slot; None where a cut has just removed it."""
         author, epoch = log
-        return next(self._store.records(author=author, epoch=epoch, from_seq=seq, limit=1))
+        found = self._store.records(author=author, epoch=epoch, from_seq=seq, limit=1)
+        return next(found, None)
 
     def _causes_known(self, checked: Verified[Record], batch: Batch) -> bool:
         """Whether every record that this one acknowledges or merges is stored.

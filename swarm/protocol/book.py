@@ -195,7 +195,8 @@ class RoundBook:
         if before is None or first.epoch < before.epoch:
             self._offers[round_][author] = first
         self._by_id[checked.id] = offer
-        self._offered[body.update_digest].setdefault(author, round_)
+        offered = self._offered[body.update_digest]
+        offered[author] = min(round_, offered.get(author, round_))
         self._last_offer[author] = max(round_, self._last_offer.get(author, -1))
 
     def _learn_vote(self, record: Record, body: Aggregation) -> None:
@@ -431,7 +432,7 @@ class RoundBook:
 
         server: who is asked. Where several offer one payload its own offer counts, else that of the
         latest round which it has contributed to itself: a copy under an earlier round opens nothing,
-        and one under a later round keeps nothing back that is needed now.
+        and no copy keeps back what its author serves.
         """
         offered = self._offered.get(digest, {})
         if not offered or len(self._results.get(digest, ())) > self.roster.f:

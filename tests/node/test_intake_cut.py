@@ -10,7 +10,7 @@ from roster_factory import Living
 from ledger.record import Kind
 from ledger.store import Store
 from node.forks import Forks
-from node.intake import Intake
+from node.intake import Batch, Intake
 from node.round_share import RoundShares
 
 ALL = 4
@@ -39,3 +39,21 @@ def test_an_ack_of_the_branch_that_a_cut_left_out_is_stored(tmp_path: Path) -> N
         others = [one for one in federation.records() if one.value.author]
         intake.take([one.signed.envelope() for one in others], store.heads())
         assert late.id in {one.id for one in store.records(author=2)}
+
+
+def test_a_record_that_a_cut_has_just_removed_has_no_id(tmp_path: Path) -> None:
+    """Heads are compared while a roster update is stored: what is told of the log is older than the disk."""
+    federation = Living(ALL)
+    federation.open_all()
+    for _ in range(3):
+        federation.write(1, Kind.METRICS, 1, federation.metrics_body(1))
+    with Store.open(tmp_path / "ledger.db") as store:
+        store.append(federation.records())
+        heads = store.heads()
+        store.cut({(1, 0): 1})
+        shares = RoundShares(store, federation.roster, rounds=None)
+        forks = Forks(store, federation.roster, (0, 0))
+        intake = Intake(store, federation.roster, (0, 0), forks, shares)
+        batch = Batch(heads)
+        assert intake.id_at((1, 0), 0, batch) == federation.logs[1][0].id
+        assert intake.id_at((1, 0), 2, batch) is None

@@ -53,5 +53,5 @@ def evaluate(at: Position, _now_s: float) -> Step:
         at.round = max(at.round + 1, at.next_after(at.round) - back)
         at.base_is_own = True
         return Event.EVALUATED, ()
-    at.round = at.next_after(at.round)
+    at.round = max(at.next_after(at.round), at.book.reached(at.own))
     return Event.EVALUATED, ()

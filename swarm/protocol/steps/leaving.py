@@ -26,15 +26,25 @@ def linger(at: Position, now_s: float) -> Step:
         if patient and not at.active() <= set(models):
             return None, wanted
         return None, (*wanted, SignClose(at.policy.rounds + 1))
-    # Who evaluated another model went on without a quorum: he may still come for this one.
     served = all(
-        m.index in at.book.closed and (models.get(m.index) == at.model or at.near is not None)
+        m.index in at.book.closed and _is_served(at, m.index)
         for m in at.book.roster.active
         if not (at.book.is_frozen(m.index) or m.index in at.book.left)
     )
     if over or (served and not wanted):
         return Event.LEFT, ()
     return None, wanted
+
+
+def _is_served(at: Position, closed: int) -> bool:
+    """Whether one that has closed needs nothing of this node.
+
+    Who evaluated another model went on without a quorum, and may still come for this one; who
+    evaluated none was past this round already, and has come for it before it closed.
+    """
+    model = at.book.models(at.round).get(closed)
+    was_past = model is None and at.book.last_offer_round(closed) > at.round
+    return model == at.model or was_past or at.near is not None
 
 
 def _leave(at: Position, now_s: float) -> Step:

@@ -24,10 +24,9 @@ def train(at: Position, _now_s: float) -> Step:
         return Event.CONTRIBUTED, ()
     if at.place.has_moments and at.round != MOMENTS_ROUND and at.moments() is None:
         return None, ()  # a roster update has opened round zero again: its votes are still to come
-    if at.base in at.stalled:
-        if at.near is not None:
-            at.base = base_of(at, at.round)
-        elif _is_left_behind(at):
+    if at.base in at.stalled and at.base not in at.held:
+        at.base = base_of(at, at.round)  # others may withhold it by now
+        if at.base in at.stalled and at.near is None and _is_left_behind(at):
             return Event.OVERTAKEN, ()
     missing = [digest for digest in (at.base, at.moments()) if digest and digest not in at.held]
     if missing:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.charter import StoppingPolicy
-from ledger.record import Codec, Input, Reason, Record, Verified
+from ledger.record import Codec, Input, Metrics, Reason, Record, Verified
 from swarm.protocol.effects import Evaluate, Fetch, GiveUp, Merge, SignClose, SignOpen, Train
 from swarm.protocol.ranking import ranked
 from swarm.protocol.round import TRANSITIONS, Event, Phase
@@ -311,6 +311,45 @@ def test_a_node_whose_log_is_past_the_last_round_evaluates_it_no_more() -> None:
     desk.advance()
     assert desk.phase is Phase.LINGER
     assert desk.machine.model == agreed
+
+
+def test_who_was_past_the_last_round_before_it_closed_is_not_waited_for() -> None:
+    federation = Federation(4)
+    federation.open_all()
+    model = agreed_round(federation, 1, INITIAL)
+    federation[3].contribute(2)
+    for author in federation.authors:
+        author.close(3)
+    records = [one for author in federation.authors for one in author.records]
+    desk = Desk(federation)
+    skipped = [
+        one for one in records if one.value.author != 3 or not isinstance(one.value.body, Metrics)
+    ]
+    desk.hold(model)
+    desk.learn(*skipped)
+    desk.machine.position.phase, desk.machine.position.round = Phase.LINGER, 1
+    desk.machine.position.model = model
+    desk.advance()
+    assert desk.phase is Phase.DONE
+
+
+def test_a_base_that_is_withheld_from_now_on_is_chosen_anew() -> None:
+    """The node has its own model of round 1, begins from the agreed one, and falls below the floor."""
+    federation = Federation(4)
+    federation.open_all()
+    offers = [author.contribute(1) for author in federation.authors]
+    for index in (1, 2, 3):
+        federation[index].vote(1, offers[1:])
+    own = digest_of("its own")
+    federation[0].evaluate(1, own)
+    agreed = result_of(1, [input_of(offer) for offer in offers[1:]])
+    desk = Desk(federation)
+    desk.hold(own)
+    assert desk.start() == (Fetch(agreed, (1, 2, 3)),)
+    assert desk.phase is Phase.TRAIN
+    desk.book.lag(3)
+    desk.machine.stalled(frozenset({agreed}))
+    assert desk.advance() == (Train(2, own, None),)
 
 
 def test_the_last_round_ends_with_a_farewell_and_stays_for_who_has_another_model() -> None:
