@@ -26,6 +26,7 @@ from node.address_record import (
     sign_address_record,
 )
 from node.addresses import Address, parse_address
+from node.limits import TokenBucket
 from node.network import EventLog
 from swarm.protocol.reach import Sequences
 
@@ -34,6 +35,8 @@ STATE_KEY: Final = "network/addresses"
 BOOK_BYTES_MAX: Final = 1 << 22
 TAKE_PAUSE_S: Final = 5.0
 """Between two records that are taken of one author: each costs everybody a write, a line and a dial."""
+_TOLD_PER_S: Final = 0.1  # lines about what was refused
+_TOLD_BURST: Final = 3
 
 Save = Callable[[bytes], Awaitable[None]]
 Redirect = Callable[[int, Sequence[Address]], None]
@@ -76,6 +79,7 @@ class AddressBook:
         self._redirect: Redirect | None = None
         self._save: Save | None = None
         self._taken_s: dict[int, float] = {}
+        self._refusals_told = TokenBucket(rate_per_s=_TOLD_PER_S, burst=_TOLD_BURST)
         self._pen = trio.Lock()
         for envelope in _unpacked(stored):
             with suppress(PeerError):  # of a roster that has passed
@@ -135,22 +139,26 @@ class AddressBook:
         )
 
     async def learn(self, envelopes: Iterable[bytes], *, source: str) -> None:
-        """Take records that somebody passed on; what is wrong is logged and left.
+        """Take records that somebody passed on; what is wrong is left, and now and then logged.
 
         Of one author one in TAKE_PAUSE_S: another one comes again, for it is lacking here.
         """
         async with self._pen:
             now_s, newer = trio.current_time(), dict[int, AddressRecord]()
+            refused: list[PeerError] = []
             for envelope in envelopes:
                 try:
                     record = self._open(envelope)
                 except PeerError as error:
-                    self._log.warning("address_refused", source=source, why=str(error))
+                    refused.append(error)
                     continue
                 held = newer.get(record.author) or self._records.get(record.author)
                 pause_s = now_s - self._taken_s.get(record.author, -TAKE_PAUSE_S)
                 if pause_s >= TAKE_PAUSE_S and (held is None or record.age > held.age):
                     newer[record.author] = record
+            if refused and self._refusals_told.take(now_s=now_s):
+                why = str(refused[0])
+                self._log.warning("address_refused", source=source, count=len(refused), why=why)
             self._taken_s |= dict.fromkeys(newer, now_s)
             if self._own in newer:
                 # Of an older start whose store is gone: what holds now has to be newer than that.

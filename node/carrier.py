@@ -5,7 +5,9 @@ carrier can read nothing of them and keeps nothing.
 """
 
 from collections import Counter, defaultdict
-from typing import Final, final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar, final
 
 import trio
 
@@ -25,6 +27,8 @@ BURST_S: Final = 4.0
 """Seconds of the allowed pace that may pass at once."""
 WAIT_S_MAX: Final = 10.0
 """A box that would have to wait longer for its turn is sent away."""
+
+Key = TypeVar("Key")
 
 
 @final
@@ -51,8 +55,9 @@ class Carrier:
         """Bring a peer's box to its target and return the target's answer, unread.
 
         1. We carry. 2. The box says that it comes from whom it came from: no second hop.
-        3. The target is another member that is connected. 4. Few enough are under way. 5. The pair
-        keeps its pace. Raises UnavailableError, PeerError.
+        3. The target is another member that is connected. 4. The pair has few enough boxes here, and
+        5. keeps its pace. 6. Few enough are under way to the target, not counting those that wait for
+        their pair's turn. Raises UnavailableError, PeerError.
         """
         if not self.works:
             raise PeerError("this member carries nothing for others")
@@ -62,21 +67,15 @@ class Carrier:
         if label.target not in self._network.connected():
             raise UnavailableError("that member is not connected here")
         pair = peer, label.target
-        if self._pairs[pair] >= PAIR_MAX or self._targets[label.target] >= TARGET_MAX:
-            raise UnavailableError("too many boxes to that member at once")
-        self._pairs[pair] += 1
-        self._targets[label.target] += 1
-        try:
-            return await self._carry(self._meters[pair], label.target, box)
-        finally:
-            self._pairs[pair] -= 1
-            self._targets[label.target] -= 1
+        with _counted(self._pairs, pair, most=PAIR_MAX):
+            wait_s = self._meters[pair].wait_s(now_s=trio.current_time())
+            if wait_s > WAIT_S_MAX:
+                raise UnavailableError("this pair has had its share; ask again later")
+            await trio.sleep(wait_s)
+            with _counted(self._targets, label.target, most=TARGET_MAX):
+                return await self._carry(self._meters[pair], label.target, box)
 
     async def _carry(self, meter: ByteMeter, target: int, box: bytes) -> bytes:
-        wait_s = meter.wait_s(now_s=trio.current_time())
-        if wait_s > WAIT_S_MAX:
-            raise UnavailableError("this pair has had its share; ask again later")
-        await trio.sleep(wait_s)
         self._count(meter, len(box))
         reply = await self._network.request(
             target,
@@ -91,3 +90,15 @@ class Carrier:
     def _count(self, meter: ByteMeter, count: int) -> None:
         meter.charge(count, now_s=trio.current_time())
         self.carried_bytes += count
+
+
+@contextmanager
+def _counted(counts: Counter[Key], key: Key, *, most: int) -> Iterator[None]:
+    """Count a box as long as it is here. Raises UnavailableError if it is one too many."""
+    if counts[key] >= most:
+        raise UnavailableError("too many boxes to that member at once")
+    counts[key] += 1
+    try:
+        yield
+    finally:
+        counts[key] -= 1

@@ -7,11 +7,12 @@ Spec: docs/wire.md §4.6, docs/ledger.md §8, docs/adr/0011.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import final
+from typing import Final, final
 
 import trio
 
 from ledger.bodies import ForkProof
+from ledger.canonical import RECORD_BYTES_MAX
 from ledger.errors import StoreError, VerificationError
 from ledger.fork import Fork, check_fork_proof, fork_proof
 from ledger.fork_store import fork_key, fork_value, stored_proofs
@@ -22,6 +23,8 @@ from node.highwater import LostHistoryError
 
 Log = tuple[int, int]
 """(author, epoch)"""
+PROOF_BYTES_MAX: Final = RECORD_BYTES_MAX - 300
+"""Both halves of a proof in a FORK_PROOF, beside some 200 bytes of header."""
 
 
 class OwnLogForkedError(LostHistoryError):
@@ -74,10 +77,13 @@ class Forks:
         """Freeze what a proof proves. Raises VerificationError: it proves nothing, nobody is blamed."""
         fork = check_fork_proof(body, self._roster)
         log = (fork.author, fork.epoch)
-        if fork.seq < self._slots.get(log, fork.seq + 1):
+        is_lower = fork.seq < self._slots.get(log, fork.seq + 1)
+        if is_lower:
             self._slots = {**self._slots, log: fork.seq}
             self._news[log] = fork
-            # Of the lowest slot, and one for each log: a liar makes nobody store more.
+        held = self._proofs.get(log)
+        # One for each log: a liar makes nobody store more. Of the lowest slot whose proof fits in a record.
+        if held is None or (_fits(body) and (is_lower or not _fits(held))):
             self._proofs = {**self._proofs, log: body}
             self._unsaved[log] = body
         return fork
@@ -114,9 +120,15 @@ class Forks:
         return {fork_key(log): fork_value(body) for log, body in unsaved.items()}
 
     def unrecorded(self) -> tuple[ForkProof, ...]:
-        """Proofs that no stored record holds: this site publishes them, once for each log."""
+        """Proofs that no stored record holds: this site publishes them, once for each log.
+
+        Not one of two records that are proofs themselves: it fits in no record. Who compares heads
+        with whoever holds the other branch finds such a fork by himself.
+        """
         return tuple(
-            body for log, body in sorted(self._proofs.items()) if log not in self._recorded
+            body
+            for log, body in sorted(self._proofs.items())
+            if log not in self._recorded and _fits(body)
         )
 
     def places(self, counts: Mapping[Log, int]) -> Iterator[tuple[Log, int]]:
@@ -124,6 +136,11 @@ class Forks:
         for log, seq in self._recorded.values():
             if seq >= counts.get(log, 0):
                 yield log, seq
+
+
+def _fits(body: ForkProof) -> bool:
+    """Whether a record holds a proof, with the little that a record says besides."""
+    return len(body.envelope_a) + len(body.envelope_b) <= PROOF_BYTES_MAX
 
 
 @final

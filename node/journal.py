@@ -111,6 +111,9 @@ class Journal:
         self.forks.refuse_own()
         shares = RoundShares(store, roster, rounds=rounds)
         self.intake = Intake(store, roster, (own, self._epoch), self.forks, shares)
+        self.round_records = 0
+        """Own records of the newest own round: what is beyond a log's share of it (round_share.py) others refuse."""
+        self._own_round = -1
         self._pen = trio.Lock()
 
     def replay(self) -> Iterable[Verified[Record]]:
@@ -266,6 +269,10 @@ class Journal:
 
     def _note_acks(self, record: Record) -> None:
         if record.author == self._own:
+            if record.epoch == self._epoch:
+                if record.round > self._own_round:
+                    self._own_round, self.round_records = record.round, 0
+                self.round_records += 1
             for ack in record.acks:
                 log = ack.author, ack.epoch
                 self._acked[log], self._acked_in[log] = ack.seq, record.seq

@@ -10,7 +10,7 @@ from typing import Final, final
 import trio
 
 from ledger.errors import StoreError
-from ledger.record import Body, Codec, Kind, Record, Verified
+from ledger.record import Body, Codec, Kind, Record, Rejection, Verified
 from ledger.weighing import Weighing
 from node.blobs import BlobStore
 from node.exchange import Exchange
@@ -20,6 +20,7 @@ from node.journal import Journal
 from node.judging import JudgingPen
 from node.own_memory import OwnMemory
 from node.payload_io import NoRoomError
+from node.round_share import ROUND_RECORDS
 from node.transfer import Transfer
 from node.witness import Witness
 from node.world import World
@@ -72,6 +73,15 @@ class Desk:
         with trio.CancelScope(shield=True):
             await self.judging.before(round_)
             await self.write(kind, round_, body, acks_max=acks_max)
+
+    async def reject(self, body: Rejection, round_: int) -> None:
+        """Refuse a record, while the own log has room: beyond its share of a round others end it."""
+        if self.journal.round_records < ROUND_RECORDS:
+            await self.record(Kind.REJECTION, round_, body)
+        else:
+            self.world.log.warning(
+                "rejection_not_written", why="the round's share of the own log is used up"
+            )
 
     async def write(
         self,

@@ -115,7 +115,7 @@ async def check_sketch(desk: Desk, effect: CheckSketch) -> None:
             contributions=false,
         )
         body = Rejection(target_id=effect.id, reason=Reason.FALSE_SKETCH)
-        await desk.record(Kind.REJECTION, desk.book.reached(desk.own), body)
+        await desk.reject(body, desk.book.reached(desk.own))
 
 
 async def _rows(

@@ -69,5 +69,7 @@ async def _factors_micro(desk: Desk, round_: int, offers: Sequence[Offer]) -> li
     if not desk.weighing.is_on:
         return []
     slots = [(offer.author, offer.epoch, offer.seq) for offer in offers]
-    factors = await desk.world.compute.run(desk.weighing.factors_micro, round_, slots)
+    forks = desk.journal.forks  # with the proof on record, so that an auditor sees why
+    told = frozenset(log for log in forks.slots if forks.is_told(log))
+    factors = await desk.world.compute.run(desk.weighing.factors_micro, round_, slots, told)
     return factors or []  # where nobody can say, nobody is weighed

@@ -5,7 +5,7 @@ from typing import Final
 import trio
 
 from ledger.errors import PeerError
-from ledger.record import Codec, Kind, Reason, Rejection
+from ledger.record import Codec, Reason, Rejection
 from ledger.rules import codec_of_round
 from node.effects.desk import Desk
 from node.privacy import published_count
@@ -56,7 +56,7 @@ async def obtain(desk: Desk, effect: Fetch) -> None:
             reason=refusal.reason.name,
         )
         body = Rejection(target_id=offer.id, reason=refusal.reason)
-        await desk.record(Kind.REJECTION, desk.machine.round, body)
+        await desk.reject(body, desk.machine.round)
 
 
 async def _accept(desk: Desk, received: Received, offer: Offer | None) -> None:

@@ -18,6 +18,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID as STOCK_NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.security.secure_session import SecureSession
 
+from node.libp2p.narrowed import narrow
 from node.libp2p.session import Session
 from node.libp2p.wire import Wire
 
@@ -33,6 +34,7 @@ class GatedNoise(NoiseTransport):
         self, keys: KeyPair, admits: Callable[[ID], bool], *, suite: bytes | None = None
     ) -> None:
         """suite: the noise protocol's name; None: libp2p's."""
+        narrow()  # nobody shakes hands without it
         super().__init__(keys, noise_privkey=x25519_key_pair().private_key)
         self._admits = admits
         self._suite = suite

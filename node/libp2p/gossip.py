@@ -67,17 +67,22 @@ class Admission:
         peer = self._members.known_index(peer_id)
         return self._limits[peer].take(now_s=trio.current_time())
 
-    def pause_s(self, peer_id: ID, count: int) -> float:
-        """Count bytes that a peer sent, and return how long they have to wait."""
-        volume, now_s = self._volumes[self._members.known_index(peer_id)], trio.current_time()
-        volume.charge(count, now_s=now_s)
-        return volume.wait_s(now_s=now_s)
+    def pause_s(self, peer_id: ID) -> float:
+        """Return how long nothing more is read of a peer."""
+        volume = self._volumes[self._members.known_index(peer_id)]
+        return volume.wait_s(now_s=trio.current_time())
+
+    def was_read(self, peer_id: ID, count: int) -> None:
+        """Count bytes that a peer sent."""
+        volume = self._volumes[self._members.known_index(peer_id)]
+        volume.charge(count, now_s=trio.current_time())
+
+    def knows(self, author_id: bytes) -> bool:
+        """Whether another member is named as the author; only the signature shows that it is."""
+        return self._members.index(author_id) is not None
 
     async def is_valid(self, _forwarder: ID, message: rpc_pb2.Message) -> bool:
-        """Decide what is forwarded and delivered; its signature was checked before."""
-        author = message.from_id
-        if self._members.index(author) is None and author != self._members.own_id.to_bytes():
-            return False
+        """Decide what is forwarded and delivered; author and signature were checked before."""
         return 0 < len(message.data) <= GOSSIP_BYTES_MAX
 
     def deliver(self, author_id: bytes, message: bytes) -> None:
@@ -104,7 +109,7 @@ class GuardedPubsub(Pubsub):
         self._admission = admission
         self._listeners: set[ID] = set()
         self._opening: set[ID] = set()
-        self._heard_on: defaultdict[ID, list[INetStream]] = defaultdict(list)
+        self._heard_on: defaultdict[ID, list[trio.CancelScope]] = defaultdict(list)
         self._openings: trio.Nursery
         self._offered: WeakSet[INetStream] = WeakSet()
         self.set_topic_validator(topic, admission.is_valid, is_async_validator=True)
@@ -118,23 +123,29 @@ class GuardedPubsub(Pubsub):
         them, and takes an error here for the death of our own stream to the peer. A peer has one stream,
         and for a moment a second one: on each a MiB could wait for its end.
         """
-        peer_id = stream.muxed_conn.peer_id
-        heard_on = self._heard_on[peer_id]
-        heard_on.append(stream)
+        heard_on, scope = self._heard_on[stream.muxed_conn.peer_id], trio.CancelScope()
+        heard_on.append(scope)
         if len(heard_on) > _STREAMS_MAX:
-            await heard_on.pop(0).reset()
+            heard_on.pop(0).cancel()
+        with scope:
+            await self._hear_out(stream)
+        if scope in heard_on:
+            heard_on.remove(scope)
+        await stream.reset()
+
+    async def _hear_out(self, stream: INetStream) -> None:
+        """Read until the stream ends. What a peer may not say yet waits in its stream, counted there."""
+        peer_id = stream.muxed_conn.peer_id
         try:
             while True:
+                await trio.sleep(self._admission.pause_s(peer_id))
                 said = await read_varint_prefixed_bytes_limited(stream, _RPC_BYTES_MAX)
-                await trio.sleep(self._admission.pause_s(peer_id, len(said)))
+                self._admission.was_read(peer_id, len(said))
                 for message in await self._hear(peer_id, said):
                     await self.push_msg(peer_id, message)
                     await trio.lowlevel.checkpoint()  # others' turn: many may come in one
         except Exception as error:  # noqa: BLE001 - random bytes raise all kinds of errors
             LIBP2P_LOG.debug("gossip stream of %s ended: %s", peer_id, short(error))
-        if stream in heard_on:
-            heard_on.remove(stream)
-        await stream.reset()
 
     async def _hear(self, peer_id: ID, said: bytes) -> list[rpc_pb2.Message]:
         """Act on what a peer says of itself; return the messages that it brings.
@@ -151,13 +162,15 @@ class GuardedPubsub(Pubsub):
         return [_copy(part) for part in islice(rpc.publish, _PARTS_MAX) if self._is_ours(part)]
 
     def _is_ours(self, message: rpc_pb2.Message) -> bool:
-        """Whether a message has our topic alone, and its names the length that names have.
+        """Whether a message has our topic alone, a member for its author, and a number of its length.
 
-        libp2p keeps the names longer than the message: in what was seen, and for each topic.
+        libp2p keeps these longer than the message: in what was seen, and for each topic. An
+        author's name may hold a key, which it would parse.
         """
         return (
             len(message.topicIDs) == 1
             and message.topicIDs[0] == self._topic
+            and self._admission.knows(message.from_id)
             and len(message.seqno) == _NUMBER_BYTES
             and message.ByteSize() <= GOSSIP_BYTES_MAX + _ENVELOPE_BYTES_MAX
         )

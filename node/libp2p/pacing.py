@@ -18,6 +18,9 @@ class Pace(Protocol):
     def reserve(self, count: int, *, now_s: float) -> float:
         """Count bytes that are to leave, and return when they may."""
 
+    def give_back(self, count: int) -> None:
+        """Count no longer what was to leave and does not."""
+
 
 @final
 class Unpaced:
@@ -30,6 +33,9 @@ class Unpaced:
     def reserve(self, count: int, *, now_s: float) -> float:  # noqa: ARG002
         """Return now."""
         return now_s
+
+    def give_back(self, count: int) -> None:
+        """Do nothing."""
 
 
 UNPACED: Final = Unpaced()
@@ -55,6 +61,10 @@ class Bucket:
         self._paid_until_s = begin_s + count / self._bytes_per_s
         return max(now_s, begin_s)
 
+    def give_back(self, count: int) -> None:
+        """Let others have the time: those who reserve from now on."""
+        self._paid_until_s -= count / self._bytes_per_s
+
 
 @final
 class Both:
@@ -71,6 +81,11 @@ class Both:
     def reserve(self, count: int, *, now_s: float) -> float:
         """Count bytes at both, and return when both let them leave."""
         return max(self._one.reserve(count, now_s=now_s), self._other.reserve(count, now_s=now_s))
+
+    def give_back(self, count: int) -> None:
+        """Give back to both."""
+        self._one.give_back(count)
+        self._other.give_back(count)
 
 
 @final

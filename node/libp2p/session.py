@@ -9,6 +9,7 @@ Spec: https://github.com/libp2p/specs/blob/master/noise/README.md, Noise revisio
 from collections.abc import Callable, Sequence
 from typing import Final, final
 
+import trio.lowlevel
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from libp2p.connection_types import ConnectionType
@@ -30,6 +31,7 @@ KEY_USES_MAX: Final = 1 << 27
 """Messages under one key, 8 TiB: AES-GCM's bound is 2⁻⁵¹ then; whoever dials again has new keys."""
 _SMALL_BUFFER_BYTES: Final = _LENGTH_BYTES + _SEALED_BYTES_MAX + 4096  # holds any one message
 _LARGE_BUFFER_BYTES: Final = _SMALL_BUFFER_BYTES + 256 * 1024
+_OPENED_MAX: Final = 256  # messages, until it is another task's turn; a buffer may hold 18,000
 
 
 @final
@@ -108,17 +110,17 @@ class Session(BaseSession):
                 raise ConnectionClosedError("the peer closed the connection")
             is_full = count == len(room)
             self._sealed_end += count
-            found = self._open_all()
+            found = await self._open_all()
             if is_full and len(self._sealed) < _LARGE_BUFFER_BYTES:
                 self._sealed = self._sealed + bytes(_LARGE_BUFFER_BYTES - len(self._sealed))
             if found:
                 return found
 
-    def _open_all(self) -> list[bytes]:
+    async def _open_all(self) -> list[bytes]:
         """Decrypt the whole messages in the buffer and keep the rest."""
         found: list[bytes] = []
         view = memoryview(self._sealed)[: self._sealed_end]
-        at = 0
+        at = opened = 0
         while len(view) - at >= _LENGTH_BYTES:
             start = at + _LENGTH_BYTES
             end = start + (view[at] << 8 | view[at + 1])
@@ -127,6 +129,9 @@ class Session(BaseSession):
             if message := self._in.open(view[start:end]):
                 found.append(message)
             at = end
+            opened += 1
+            if opened % _OPENED_MAX == 0:  # shielded: what was opened cannot be opened again
+                await trio.lowlevel.cancel_shielded_checkpoint()
         self._sealed_end -= at
         if at and self._sealed_end:
             view[: self._sealed_end] = bytes(view[at:])

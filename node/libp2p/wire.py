@@ -13,8 +13,8 @@ from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from node.libp2p.psk import Filter
 
-STRANGER_BYTES_MAX: Final = 16 * 1024
-"""What the other end may send before it has shown who it is; a handshake takes about 500 bytes."""
+STRANGER_BYTES_MAX: Final = 2 * 1024
+"""What the other end may send before it has shown who it is; a handshake takes about 270."""
 _RECEIVE_BYTES: Final = 256 * 1024
 
 

@@ -17,7 +17,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamErro
 from multiaddr import Multiaddr  # type: ignore[import-untyped]
 
 from node.libp2p.frames import WINDOW_BYTES, Flag, Frame, FrameError, FrameReader, Kind, header
-from node.libp2p.outbox import BATCH_BYTES, Outbox
+from node.libp2p.outbox import BATCH_BYTES, Outbox, Sender
 from node.libp2p.pacing import UNPACED, Pace
 from node.libp2p.quiet import LIBP2P_LOG
 from node.libp2p.reasons import LOST, short
@@ -38,7 +38,7 @@ WRITE_S: Final = 30.0
 """One write to a socket (up to 256 KiB) that lasts so long ends the connection, within as long again."""
 _GOODBYE_S: Final = 0.5
 _PROTOCOL_ERROR: Final = 1
-_EVENTS_MAX: Final = 256  # frames and bodies of a message, until it is another task's turn
+_EVENTS_MAX: Final = 256  # messages, frames and bodies, until it is another task's turn
 
 
 async def _nobody() -> None:
@@ -164,7 +164,9 @@ class Yamux(IMuxedConn):
         self._unread_bytes -= stream.unread_bytes
         self._late_bytes += stream.still_allowed_bytes
         stream.end(keep=keep)
-        self._streams.pop(stream.stream_id, None)
+        if self._streams.get(stream.stream_id) is not stream:
+            return  # forgotten before: the peer may have opened another one under its number
+        del self._streams[stream.stream_id]
         self._theirs.discard(stream.stream_id)
         self._granted.discard(stream.stream_id)
 
@@ -190,19 +192,23 @@ class Yamux(IMuxedConn):
     async def _receive_forever(self) -> None:
         reader = FrameReader()
         target: Stream | None = None
+        left = _EVENTS_MAX
         while True:
             messages = await self.secured_conn.receive()
             self.on_received()
             for message in messages:
-                for number, event in enumerate(reader.feed(message), start=1):
+                left -= 1
+                for event in reader.feed(message):
                     if isinstance(event, memoryview):
                         if target is not None and self._streams.get(target.stream_id) is target:
                             self._count_unread(len(event))
                             target.take_in(event)
                     else:
                         target = self._take_frame(event)
-                    if number % _EVENTS_MAX == 0:  # a message of tiny frames takes 20 ms
+                    left -= 1
+                    if left <= 0:  # a message of tiny frames takes 20 ms
                         await trio.lowlevel.checkpoint()
+                        left = _EVENTS_MAX
 
     def _count_unread(self, count: int) -> None:
         self._unread_bytes += count
@@ -276,18 +282,29 @@ class Yamux(IMuxedConn):
             await self._outbox.wait()
             messages = self._outbox.take_small()
             if (sender := self._outbox.next_large()) is not None:
-                size = min(self._pace.batch_bytes(BATCH_BYTES), sender.waiting_bytes())
-                ready_s = self._pace.reserve(size, now_s=trio.current_time())
-                if ready_s > trio.current_time():
-                    messages = await self._send_small_until(ready_s, messages)
-                # Taken last: what a stream sends next must not pass what it sent before.
-                messages += sender.take(size)
+                messages = await self._take_large(sender, messages)
                 if sender.waiting_bytes():
                     self._outbox.put_back(sender)
             if messages:
                 await self._write(messages)
             if sender is not None:
                 self.on_sent_large()
+
+    async def _take_large(
+        self, sender: Sender, messages: list[bytes | memoryview]
+    ) -> list[bytes | memoryview]:
+        """Add a batch to messages when it may leave. What does not leave after all is not paid for."""
+        size = unsent = min(self._pace.batch_bytes(BATCH_BYTES), sender.waiting_bytes())
+        ready_s = self._pace.reserve(size, now_s=trio.current_time())
+        try:
+            if ready_s > trio.current_time():
+                messages = await self._send_small_until(ready_s, messages)
+            # Taken last: what a stream sends next must not pass what it sent before.
+            taken = sender.take(size)
+            unsent = max(0, size - sum(map(len, taken)))
+        finally:
+            self._pace.give_back(unsent)
+        return messages + taken
 
     async def _write(self, messages: list[bytes | memoryview]) -> None:
         self._writes += 1

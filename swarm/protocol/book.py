@@ -124,10 +124,11 @@ class RoundBook:
         self._are_models: set[bytes] = set()
         """results that are models, not moments"""
         self._named: dict[bytes, int] = {}
-        self._trained_from: dict[bytes, int] = {}
-        """payload → newest round of a record that names it"""
+        """payload → newest round in which it was offered or published"""
+        self._uses: dict[bytes, set[int]] = defaultdict(set)
+        """payload → rounds of records that name it, also as a base"""
         self._agreed: dict[int, Agreed] = {}
-        self._lag = 0
+        self._newest_agreed, self._lag = -1, 0
         self._agreed_models: set[bytes] = set()
         self._last_offer: dict[int, int] = {}
         self._reached: dict[int, int] = {}
@@ -187,10 +188,10 @@ class RoundBook:
             base=body.base_digest,
             samples=body.samples,
         )
-        self._name(body.update_digest, round_)
-        newest = self._trained_from.get(body.base_digest, round_)
-        self._trained_from[body.base_digest] = max(round_, newest)
         first = self._epochs_offers[round_].setdefault((author, offer.epoch), offer)
+        if first is offer:
+            self._name(body.update_digest, round_)
+            self._uses[body.base_digest].add(round_)
         before = self._offers[round_].get(author)
         if before is None or first.epoch < before.epoch:
             self._offers[round_][author] = first
@@ -211,12 +212,14 @@ class RoundBook:
                 return  # an auditor refuses it
             cast.append(number)
         if author not in self._votes[ballot]:
+            backers = self._backers[ballot]
+            proposal = next((one for one in backers if one == proposal), proposal)  # kept once
             self._votes[ballot][author] = proposal
-            self._backers[ballot].setdefault(proposal, []).append(author)
+            backers.setdefault(proposal, []).append(author)
             self._vote_rosters[ballot][author] = record.roster
+            self._name(body.result_digest, round_)
         newest = self._newest[round_]
         newest[author] = max(number, newest.get(author, 0))
-        self._name(body.result_digest, round_)
         self._results[body.result_digest].add(author)
         if body.rule != Rule.MOMENTS:
             self._are_models.add(body.result_digest)
@@ -254,6 +257,7 @@ class RoundBook:
             before = self._agreed.get(round_)
             if before is None or before.proposal == proposal:
                 self._agreed[round_] = Agreed(round_, proposal, voters)
+                self._newest_agreed = max(round_, self._newest_agreed)
             if proposal.rule != Rule.MOMENTS:
                 self._agreed_models.add(proposal.result)
 
@@ -409,7 +413,7 @@ class RoundBook:
             self.version += 1
 
     def _is_shown(self, round_: int) -> bool:
-        return not self._lag or round_ == 0 or round_ <= max(self._agreed) - self._lag
+        return not self._lag or round_ == 0 or round_ <= self._newest_agreed - self._lag
 
     def latest_model(self, author: int, *, before: int | None = None) -> tuple[int, bytes] | None:
         """The newest round (below ``before``) that ``author`` evaluated, and the model it used."""
@@ -454,15 +458,22 @@ class RoundBook:
 
     def _name(self, digest: bytes, round_: int) -> None:
         self._named[digest] = max(round_, self._named.get(digest, round_))
+        self._uses[digest].add(round_)
 
     def newest_round_of(self, digest: bytes) -> int | None:
         """The newest round in which anybody offered ``digest`` or published it as a result."""
         return self._named.get(digest)
 
-    def newest_use_of(self, digest: bytes) -> int | None:
-        """The same, or in which anybody trained from it: a merge of that round may start there."""
-        rounds = [one[digest] for one in (self._named, self._trained_from) if digest in one]
-        return max(rounds, default=None)
+    def newest_use_of(self, digest: bytes, *, until: int) -> int | None:
+        """The same, or in which anybody trained from it: a merge of that round may start there.
+
+        until: no later round counts if an earlier one names it: a log may leap ahead, and would keep
+        payloads for ever.
+        """
+        rounds = self._uses.get(digest)
+        if not rounds:
+            return None
+        return max((one for one in rounds if one <= until), default=min(rounds))
 
     def is_agreed_result(self, digest: bytes) -> bool:
         """Tell whether a quorum ever agreed on ``digest`` as a model."""

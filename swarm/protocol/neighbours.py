@@ -52,6 +52,19 @@ class Neighbours:
         """Fewest inputs of a merge, the own one among them: less than that is no federation."""
         return min(self._policy.members_min, 1 + len(self.of(round_)))
 
+    def coming(self, round_: int, have: Collection[int]) -> frozenset[int]:
+        """Neighbours whose contribution to ``round_`` is not among ``have`` and may still come."""
+        return frozenset(
+            author
+            for author in (self.of(round_) & self._book.here()).difference(have)
+            if self._passed_over.get(author) != self._book.last_offer_round(author)
+        )
+
+    def goes_on_elsewhere(self, round_: int) -> bool:
+        """Whether a member that is no neighbour has come to ``round_``: this node is not cut off."""
+        others = set(self._members) - self.of(round_) - {self._own}
+        return any(self._book.last_offer_round(author) >= round_ for author in others)
+
     def heard(self, author: int, *, now_s: float) -> None:
         """A contribution of ``author`` has come, for whichever round."""
         before_s = self._came_s.get(author)

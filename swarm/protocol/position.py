@@ -94,6 +94,8 @@ class Position:
         """the round in which the training of now began"""
         self.base: bytes | None = None
         """what it starts from"""
+        self.passed_over: set[bytes] = set()
+        """bases that nobody has served for too long in this round"""
         self.base_is_own = False
         """the newest agreed model has not come in time"""
         self.is_outpaced = False

@@ -46,7 +46,7 @@ def needless(
     first = keep.first_round(standing)
     mine = book.latest_model(own)
     pinned = newest_models(book) | ({mine[1]} if mine else set())
-    named = {digest: book.newest_use_of(digest) for digest in stored}
+    named = {digest: book.newest_use_of(digest, until=standing + 1) for digest in stored}
     return frozenset(
         digest
         for digest, round_ in named.items()
@@ -56,7 +56,7 @@ def needless(
 
 def unnamed(book: RoundBook, stored: Iterable[bytes]) -> frozenset[bytes]:
     """Payloads that no record names: made just before a crash, and made again after it."""
-    return frozenset(digest for digest in stored if book.newest_use_of(digest) is None)
+    return frozenset(digest for digest in stored if book.newest_use_of(digest, until=0) is None)
 
 
 def newest_models(book: RoundBook) -> frozenset[bytes]:

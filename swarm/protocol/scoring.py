@@ -208,6 +208,7 @@ class Scoring:
         while self._unchecked:
             check = next(iter(self._unchecked.values()))
             shown = check.sketch.round
+            is_recent = shown > self._book.reached(self._own) - ROUNDS_KEPT
             offers = [self._book.offer(row.target_id) for row in check.sketch.rows]
             here = tuple(
                 offer
@@ -218,7 +219,7 @@ class Scoring:
                 and self._is_sketchable(offer)
             )
             is_mine = self._own in self._evaluators(shown)
-            if here and is_mine and check.id not in self._book.refused[self._own]:
+            if here and is_mine and is_recent and check.id not in self._book.refused[self._own]:
                 return [check]
             del self._unchecked[check.id]
         return []

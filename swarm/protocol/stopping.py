@@ -55,9 +55,15 @@ class Stopping:
         if stopped is not None:
             return min(stopped + 1, self._rounds)
         latest = self._book.latest_agreed()
-        if latest and len(self._book.closed - self._book.left) > self._book.roster.f:
+        if latest and len(self._ended_with(latest)) > self._book.roster.f:
             return min(latest.round, self._rounds)  # an honest one among them saw the end
         return self._rounds
+
+    def _ended_with(self, last: Agreed) -> frozenset[int]:
+        """Who has closed with the model of an agreed round: not who was cut off and went on alone."""
+        models = self._book.models(last.round)
+        closed = self._book.closed - self._book.left
+        return frozenset(one for one in closed if models.get(one) == last.proposal.result)
 
     def released(self) -> Agreed | None:
         """The agreed model to hand out: the best by validation loss, or the newest without patience."""

@@ -207,6 +207,15 @@ async def test_a_refused_record_is_logged_and_the_others_are_taken() -> None:
     assert "did not sign" in str(one._log.named("address_refused"))  # type: ignore[attr-defined]
 
 
+async def test_refused_records_are_told_in_a_line_for_each_message_and_not_on_and_on() -> None:
+    one = book()
+    for _ in range(50):
+        await one.learn([b"", record(signer=SIGNERS[2])] * 100, source="peer 1")
+    told = one._log.named("address_refused")  # type: ignore[attr-defined]
+    assert 1 <= len(told) <= 4
+    assert told[0]["count"] == 200
+
+
 async def test_what_was_learnt_and_said_outlives_a_restart() -> None:
     kept: list[bytes] = []
 

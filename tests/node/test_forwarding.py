@@ -9,7 +9,7 @@ from network_swarm import Member, until
 
 from ledger.canonical import encode
 from ledger.errors import PeerError, UnavailableError
-from node.carrier import PAIR_MAX, Carrier
+from node.carrier import BURST_S, PAIR_MAX, TARGET_MAX, Carrier
 from node.forwarding import DISTRUST_S, FORWARDED_BYTES_MAX, ForwardingNetwork
 from node.network import (
     FETCH_PROTOCOL,
@@ -305,6 +305,28 @@ async def test_a_pair_has_its_pace_and_one_that_carries_nothing_says_so(
         nothing = Carrier(members[0].network, own=0, bytes_per_s=0)
         with pytest.raises(PeerError, match="carries nothing"):
             await nothing.carry(1, b"")
+
+
+async def test_boxes_that_wait_for_their_pairs_turn_keep_no_target_from_others(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with forwarding_swarm("memory", 4, outbound_only={2, 3}) as members:
+        carrier = network_of(members[0]).carrier
+        box, _ = sealer_of(2, 4).seal_request(3, _asked(members, b"hello"))
+        now_s = trio.current_time()
+        carrier._meters[2, 3].charge(int(carrier._bytes_per_s * (BURST_S + 5)), now_s=now_s)
+        async with trio.open_nursery() as nursery:
+            for _ in range(PAIR_MAX):
+                nursery.start_soon(carrier.carry, 2, box)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (carrier._pairs[2, 3], carrier._targets[3]) == (PAIR_MAX, 0)
+            with pytest.raises(UnavailableError, match="too many boxes"):
+                await carrier.carry(2, box)
+            nursery.cancel_scope.cancel()
+        assert carrier._pairs[2, 3] == 0
+        carrier._targets[3] = TARGET_MAX
+        with pytest.raises(UnavailableError, match="too many boxes"):
+            await carrier.carry(2, box)
 
 
 def _asked(members: list[Member], body: bytes) -> Asked:

@@ -1,6 +1,7 @@
 """Forks as one node meets them: any order of delivery, restarts, false accusations, its own log."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from ledger.bundle import export_bundle
 from ledger.fork import fork_proof
-from ledger.record import ForkProof, Kind, Record, Verified
+from ledger.record import ForkProof, Kind, Record, Verified, sign_record
 from ledger.store import Store
 from node.forks import Forks, OwnLogForkedError
 from node.journal import ACKS_ALL, Journal
@@ -22,6 +23,8 @@ from tests.federation import Author, Federation, ack_of
 from tests.node.test_journal import codes, ingest, opened, rejection
 
 LIAR = 1
+UNKNOWN = 40_000
+"""A kind that only a newer program knows."""
 Log = Sequence[Verified[Record]]
 
 
@@ -271,3 +274,43 @@ def test_forks_are_read_while_the_disks_thread_finds_more(tmp_path: Path) -> Non
 class _Now:
     async def run(self, function, *args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
         return function(*args)
+
+
+async def test_a_fork_of_two_proofs_fits_in_no_record_and_stops_nobody(tmp_path: Path) -> None:
+    """The liar signs two FORK_PROOFs of its own log for one slot: together they are too long to publish."""
+    federation = Federation(4)
+    pen = federation[LIAR]
+    pen.open()
+    big = [
+        sign_record(replace(pen.write(UNKNOWN, 1, bytes([n]) * 32_000, checked=False).value, seq=5),
+                    pen.signer)
+        for n in (1, 2)
+    ]  # fmt: skip
+    inner = proof_of(*big)
+    twins = [
+        sign_record(
+            replace(pen.write(Kind.FORK_PROOF, 1, inner, checked=False).value, time_ms=at),
+            pen.signer,
+        )
+        for at in (2_000, 3_000)
+    ]
+    with opened(tmp_path / "a.db", federation) as journal:
+        await journal.append(Kind.OPEN, 0, federation[0].open_body())
+        await ingest(journal, pen.records[0], *twins)
+        assert dict(journal.forks.slots) == {(LIAR, 0): 1}
+        assert journal.forks.unrecorded() == (inner,), "what fits is published"
+        await journal.append(Kind.FORK_PROOF, 1, inner)
+        assert journal.forks.unrecorded() == ()
+
+
+async def test_the_own_records_of_a_round_are_counted_also_after_a_restart(tmp_path: Path) -> None:
+    federation = Federation(4)
+    with opened(tmp_path / "a.db", federation) as journal:
+        await journal.append(Kind.OPEN, 0, federation[0].open_body())
+        for number in range(3):
+            await journal.append(Kind.REJECTION, 1, rejection(number))
+        assert journal.round_records == 3
+        await journal.append(Kind.REJECTION, 2, rejection(9))
+        assert journal.round_records == 1
+    with opened(tmp_path / "a.db", federation) as journal:
+        assert journal.round_records == 1

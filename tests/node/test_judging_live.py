@@ -17,11 +17,14 @@ from ledger.roster import Roster
 from ledger.store import Store
 from ledger.verify import Brought, verify_bundles
 from ledger.weights import weights_micro
+from node.network_memory import MemoryHub
 from node.overview import overview_facts
 from node.service import Service
-from scenarios.simulation.swarm import SimulatedSite, Swarm
+from scenarios.simulation.swarm import VIRTUAL_S_MAX, SimulatedSite, Swarm
 from swarm.protocol.phases import Phase
 from swarm.scoring.judge import Judge
+from tests.equivocation import WithLiar, in_round
+from tests.node.test_forks_live import SEED, until_honest_end
 from tests.node.test_rounds_live import SHORT, assert_every_bundle_verifies, run
 from tests.node.test_rules_live import audit, keeping_all
 from tests.simulated import fresh, swarm_of
@@ -274,3 +277,31 @@ def test_below_the_floor_a_member_gets_everything_later_and_holds_nobody_up(
     late = swarm.services[low[0]].book.last_offer_round(low[0])
     assert late > 4, "it went on with the models that it got"
     assert_every_bundle_verifies(tmp_path, charter, MEMBERS)
+
+
+def test_below_a_proven_fork_reputation_moves_no_weight_at_any_node(tmp_path: Path) -> None:
+    """Who was shown the longer branch would weigh by reputation, and who was not would not."""
+    charter, sites = judged(MEMBERS, mode="weigh", rounds=6)
+    hub = MemoryHub(seed=SEED)
+    liar = sites[LIAR].identity.ledger()
+    forked = in_round(Kind.CONTRIBUTION, 2)
+    world = WithLiar(hub, tmp_path, charter, liar, is_forked=forked, fooled=(1,))
+    swarm = Swarm(charter, sites, tmp_path, hub, SEED, world)
+    swarm.run_to_end(until_honest_end, virtual_s_max=VIRTUAL_S_MAX)
+    assert swarm.failures == []
+    honest = [one for index, one in swarm.services.items() if index != LIAR]
+    for service in honest:
+        assert service.journal.forks.is_told((LIAR, 0))
+        for round_ in (4, 5, 6):
+            agreed = service.book.agreed(round_)
+            assert agreed is not None, round_
+            inputs = agreed.proposal.inputs
+            samples = [service.book.offers(round_)[one.author].samples for one in inputs]
+            assert [one.weight_micro for one in inputs] == weights_micro(
+                samples, charter.aggregation
+            )
+    for index in range(LIAR):
+        with Store.open(tmp_path / f"{index}.db", read_only=True) as store:
+            bundle = export_bundle(store, charter.source_bytes, tmp_path / f"bundle-{index}")
+        report = verify_bundles([bundle], charter.source_bytes, charter.digest_hex)
+        assert report.findings == ()

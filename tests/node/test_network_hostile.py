@@ -3,11 +3,12 @@
 The victim runs in a process of its own; an honest member asks it all the time.
 """
 
+import itertools
 import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 from bad_member import bad_member
+from libp2p.utils.varint import encode_uvarint
 from network_swarm import NET, Log, free_port, peers_on, seeds, until
 from victim import BAD
 
@@ -34,6 +36,8 @@ MIB = 2**20
 ROOT = Path(__file__).parents[2]
 FETCH = f"{FETCH_PROTOCOL}/{NET.hex()}"
 PING = f"{PING_PROTOCOL}/{NET.hex()}"
+GREETING = b"\x13/multistream/1.0.0\n"
+ANSWERS_MAX = 20
 MANY_STREAMS = 1000  # these two as docs/adr/0012 says, whatever the code does
 STREAMS_HELD_MAX = 64
 HONEST_S_MAX = 2.0  # milliseconds are printed; this holds on a busy machine, too
@@ -189,6 +193,44 @@ async def test_a_stranger_costs_little_and_keeps_nobody_out(
         print(outcomes[0])  # noqa: T201
         assert outcomes[0].connections > 0
         assert fought.grown_bytes < grows_bytes_max
+
+
+async def test_a_stranger_that_names_nothing_we_know_is_answered_a_few_times(
+    shared: list[int],
+) -> None:
+    async with fight(shared) as fought:
+        answered = bytearray()
+
+        async def attack() -> None:
+            async with await trio.open_tcp_stream("127.0.0.1", fought.port) as stranger:
+                with suppress(trio.BrokenResourceError):
+                    await stranger.send_all(GREETING + b"\x01\n" * 8000)
+                    async for answer in stranger:
+                        answered.extend(answer)
+
+        await fought.during(attack)
+        assert answered.count(b"na\n") < ANSWERS_MAX
+
+
+@pytest.mark.parametrize("streams", [6, 64])
+async def test_a_negotiation_that_promises_a_long_line_holds_nothing(
+    shared: list[int], streams: int
+) -> None:
+    """Its streams get new room for what is read, so no count of unread bytes stops it."""
+    line = GREETING + encode_uvarint(2**62)
+    async with fight(shared) as fought:
+
+        async def attack() -> None:
+            async with fought.bad() as member:
+                ids = range(1, 2 * streams, 2)
+                for stream_id in ids:
+                    opened = frame(Kind.WINDOW, Flag.SYN, stream_id)
+                    await member.say(opened + frame(Kind.DATA, 0, stream_id, line))
+                pieces = itertools.cycle([frame(Kind.DATA, 0, each, bytes(30_000)) for each in ids])
+                await member.say_until_cut(lambda: next(pieces), bytes_max=64 * MIB, s=2)
+
+        await fought.during(attack)
+        assert fought.grown_bytes < 8 * MIB
 
 
 async def test_a_peer_that_ignores_its_window_is_cut_at_once(shared: list[int]) -> None:

@@ -1,8 +1,9 @@
 """Our session and muxer against libp2p's own, and their parts alone."""
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import pairwise
 
@@ -46,9 +47,11 @@ from node.libp2p.frames import WINDOW_BYTES, Flag, Frame, FrameError, FrameReade
 from node.libp2p.multiselect import proposal, read_agreement
 from node.libp2p.outbox import HEADERS_MAX, Outbox
 from node.libp2p.pacing import Both, Bucket
+from node.libp2p.reasons import LOST
 from node.libp2p.session import MESSAGE_BYTES_MAX
 from node.libp2p.stream import Stream
 from node.libp2p.yamux import (
+    _EVENTS_MAX,
     GRANTED_BYTES_MAX,
     LONG_BYTES,
     STREAMS_MAX,
@@ -224,6 +227,72 @@ async def test_what_nobody_reads_is_capped_over_all_streams() -> None:
             await muxed.event_closed.wait()
 
 
+async def test_a_stream_under_a_number_used_before_counts_and_outlives_the_first() -> None:
+    async with two_ends() as (ours, theirs, _), trio.open_nursery() as nursery:
+        muxed = Yamux(ours, ours.remote_peer)
+        nursery.start_soon(muxed.start)
+        opened = header(Kind.WINDOW, Flag.SYN, 2, 0)
+        await theirs.write(opened + header(Kind.WINDOW, Flag.RST, 2, 0) + opened)
+        first, second = await muxed.accept_stream(), await muxed.accept_stream()
+        first.abandon()
+        assert (muxed._streams, muxed._theirs, muxed._granted) == ({2: second}, {2}, {2})
+        await theirs.write(header(Kind.DATA, Flag.NONE, 2, 5) + b"heard")
+        with trio.fail_after(2):
+            assert await second.read() == b"heard"
+        second.abandon()
+        assert (muxed._streams, muxed._theirs, muxed._granted) == ({}, set(), set())
+        await muxed.close()
+
+
+async def test_frames_in_a_message_each_leave_others_their_turn() -> None:
+    turns = 0
+    handled: Counter[int] = Counter()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with two_ends() as (ours, theirs, _), trio.open_nursery() as nursery:
+        muxed = Yamux(ours, ours.remote_peer)
+        take_frame = muxed._take_frame
+
+        def counted(frame: Frame) -> Stream | None:
+            handled[turns] += 1
+            return take_frame(frame)
+
+        muxed._take_frame = counted  # type: ignore[method-assign]
+        await theirs.write_messages([header(Kind.WINDOW, Flag.NONE, 98, 0)] * 2000)
+        nursery.start_soon(take_turns)
+        nursery.start_soon(muxed.start)
+        await until(lambda: handled.total() == 2000)
+        assert max(handled.values()) <= 2 * _EVENTS_MAX, "the order of turns is drawn"
+        await muxed.close()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("gives_up", ["the connection", "the stream"])
+async def test_what_never_left_takes_nothing_of_the_shared_line(gives_up: str) -> None:
+    line = Bucket(100_000.0)
+    async with two_ends() as (ours, _theirs, _), trio.open_nursery() as nursery:
+        line.reserve(100_000, now_s=trio.current_time())  # so that a batch has to wait
+        paid_until_s = line._paid_until_s
+        muxed = Yamux(ours, ours.remote_peer, line)
+        nursery.start_soon(muxed.start)
+        stream = muxed.open_now()
+
+        async def write() -> None:
+            with suppress(*LOST):
+                await stream.write(bytes(200_000))
+
+        nursery.start_soon(write)
+        await until(lambda: line._paid_until_s > paid_until_s)
+        await (muxed.close() if gives_up == "the connection" else stream.reset())
+        await until(lambda: line._paid_until_s == pytest.approx(paid_until_s))
+        await muxed.close()
+
+
 @given(
     frames=st.lists(
         st.tuples(
@@ -313,6 +382,9 @@ def test_the_slower_of_two_lines_decides() -> None:
     assert line.reserve(100, now_s=10.0) == 10.0
     assert line.reserve(100, now_s=10.0) == 11.0
     assert line.reserve(100, now_s=100.0) == 100.0
+    assert line.reserve(100, now_s=100.0) == 100.5
+    line.give_back(100)
+    assert line.reserve(100, now_s=100.0) == 100.5, "as if it had never been asked for"
     assert line.batch_bytes(10**6) == 16 * 1024
     with pytest.raises(ValueError, match="more than 0"):
         Bucket(0)

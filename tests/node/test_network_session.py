@@ -1,6 +1,7 @@
 """The noise session over a real socket pair: any portions, any sizes, and no damage unnoticed."""
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,8 +17,10 @@ from libp2p.security.security_multistream import SecurityMultistream
 from network_swarm import seeds
 
 from node.libp2p.gate import AES_NOISE, GatedNoise, offered
-from node.libp2p.session import MESSAGE_BYTES_MAX, Session
-from node.libp2p.wire import STRANGER_BYTES_MAX, Wire
+from node.libp2p.session import _OPENED_MAX, MESSAGE_BYTES_MAX, Session
+from node.libp2p.wire import Wire
+
+STRANGER_BYTES = 2048  # as docs/adr/0012 says, whatever the code does
 
 
 @asynccontextmanager
@@ -62,6 +65,33 @@ async def test_what_is_written_is_read_whatever_the_sizes(seed: int, way: TProto
             else:
                 heard += await second.read(source.randint(1, 70_000))
         assert bytes(heard) == b"".join(said), f"seed {seed}"
+
+
+async def test_thousands_of_short_messages_at_once_leave_others_their_turn() -> None:
+    turns = 0
+    opened: Counter[int] = Counter()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with two_ends() as (first, second, _), trio.open_nursery() as nursery:
+        open_one = second._in.open
+
+        def counted(sealed: memoryview) -> bytes:
+            opened[turns] += 1
+            return open_one(sealed)
+
+        second._in.open = counted  # type: ignore[method-assign]
+        await first.write_messages([b"x"] * 2000)
+        nursery.start_soon(take_turns)
+        heard = 0
+        while heard < 2000:
+            heard += len(await second.receive())
+        assert max(opened.values()) <= 2 * _OPENED_MAX, "the order of turns is drawn"
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("way", [AES_NOISE, STOCK_NOISE])
@@ -134,9 +164,9 @@ async def test_a_stranger_has_a_budget_of_bytes() -> None:
     one, other = map(trio.SocketStream, trio.socket.socketpair())
     async with one, other:
         wire = Wire(other, is_initiator=False)
-        await one.send_all(bytes(STRANGER_BYTES_MAX))
+        await one.send_all(bytes(STRANGER_BYTES))
         for _ in range(16):
-            await wire.read(STRANGER_BYTES_MAX // 16)
+            await wire.read(STRANGER_BYTES // 16)
         await one.send_all(b"x")
         with pytest.raises(ConnectionClosedError, match="stranger"):
             await wire.read(1)

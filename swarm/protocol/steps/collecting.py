@@ -42,9 +42,9 @@ def _leave(at: Position, now_s: float) -> Event | None:
     if at.round == MOMENTS_ROUND:
         return None
     last = at.stopping.last_round()
-    ahead = at.book.round_ahead(at.own)
+    ahead = min(at.book.round_ahead(at.own), last)
     if ahead > at.round:
-        at.round = min(ahead, last)
+        at.round = ahead
         return Event.OUTRUN
     longest_s = at.attendance.started_s(at.round) + at.policy.deadline_max_s
     if not (_is_barren(at) and at.passed(longest_s, now_s)):
@@ -56,7 +56,7 @@ def _leave(at: Position, now_s: float) -> Event | None:
 
 
 def _is_barren(at: Position) -> bool:
-    """Whether everybody has offered, and too few from a model that others may merge on.
+    """Whether enough have offered, and too few from a model that others may merge on.
 
     So it is when a cut takes the votes away that had agreed their base: nobody offers twice in a round,
     so the next one begins, from what is agreed now.
@@ -65,7 +65,7 @@ def _is_barren(at: Position) -> bool:
         return False
     offers = at.book.offers(at.round)
     of_use = len(offers) - len(at.candidates.stray(at.round))
-    return at.active() <= offers.keys() and of_use < at.choice.members_min(at.round) <= len(offers)
+    return of_use < at.choice.members_min(at.round) <= len(offers)
 
 
 def awaited(at: Position, now_s: float) -> frozenset[int]:

@@ -1,5 +1,6 @@
 """COLLECT, AGREE and SETTLE where members average with neighbours: nobody is asked. Spec: docs/wire.md §5.8."""
 
+from swarm.protocol.choice import Inputs
 from swarm.protocol.neighbours import Neighbours
 from swarm.protocol.phases import Event
 from swarm.protocol.position import Position, Step
@@ -17,8 +18,10 @@ def collect(at: Position, now_s: float) -> Step:
     if at.place.aggregation.is_buffered:
         return _collect_new(at, near, now_s)
     held = at.candidates.held(at.round)
+    if at.own not in {offer.author for offer in at.candidates.usable(at.round)}:
+        return _skip(at)
     awaited_now = awaited(at, now_s)
-    enough = len(held) >= near.inputs_min(at.round)
+    enough = len(held) >= near.inputs_min(at.round) or _is_left_alone(at, near, held, now_s)
     over_s = at.attendance.started_s(at.began) + at.policy.deadline_max_s
     if not awaited_now and (enough or at.passed(over_s, now_s)):
         near.merged(at.round, [one.author for one in held if one.round == at.round])
@@ -29,6 +32,21 @@ def collect(at: Position, now_s: float) -> Step:
         at.round = ahead
         return Event.OUTRUN, ()
     return None, at.fetches(at.candidates.wanted(at.round))
+
+
+def _skip(at: Position) -> Step:
+    """The own contribution is of no use, as its base is not what anybody has merged any more."""
+    if at.round >= at.stopping.last_round():
+        return Event.FINISHED, ()
+    at.round += 1
+    return Event.OUTRUN, ()
+
+
+def _is_left_alone(at: Position, near: Neighbours, held: Inputs, now_s: float) -> bool:
+    """Whether no neighbour comes any more in its usual time, while others elsewhere go on."""
+    coming = near.coming(at.round, {offer.author for offer in held})
+    waits = [one for one in coming if not at.passed(at.attendance.due_s(one, at.began), now_s)]
+    return not waits and near.goes_on_elsewhere(at.round)
 
 
 def _collect_new(at: Position, near: Neighbours, now_s: float) -> Step:

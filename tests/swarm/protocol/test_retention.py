@@ -71,9 +71,32 @@ def test_what_somebody_trained_from_stays_as_long_as_what_came_of_it() -> None:
     assert old in needless(book, Keep(rounds=1), {old}, own=0, standing=ROUNDS)
     federation = Federation(4)
     federation.open_all()
-    book.learn(federation.authors[2].contribute(ROUNDS, base=old))
+    book.learn(federation.authors[2].contribute(ROUNDS + 1, base=old))
     assert not needless(book, Keep(rounds=1), {old}, own=0, standing=ROUNDS)
     assert book.newest_round_of(old) == 2, "but it is no newer for that"
+
+
+def test_a_log_that_leaps_ahead_keeps_no_payload() -> None:
+    book, results = lived(ROUNDS)
+    payloads = everything(results)
+    honest = needless(book, Keep(rounds=1), payloads, own=0, standing=ROUNDS)
+    liar = Federation(4)[2]
+    liar.open()
+    for round_, digest in enumerate(sorted(payloads), start=1_000):
+        book.learn(liar.contribute(round_, base=digest, digest=digest))
+    assert needless(book, Keep(rounds=1), payloads, own=0, standing=ROUNDS) == honest
+
+
+def test_only_the_first_offer_of_a_round_keeps_what_it_names() -> None:
+    book, results = lived(ROUNDS)
+    payloads = everything(results)
+    honest = needless(book, Keep(rounds=1), payloads, own=0, standing=ROUNDS)
+    liar = Federation(4)[2]
+    liar.open()
+    for digest in sorted(payloads):
+        book.learn(liar.contribute(ROUNDS + 1, base=digest))
+    left = needless(book, Keep(rounds=1), payloads, own=0, standing=ROUNDS)
+    assert len(honest - left) <= 1
 
 
 def test_an_auditors_site_keeps_all() -> None:
