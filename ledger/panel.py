@@ -30,7 +30,8 @@ def agreed_inputs(ordered: Iterable[Checked], roster: Roster) -> dict[int, tuple
     """Return the input ids of every agreed round above 0: what q members voted for, bit for bit equal.
 
     ordered: by (author, epoch, seq); a member's first AGGREGATION of a round is its vote. Which votes
-    count together: electorate.py.
+    count together: electorate.py. ``after_removals=False``: what was not agreed under the rosters that the
+    votes name becomes so under none of the reader's, or replays of the same records would differ.
     """
     votes: defaultdict[int, dict[int, tuple[int, Aggregation]]] = defaultdict(dict)
     for one in ordered:
@@ -43,7 +44,7 @@ def agreed_inputs(ordered: Iterable[Checked], roster: Roster) -> dict[int, tuple
         for author, (version, body) in sorted(by_author.items()):
             equal[body.rule, body.inputs, body.result_digest][author] = version
         for (_, inputs, _), named in equal.items():
-            if is_quorum(roster, named):
+            if is_quorum(roster, named, after_removals=False):
                 agreed[round_] = tuple(sorted(one.id for one in inputs))
     return agreed
 

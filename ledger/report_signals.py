@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
+from .signal_report import records_of
 from .signals import MemberSignals
-
-RECORDS_SHOWN_MAX = 8
 
 
 def signal_section(signals: Sequence[MemberSignals], name: Callable[[int], str]) -> Iterator[str]:
@@ -30,13 +29,10 @@ def signal_section(signals: Sequence[MemberSignals], name: Callable[[int], str])
             span = f"round {alert.round}"
             if alert.until != alert.round:
                 span = f"rounds {alert.round} to {alert.until}"
-            shown = ", ".join(id_.hex()[:16] for id_ in alert.evidence[:RECORDS_SHOWN_MAX])
-            left = len(alert.evidence) - RECORDS_SHOWN_MAX
-            more = f" and {left} more" if left > 0 else ""
             yield (
                 f"<p><strong>{escape(name(one.member))}</strong>: {escape(alert.text)} ({span}). "
                 f"Would clear it: {escape(alert.clears)}. "
-                f'<span class="small">Records {shown}{more}.</span></p>'
+                f'<span class="small">Records {records_of(alert)}.</span></p>'
             )
     for one in signals:
         yield from _timeline(one, name)

@@ -6,9 +6,11 @@ Spec: docs/reputation.md §12.6, docs/free-riders.md. Values in, values out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from .signals import Alert, MemberSignals
+from .signals import EVIDENCE_MAX, Alert, MemberSignals
+
+RECORDS_IN_WORDS_MAX: Final = 8
 
 
 def as_json(signals: Sequence[MemberSignals]) -> list[dict[str, Any]]:
@@ -25,15 +27,17 @@ def as_json(signals: Sequence[MemberSignals]) -> list[dict[str, Any]]:
     ]
 
 
-def alert_json(alert: Alert) -> dict[str, Any]:
-    """Return one doubt as plain values."""
+def alert_json(alert: Alert, *, records_max: int = EVIDENCE_MAX) -> dict[str, Any]:
+    """Return one doubt as plain values; of its records so many, and how many more there are."""
+    shown = alert.evidence[:records_max]
     return {
         "signal": alert.signal,
         "from_round": alert.round,
         "to_round": alert.until,
         "text": alert.text,
         "would_clear_it": alert.clears,
-        "records": [id_.hex() for id_ in alert.evidence],
+        "records": [id_.hex() for id_ in shown],
+        "more_records": alert.more + len(alert.evidence) - len(shown),
     }
 
 
@@ -43,9 +47,14 @@ def doubt_lines(signals: Sequence[MemberSignals], names: Mapping[int, str]) -> I
         for alert in one.alerts:
             yield sentence(names[one.member], alert)
             yield f"    would clear it: {alert.clears}"
-            shown = ", ".join(id_.hex()[:16] for id_ in alert.evidence[:8])
-            more = f" and {len(alert.evidence) - 8} more" if len(alert.evidence) > 8 else ""
-            yield f"    records: {shown}{more}"
+            yield f"    records: {records_of(alert)}"
+
+
+def records_of(alert: Alert) -> str:
+    """Return the first records behind a doubt, and how many more there are."""
+    shown = alert.evidence[:RECORDS_IN_WORDS_MAX]
+    left = alert.more + len(alert.evidence) - len(shown)
+    return ", ".join(id_.hex()[:16] for id_ in shown) + (f" and {left} more" if left else "")
 
 
 def sentence(name: str, alert: Alert) -> str:

@@ -19,7 +19,7 @@ from .signal_measures import Claim, Measures, measure
 from .signal_words import clears_of, text_of
 from .sketch import ProjectedRound
 
-__all__ = ["RULES", "Alert", "Claim", "MemberSignals", "SignalRules", "signals"]
+__all__ = ["EVIDENCE_MAX", "RULES", "Alert", "Claim", "MemberSignals", "SignalRules", "signals"]
 
 NEAR: Final = "near"
 OWN: Final = "own"
@@ -34,6 +34,8 @@ UNREVEALED: Final = "unrevealed"
 UTILITY: Final = "utility"
 STEADY: Final = "steady"
 TESTS: Final = (NEAR, OWN, RIGID, LARGE, SMALL, JOINT)
+EVIDENCE_MAX: Final = 64
+"""Records that one alert names; those beyond them it counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,7 @@ class Alert:
     """One doubt: the round whose evidence made it, the records behind it, words for humans.
 
     until: the last round in which the sum was still at its level; proven ones never fade.
+    more: how many records beyond those in ``evidence`` are behind it.
     """
 
     signal: str
@@ -119,6 +122,13 @@ class Alert:
     evidence: tuple[RecordId, ...]
     text: str
     clears: str
+    more: int = 0
+
+    def with_evidence(self, records: Sequence[RecordId]) -> Alert:
+        """Return it with further records behind it: named up to EVIDENCE_MAX, then counted."""
+        named = (*self.evidence, *records)
+        more = self.more + max(0, len(named) - EVIDENCE_MAX)
+        return replace(self, evidence=named[:EVIDENCE_MAX], more=more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +294,7 @@ def _raise(one: _Member, test: str, number: int, rules: SignalRules) -> None:
         one.alerts[test] = replace(one.alerts[test], until=number)
         return
     evidence = tuple(dict.fromkeys(one.grew_by.get(test, ())))
-    one.alerts[test] = Alert(test, number, number, evidence, text_of(test), clears_of(test))
+    one.alerts[test] = _alert(test, number).with_evidence(evidence)
 
 
 def _prove(
@@ -296,16 +306,17 @@ def _prove(
     test = {Offence.BASE: BASE, Offence.COPY: COPY, Offence.UNREVEALED: UNREVEALED}.get(offence)
     if test is None:
         return
-    if test == UNREVEALED:
+    if test == UNREVEALED and test not in one.alerts:
         one.unrevealed.append(records)
         if len(one.unrevealed) <= rules.unrevealed_max:
             return
         records = tuple(id_ for pair in one.unrevealed for id_ in pair)
-    if test in one.alerts:
-        known = one.alerts[test]
-        one.alerts[test] = replace(known, until=number, evidence=(*known.evidence, *records))
-    else:
-        one.alerts[test] = Alert(test, number, number, records, text_of(test), clears_of(test))
+    known = one.alerts.get(test) or _alert(test, number)
+    one.alerts[test] = replace(known, until=number).with_evidence(records)
+
+
+def _alert(test: str, number: int) -> Alert:
+    return Alert(test, number, number, (), text_of(test), clears_of(test))
 
 
 def _close(member: int, one: _Member, rules: SignalRules) -> MemberSignals:

@@ -9,7 +9,7 @@ and these only up to a round that all have long left behind.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias, final
 
 from .charter import ReputationPolicy
@@ -72,17 +72,21 @@ class Weighing:
             self._coverage.learn(record.author, record.epoch, record.seq, record.round, record.acks)
 
     def factors_micro(
-        self, round_: int, inputs: Sequence[tuple[int, int, int]]
+        self, round_: int, inputs: Sequence[tuple[int, int, int]], forked: Collection[Log] = ()
     ) -> list[int] | None:
         """Return the factor of each input (author, epoch, seq) of a merge; empty: none has any.
 
-        None: something that lies below the inputs is not here, so nobody can say.
+        forked: logs that are proven to fork. Others may hold another branch, or less of it, and another
+        proof: so all of such a log is missing everywhere, until a cut says what stands.
+        None: something that lies below the inputs is missing, so nobody can say.
         """
         settled = settled_round(round_)
         if not self.is_on or settled is None:
             return []
         below = self._coverage.below(inputs)
         if any(count > len(self._records[log]) for log, count in below.items()):
+            return None
+        if any(log in forked and self._roster.cut(*log) is None for log in below):
             return None
         counts = self._coverage.up_to_round(below, settled)
         key = tuple(sorted(counts.items()))

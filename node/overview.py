@@ -25,6 +25,9 @@ REST_TIMES: Final = 20
 
 REST_MIN_S: Final = 1.0
 
+RECORDS_SHOWN_MAX: Final = 8
+"""Records named for each doubt in the log and in the status, whose answer has a limit."""
+
 
 def insight_of(records: Iterable[Verified[Record]], roster: Roster, charter: Charter) -> Insight:
     """Return what a node's records say. What an auditor would refuse is passed over."""
@@ -114,7 +117,7 @@ class Overview:
             member=name,
             why=sentence(name, alert),
             would_clear_it=alert.clears,
-            records=[one.hex()[:16] for one in alert.evidence[:8]],
+            records=[one.hex()[:16] for one in alert.evidence[:RECORDS_SHOWN_MAX]],
         )
 
 
@@ -123,7 +126,10 @@ def overview_facts(insight: Insight | None) -> dict[str, Any] | None:
     if insight is None:
         return None
     state = insight.reputation.state
-    doubts = {one.member: [alert_json(alert) for alert in one.alerts] for one in insight.signals}
+    doubts = {
+        one.member: [alert_json(alert, records_max=RECORDS_SHOWN_MAX) for alert in one.alerts]
+        for one in insight.signals
+    }
     return {
         "round": state.round,
         "digest": state.digest().hex(),

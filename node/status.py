@@ -52,7 +52,7 @@ def read_status(config: "SiteConfig") -> Status:
 
 
 def ask(path: Path) -> Status | None:
-    """Ask the node that listens on ``path``; None when nobody answers there, {FAILED: why} for a bug."""
+    """Ask the node that listens on ``path``; None when nobody answers there, {FAILED: why} for no status."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.settimeout(ANSWER_TIMEOUT_S)
@@ -61,7 +61,7 @@ def ask(path: Path) -> Status | None:
             while chunk := line.recv(65_536):
                 answer += chunk
                 if len(answer) > ANSWER_BYTES_MAX:
-                    return None
+                    return {FAILED: f"it is longer than {ANSWER_BYTES_MAX} bytes"}
     except OSError:
         return None
     return json.loads(answer) if answer else None

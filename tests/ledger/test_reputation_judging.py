@@ -22,11 +22,13 @@ from ledger.bodies import (
 from ledger.coverage import Coverage
 from ledger.errors import VerificationError
 from ledger.evidence import Offence, Seen
+from ledger.fork import Cut
 from ledger.insight import look
 from ledger.panel import agreed_inputs, evaluators
 from ledger.record import Kind, Record, Verified, sign_record
 from ledger.report_signals import signal_section
 from ledger.reputation import replay
+from ledger.roster import Roster
 from ledger.signals import Alert, MemberSignals
 from ledger.sketch import (
     EXPONENT_BIAS,
@@ -137,6 +139,23 @@ def test_a_round_is_agreed_by_q_equal_first_votes_of_members() -> None:
     body = federation.logs[0][-2].value.body
     federation.write(2, Kind.AGGREGATION, 1, body)
     assert agreed_inputs(federation.records(), federation.roster) == {1: inputs}
+
+
+def test_what_was_not_agreed_stays_so_whoever_is_removed_later() -> None:
+    """Three of five are no quorum, and would be one of the four that are left."""
+    federation = federation_of(5)
+    offered = {i: federation.contribute(i, 1) for i in range(5)}
+    agree(federation, 1, offered, 3)
+    roster = federation.roster
+    (gone,) = roster.terms[4]
+    after = replace(
+        roster, version=1, versions=(0, 1), terms=(*roster.terms[:4], (replace(gone, until=1),))
+    )
+    assert after.active_at(1) == frozenset(range(4))
+    for reader in (roster, after):
+        assert agreed_inputs(federation.records(), reader) == {}
+    agree(federation, 2, {i: federation.contribute(i, 2) for i in range(5)}, 4)
+    assert agreed_inputs(federation.records(), after).keys() == {2}
 
 
 # Panels.
@@ -287,6 +306,50 @@ def test_voters_of_the_same_inputs_get_the_same_factors_whatever_else_they_hold(
         factor_micro(values[author], floor=500_000, ceiling=1_500_000) for author, _, _ in slots
     ]
     assert Weighing(replace(policy, mode="score"), roster).factors_micro(4, slots) == []
+
+
+def test_below_a_fork_that_all_know_of_nobody_has_factors_whatever_branch_he_holds() -> None:
+    federation = federation_of()
+    for round_ in (1, 2, 3):
+        federation.play_evaluated(round_)
+    fork = len(federation.logs[0])
+    shown = [
+        federation.write(0, Kind.REJECTION, 3, Rejection(target_id=digest_of(str(i)), reason=1))
+        for i in range(2)
+    ]
+    offered = {i: federation.contribute(i, 4) for i in range(1, MEMBERS)}  # these ack them
+    slots = [(i, 0, one.value.seq) for i, one in offered.items()]
+    policy, roster = federation.charter.reputation, federation.roster
+    everything = federation.records()
+    other = Rejection(target_id=digest_of("another"), reason=1)
+    held = {
+        "what was shown": everything,
+        "less": [one for one in everything if one not in shown],
+        "another branch": [
+            sign_record(replace(one.value, body=other), federation.signers[0])
+            if one.id == shown[0].id
+            else one
+            for one in everything
+        ],
+    }
+
+    def factors(
+        records: list[Verified[Record]], *forked: tuple[int, int], by: Roster = roster
+    ) -> list[int] | None:
+        weighing = Weighing(policy, by)
+        for one in sorted(records, key=lambda one: one.value.seq):
+            weighing.learn(one.value, one.id)
+        return weighing.factors_micro(4, slots, forked)
+
+    assert factors(everything) is not None
+    assert factors(held["less"]) is None, "so the rest has to find it missing, too"
+    for name, records in held.items():
+        assert factors(records, (0, 0)) is None, name
+        assert factors(records, (0, 1)) == factors(records), "it does not lie below"
+    (term,) = roster.terms[0]
+    cut = Cut(author=0, epoch=0, kept=fork + 2, head_id=shown[-1].id)
+    mended = replace(roster, terms=((replace(term, cut=cut),), *roster.terms[1:]))
+    assert factors(everything, (0, 0), by=mended) == factors(everything)
 
 
 def test_the_report_shows_each_doubt_with_records_and_what_would_clear_it() -> None:

@@ -18,7 +18,8 @@ from ledger.signal_arithmetic import (
     nearness_millibits,
     odds_millibits,
 )
-from ledger.signals import RULES, Claim, MemberSignals, signals
+from ledger.signal_report import alert_json, doubt_lines
+from ledger.signals import EVIDENCE_MAX, RULES, Claim, MemberSignals, signals
 from ledger.sketch import Projected, ProjectedRound
 
 MEMBERS = 12
@@ -300,6 +301,25 @@ def test_two_unopened_commits_may_be_accidents_and_three_are_not() -> None:
     (one,) = signals((), rounds, {})
     assert [alert.signal for alert in one.alerts] == ["unrevealed"]
     assert len(one.alerts[0].evidence) == 6
+
+
+def test_who_opens_no_commit_at_all_names_few_records_and_each_pair_once() -> None:
+    """190 commits a round made each further one repeat all pairs before it."""
+    pairs = [(id_of(4, at), id_of(5, at)) for at in range(1, 201)]
+    rounds = [outcome(at, Offence.UNREVEALED, pair) for at, pair in enumerate(pairs, 1)]
+    (one,) = signals((), rounds, {})
+    (alert,) = one.alerts
+    assert alert.evidence == tuple(id_ for pair in pairs for id_ in pair)[:EVIDENCE_MAX]
+    assert len(alert.evidence) + alert.more == 400
+    assert (alert.round, alert.until) == (3, 200)
+    assert alert_json(alert)["more_records"] == 400 - EVIDENCE_MAX
+    assert [*doubt_lines([one], {4: "d"})][2].endswith(" and 392 more")
+
+
+def test_a_proof_with_very_many_witnesses_is_named_in_part() -> None:
+    witnesses = tuple(id_of(at, 1) for at in range(171))
+    (one,) = signals((), [outcome(1, Offence.COPY, witnesses)], {})
+    assert (one.alerts[0].evidence, one.alerts[0].more) == (witnesses[:EVIDENCE_MAX], 107)
 
 
 def test_with_few_others_there_is_proof_or_nothing() -> None:

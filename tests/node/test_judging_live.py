@@ -284,7 +284,7 @@ def test_below_a_proven_fork_reputation_moves_no_weight_at_any_node(tmp_path: Pa
     charter, sites = judged(MEMBERS, mode="weigh", rounds=6)
     hub = MemoryHub(seed=SEED)
     liar = sites[LIAR].identity.ledger()
-    forked = in_round(Kind.CONTRIBUTION, 2)
+    forked = in_round(Kind.CONTRIBUTION, 4)
     world = WithLiar(hub, tmp_path, charter, liar, is_forked=forked, fooled=(1,))
     swarm = Swarm(charter, sites, tmp_path, hub, SEED, world)
     swarm.run_to_end(until_honest_end, virtual_s_max=VIRTUAL_S_MAX)

@@ -1,5 +1,6 @@
 """What a node says of itself: four words for members, one socket for its owner."""
 
+import json
 import stat
 from dataclasses import replace
 from io import StringIO
@@ -12,8 +13,12 @@ import trio
 from rich.console import Console
 
 from ledger.errors import UnavailableError
+from ledger.insight import Insight
 from ledger.record import Record, Verified
-from node.status import FAILED, _describe, ask, read_status, serve_status
+from ledger.reputation_types import Reputation, Standing, State
+from ledger.signals import Alert, MemberSignals
+from node.overview import overview_facts
+from node.status import ANSWER_BYTES_MAX, FAILED, _describe, ask, read_status, serve_status
 from node.status_view import render
 from swarm.protocol.book import RoundBook
 from tests.federation import Federation, digest_of, input_of, result_of
@@ -135,6 +140,18 @@ async def test_an_answer_without_end_is_not_read(tmp_path: Path) -> None:
         assert answer is not None, "somebody answers: the node runs"
         assert "longer than 1048576 bytes" in answer[FAILED]
         nursery.cancel_scope.cancel()
+
+
+def test_doubts_of_everybody_with_very_many_records_leave_the_answer_room() -> None:
+    alert = Alert("near", 1, 2, tuple(digest_of(str(at)) for at in range(64)), "a" * 200, "b" * 200)
+    signals = [MemberSignals(member, (), (alert,) * 6, 1_000, 1_000) for member in range(100)]
+    standings = tuple(Standing(member, 500_000, ()) for member in range(100))
+    reputation = Reputation(State(1, standings), ())
+    facts = overview_facts(Insight(reputation, (), tuple(signals)))
+    assert facts is not None
+    doubt = facts["members"][0]["doubts"][0]
+    assert (len(doubt["records"]), doubt["more_records"]) == (8, 56)
+    assert len(json.dumps(facts)) < ANSWER_BYTES_MAX
 
 
 def test_who_has_signed_two_histories_is_said_until_its_key_is_rotated() -> None:
