@@ -14,7 +14,7 @@ import trio
 from ledger.errors import ConfigError, PeerError, StoreError, UnavailableError
 from ledger.fork import Fork
 from ledger.record import Record, Verified
-from node.journal import Journal
+from node.journal import Journal, RosterChangedError
 from node.network import REQUEST_BYTES_MAX, SYNC_PROTOCOL
 from node.world import World
 from swarm.protocol.book import RoundBook
@@ -163,6 +163,9 @@ class Exchange:
             self.roster_unknown(peers)
         for refusal in result.refused:
             self._log.warning("record_refused", peers=peers, code=refusal.code, why=str(refusal))
+        if result.is_rewritten:
+            self._listener.failed(RosterChangedError(self._book.roster.version))
+            return len(result.stored)
         if result.forks:
             self._listener.forks_found(result.forks)
         if result.stored:

@@ -62,6 +62,8 @@ class Batch:
         self.refused: list[VerificationError] = []
         self.heard: set[bytes] = set()
         """Ids of records that came with this group and not before."""
+        self.is_rewritten = False
+        """Whether the branch that a cut keeps has replaced another one that was stored."""
         self.ask: set[int] = set()
         """Authors of such records that name other records than are here: their logs differ from ours."""
 
@@ -160,6 +162,7 @@ class Intake:
         if not joins or first >= head.next_seq or not is_stored:
             return False
         self._store.cut({log: first})
+        batch.is_rewritten = True
         self._shares.forget(log)
         self._id_at.clear()
         after = self._store.heads().get(log)

@@ -69,6 +69,8 @@ class Ingested:
     """Logs that are frozen from now on, or at a lower slot."""
     ask: frozenset[int] = frozenset()
     """Members whose records name another record for a slot than is stored here."""
+    is_rewritten: bool = False
+    """The branch that a cut keeps has replaced another one: what was learned of that is void."""
 
 
 def lamport_of(record_bytes: bytes) -> int:
@@ -283,7 +285,7 @@ class Journal:
         A record waits (in bounded memory) until everything that it builds on is stored, so every
         ledger that leaves this node is complete in itself.
         Raises OwnLogAheadError if it holds a record of ours that we do not, OwnLogForkedError if it
-        proves that our key has signed twice.
+        proves that our key has signed twice. Where a branch is rewritten, nothing is written after it.
         """
         with trio.CancelScope(shield=True):
             async with self._pen:
@@ -291,12 +293,15 @@ class Journal:
                     return Ingested((), gap=False, refused=())
                 batch, gap = await self._disk.run(self.intake.take, envelopes, self._heads)
                 self._heads = batch.heads
+                if batch.is_rewritten:
+                    self._is_over = True
         return Ingested(
             tuple(record for record, _ in batch.fresh),
             gap,
             tuple(batch.refused),
             self.forks.take_news(),
             frozenset(batch.ask),
+            batch.is_rewritten,
         )
 
     async def differing(self, heads: Heads, *, of_asker: bool = False) -> dict[Log, Head]:

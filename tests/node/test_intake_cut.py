@@ -57,3 +57,27 @@ def test_a_record_that_a_cut_has_just_removed_has_no_id(tmp_path: Path) -> None:
         batch = Batch(heads)
         assert intake.id_at((1, 0), 0, batch) == federation.logs[1][0].id
         assert intake.id_at((1, 0), 2, batch) is None
+
+
+def test_the_branch_that_a_cut_keeps_replaces_another_one_and_says_so(tmp_path: Path) -> None:
+    """What was learned of the other branch is void: whoever acts on it has to begin anew."""
+    federation = Living(ALL)
+    federation.open_all()
+    opened, head = list(federation.logs[1]), federation.heads[1]
+    federation.write(1, Kind.METRICS, 1, federation.metrics_body(1))
+    other = list(federation.logs[1])
+    federation.logs[1], federation.heads[1] = opened, head
+    for round_ in (2, 3):
+        federation.write(1, Kind.METRICS, round_, federation.metrics_body(round_))
+    kept = list(federation.logs[1])
+    federation.rotate(1)
+    with Store.open(tmp_path / "ledger.db") as store:
+        store.append([*federation.logs[0], *other])
+        shares = RoundShares(store, federation.roster, rounds=None)
+        forks = Forks(store, federation.roster, (0, 0))
+        intake = Intake(store, federation.roster, (0, 0), forks, shares)
+        batch, _ = intake.take([kept[1].signed.envelope()], store.heads())
+        assert not batch.is_rewritten, "more of it has to come first"
+        batch, _ = intake.take([kept[2].signed.envelope()], batch.heads)
+        assert batch.is_rewritten
+        assert [one.id for one in store.records(author=1, epoch=0)] == [one.id for one in kept]
