@@ -9,7 +9,7 @@ from exchanging import PAYLOAD, Node, nodes
 from trio.testing import MockClock
 
 from ledger.errors import PeerError
-from ledger.record import Codec, Kind, Reason, Rejection
+from ledger.record import Codec, Reason, Rejection
 from node.effects.obtaining import obtain
 from swarm.protocol.effects import Fetch
 from swarm.protocol.messages import FetchRequest, Part
@@ -22,7 +22,7 @@ AUTHOR, LIAR, OWN = 0, 1, 2
 def desk_of(node: Node, federation: Federation, written: list[Rejection]) -> Any:
     """As much of a desk as obtaining needs; the learner takes everything, of any length."""
 
-    async def record(_kind: Kind, _round: int, body: Rejection) -> None:
+    async def reject(body: Rejection, _round: int) -> None:
         written.append(body)
 
     learner = SimpleNamespace(update_bytes=(0, 1 << 30), check=lambda _payload, _codec: None)
@@ -32,7 +32,7 @@ def desk_of(node: Node, federation: Federation, written: list[Rejection]) -> Any
         world=node.transfer._world,
         transfer=node.transfer,
         book=node.book,
-        record=record,
+        reject=reject,
         hold=lambda *_: None,
         changed=lambda: None,
     )
