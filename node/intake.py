@@ -153,14 +153,17 @@ class Intake:
         head = batch.heads.get(log)
         if head is None or not self.is_cut_short(log, batch.heads):
             return False
-        first, wanted = cut.kept, cut.head_id
+        first, wanted, lowest = cut.kept, cut.head_id, None
         while first and wanted in self._pending and self.id_at(log, first - 1, batch) != wanted:
-            wanted = self._pending[wanted].value.prev
+            lowest = self._pending[wanted]
+            wanted = lowest.value.prev
             first -= 1
         joins = wanted == (self.id_at(log, first - 1, batch) if first else NO_ID)
         is_stored = all(record.value.author != cut.author for record, _ in batch.fresh)
         if not joins or first >= head.next_seq or not is_stored:
             return False
+        if lowest is None or not self._causes_known(lowest, batch):
+            return False  # it could not take the place that is made for it yet
         self._store.cut({log: first})
         batch.is_rewritten = True
         self._shares.forget(log)

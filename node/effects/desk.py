@@ -20,7 +20,7 @@ from node.journal import Journal
 from node.judging import JudgingPen
 from node.own_memory import OwnMemory
 from node.payload_io import NoRoomError
-from node.round_share import ROUND_RECORDS
+from node.round_share import ROUND_RECORDS, ROUND_RECORDS_MEMBER
 from node.transfer import Transfer
 from node.witness import Witness
 from node.world import World
@@ -28,6 +28,8 @@ from swarm.learning.training_state import NO_MEMORY, Arrays
 from swarm.protocol.book import Offer, RoundBook
 from swarm.protocol.round import RoundMachine
 
+NOT_WRITTEN_WAIT_S: Final = 5.0
+"""Before something is looked at again that could not be refused on the ledger."""
 ANCHORED_AT_ONCE: Final = (Kind.FORK_PROOF, Kind.CLOSE)
 """After these a node signs a checkpoint of its log, in whichever round; after METRICS when it is its turn."""
 
@@ -76,12 +78,14 @@ class Desk:
 
     async def reject(self, body: Rejection, round_: int) -> None:
         """Refuse a record, while the own log has room: beyond its share of a round others end it."""
-        if self.journal.round_records < ROUND_RECORDS:
+        members = len(self.book.roster.members)
+        if self.journal.round_records < ROUND_RECORDS // 2 + ROUND_RECORDS_MEMBER * members:
             await self.record(Kind.REJECTION, round_, body)
         else:
             self.world.log.warning(
                 "rejection_not_written", why="the round's share of the own log is used up"
             )
+            await trio.sleep(NOT_WRITTEN_WAIT_S)  # what is not refused is looked at again
 
     async def write(
         self,

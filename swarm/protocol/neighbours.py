@@ -60,10 +60,11 @@ class Neighbours:
             if self._passed_over.get(author) != self._book.last_offer_round(author)
         )
 
-    def goes_on_elsewhere(self, round_: int) -> bool:
-        """Whether a member that is no neighbour has come to ``round_``: this node is not cut off."""
-        others = set(self._members) - self.of(round_) - {self._own}
-        return any(self._book.last_offer_round(author) >= round_ for author in others)
+    def is_reached_by_others(self, round_: int) -> bool:
+        """Whether more than f others have come to ``round_``, so an honest one: this node is not cut off."""
+        others = set(self._members) - {self._own}
+        there = sum(self._book.last_offer_round(author) >= round_ for author in others)
+        return there > self._book.roster.f
 
     def heard(self, author: int, *, now_s: float) -> None:
         """A contribution of ``author`` has come, for whichever round."""

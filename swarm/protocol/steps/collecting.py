@@ -56,7 +56,7 @@ def _leave(at: Position, now_s: float) -> Event | None:
 
 
 def _is_barren(at: Position) -> bool:
-    """Whether enough have offered, and too few from a model that others may merge on.
+    """Whether enough have offered, and too few can still come from a model that others may merge on.
 
     So it is when a cut takes the votes away that had agreed their base: nobody offers twice in a round,
     so the next one begins, from what is agreed now.
@@ -65,7 +65,10 @@ def _is_barren(at: Position) -> bool:
         return False
     offers = at.book.offers(at.round)
     of_use = len(offers) - len(at.candidates.stray(at.round))
-    return of_use < at.choice.members_min(at.round) <= len(offers)
+    may_come = sum(
+        not at.book.has_passed(author, at.round) for author in at.book.here() - offers.keys()
+    )
+    return of_use + may_come < at.choice.members_min(at.round) <= len(offers)
 
 
 def awaited(at: Position, now_s: float) -> frozenset[int]:

@@ -43,10 +43,10 @@ def _skip(at: Position) -> Step:
 
 
 def _is_left_alone(at: Position, near: Neighbours, held: Inputs, now_s: float) -> bool:
-    """Whether no neighbour comes any more in its usual time, while others elsewhere go on."""
+    """Whether no neighbour comes any more in its usual time, while others go on."""
     coming = near.coming(at.round, {offer.author for offer in held})
     waits = [one for one in coming if not at.passed(at.attendance.due_s(one, at.began), now_s)]
-    return not waits and near.goes_on_elsewhere(at.round)
+    return not waits and near.is_reached_by_others(at.round)
 
 
 def _collect_new(at: Position, near: Neighbours, now_s: float) -> Step:

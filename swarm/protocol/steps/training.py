@@ -57,6 +57,8 @@ def base_of(at: Position, round_: int) -> bytes | None:
     if at.place.aggregation.needs_base:  # nothing else would be of use: others merge on it
         return agreed.proposal.result if agreed else None
     own = at.book.latest_model(at.own, before=round_)
+    if own and own[1] in at.passed_over:
+        own = None
     if own and (at.base_is_own or agreed is None or agreed.round < own[0]):
         return own[1]
     return agreed.proposal.result if agreed else None
@@ -76,7 +78,7 @@ def _newest_agreed(at: Position, round_: int) -> Agreed | None:
 def _base_near(at: Position, near: Neighbours) -> bytes | None:
     """The own newest model; for a newcomer the newest that somebody has merged and that can be had."""
     own = at.book.latest_model(at.own)
-    if own:
+    if own and own[1] not in at.passed_over:
         return own[1]
     merged = [digest for _, digest in near.sources() if at.book.is_result(digest)]
     return next((digest for digest in merged if _can_be_had(at, digest)), None)

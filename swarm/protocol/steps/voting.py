@@ -98,11 +98,11 @@ def settle(at: Position, now_s: float) -> Step:
     agreed = at.book.agreed(at.round)
     if at.is_over() or at.is_overtaken() or (agreed and agreed.proposal != own_vote):
         return Event.OVERTAKEN, ()
+    if at.round == MOMENTS_ROUND:
+        return (Event.SETTLED, ()) if agreed else _settle_moments(at, now_s)
     if agreed:
         at.model = own_vote.result
         return Event.SETTLED, ()
-    if at.round == MOMENTS_ROUND:
-        return _settle_moments(at, now_s)
     is_last = at.round == at.stopping.last_round()
     due = at.passed(at.entered_s + at.patience.quorum_s(at.round, is_last=is_last), now_s)
     if due or not at.choice.may_agree(at.round):

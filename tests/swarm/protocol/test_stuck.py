@@ -3,9 +3,11 @@
 import pytest
 
 from ledger.charter import StoppingPolicy
+from ledger.record import Rule
+from swarm.protocol.effects import Fetch, Train
 from swarm.protocol.phases import Phase
 from swarm.protocol.retention import Keep, needless
-from tests.federation import INITIAL, Desk, Federation, input_of, result_of
+from tests.federation import INITIAL, Desk, Federation, digest_of, input_of, result_of
 from tests.swarm.protocol.paper_swarm import PaperSwarm, Site
 
 KEEP = Keep(rounds=2, staleness_max=3)
@@ -173,3 +175,43 @@ def test_a_newcomer_whose_neighbours_are_dead_starts_from_what_can_be_had() -> N
     swarm.restart(0)
     swarm.run(80)
     assert swarm[2].machine.book.last_offer_round(0) > 10, swarm.course()
+
+
+def test_one_leap_ahead_does_not_say_that_others_go_on() -> None:
+    federation = Federation(5, aggregation='averaging = "gossip"\ntopology = "ring"\n')
+    desk = Desk(federation)
+    desk.start()
+    near = desk.machine.position.near
+    assert near is not None
+    desk.learn(federation[3].contribute(30))
+    assert not near.is_reached_by_others(1), "a liar may say so"
+    desk.learn(federation[2].contribute(30))
+    assert near.is_reached_by_others(1)
+
+
+def test_a_node_that_has_lost_its_own_model_begins_from_what_there_is() -> None:
+    federation = Federation(5, aggregation='averaging = "gossip"\ntopology = "ring"\n')
+    federation.open_all()
+    offer = federation[0].contribute(1)
+    own = result_of(1, [input_of(offer)])
+    federation[0].vote(1, [offer])
+    federation[0].evaluate(1, own)
+    desk = Desk(federation)
+    assert desk.start() == (Fetch(own, ()),)
+    desk.machine.stalled(frozenset({own}))
+    assert desk.advance() == (Train(2, None, None),)
+
+
+def test_a_liar_and_an_absent_member_do_not_make_a_round_barren() -> None:
+    """Two offers are of use, the absent member's would be the third, and the liar's begins from nothing."""
+    federation = Federation(4, rounds=9, aggregation='rule = "median"', members_min=3)
+    desk = Desk(federation)
+    desk.start()
+    lost = digest_of("what nobody has agreed")
+    desk.learn(federation[3].vote(1, [], rule=Rule.MEDIAN, result=lost))
+    offers = [federation[one].contribute(1) for one in (0, 1)]
+    desk.learn(*offers, federation[3].contribute(1, base=lost))
+    for offer in offers:
+        desk.hold_payload(offer)
+    desk.wait(500.0)
+    assert (desk.phase, desk.machine.round) == (Phase.COLLECT, 1)
