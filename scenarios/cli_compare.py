@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ledger.errors import ConfigError, SwarmError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, check_json, fail
 from scenarios.cli_run import (
     Data,
     Hospitals,
@@ -15,7 +15,6 @@ from scenarios.cli_run import (
     Rounds,
     SeedCount,
     SeedList,
-    check_json,
     chosen_seeds,
     write_json,
 )

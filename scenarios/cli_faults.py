@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ledger.errors import ConfigError, SwarmError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, check_json, fail
 from scenarios.interrupts import end_on_request
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def _faults(
     from scenarios.main_job import new_directory
 
     chosen = choose(names)
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise ConfigError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
+    check_json(json_file)
     result = run_cases(
         chosen, new_directory(out, "faults"), options, Console(), keep=keep,
         skip_impossible=not names,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.errors import ConfigError, SwarmError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, check_json, fail
 from scenarios.interrupts import end_on_request
 
 Data = Annotated[
@@ -119,12 +119,6 @@ def chosen_seeds(first: int, count: int, given: list[int] | None, wanted: int | 
         raise ConfigError("--seeds: goes with one --seed or none")
     start = given[0] if given else first
     return list(range(start, start + wanted))
-
-
-def check_json(json_file: Path | None) -> None:
-    """Raise ConfigError unless the results can be written there."""
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise ConfigError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
 
 
 def write_json(json_file: Path | None, value: dict[str, Any]) -> None:

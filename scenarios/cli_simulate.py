@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ledger.errors import ConfigError
-from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, fail
+from scenarios.cli_common import FAILED, INTERRUPTED, OK, USAGE, check_json, fail
 from scenarios.interrupts import end_on_request
 
 
@@ -81,6 +81,7 @@ def simulate(  # noqa: PLR0913 - a command's options
     size = Size(members=members, rounds=rounds, averaging=averaging, calm=calm)
     settings = Settings(size=size, plant=plant)
     try:
+        check_json(json_file)
         if replay is not None or plan is not None:
             _only_for_many(json=json_file, log=log)
             one = load_plan(plan) if plan is not None else draw_plan(replay or 0, size)

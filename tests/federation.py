@@ -203,6 +203,16 @@ class Federation:
     def open_all(self) -> list[Verified[Record]]:
         return [author.open() for author in self.authors]
 
+    def agree(self, round_: int, base: bytes) -> bytes:
+        """Everybody contributes, votes for everything and evaluates; return the agreed model."""
+        offers = [author.contribute(round_, base=base) for author in self.authors]
+        for author in self.authors:
+            author.vote(round_, offers)
+        result = result_of(round_, [input_of(offer) for offer in offers])
+        for author in self.authors:
+            author.evaluate(round_, result)
+        return result
+
 
 def after_removal(roster: Roster) -> Roster:
     """Return the roster's next version, which has removed one more member that it had."""

@@ -45,9 +45,10 @@ class Negotiation(MultiselectCommunicator):
         if self._lines > LINES_MAX:
             raise MultiselectCommunicatorError(f"over {LINES_MAX} lines and no agreement")
         try:
-            line = await read_varint_prefixed_bytes_limited(self.read_writer, LINE_BYTES_MAX)
-        except (ParseError, IOException) as error:
+            data = await read_varint_prefixed_bytes_limited(self.read_writer, LINE_BYTES_MAX)
+            line = data.decode()
+        except (ParseError, IOException, UnicodeDecodeError) as error:
             raise MultiselectCommunicatorError("no line came") from error
-        if not line.endswith(b"\n"):
+        if not line.endswith("\n"):
             raise MultiselectCommunicatorError("what came is no line")
-        return line[:-1].decode()
+        return line[:-1]

@@ -115,8 +115,9 @@ class SoakLog:
         self.done: dict[int, Told] = {}
         head = {"program": program(), "size": asdict(settings.size), "plant": settings.plant}
         try:
-            lines = _whole_lines(path) if path.exists() else []
-            first, *rest = [json.loads(line) for line in lines] or [head]
+            data = path.read_bytes() if path.exists() else b""
+            whole = _whole_lines(data, head)
+            first, *rest = [json.loads(line) for line in whole.splitlines()] or [head]
             if first != head:
                 what = "settings" if first.get("program") == head["program"] else "program files"
                 raise ConfigError(f"--log {path}: is the log of other {what}: name another file")
@@ -124,11 +125,12 @@ class SoakLog:
                 told = Told(**one | {"violations": tuple(one["violations"])})
                 self.done[told.seed] = told
             self._file = path.open("a", encoding="utf-8")
+            self._file.truncate(len(whole))  # a line that was cut off goes, and its seed runs again
         except OSError as error:
             raise ConfigError(f"--log {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(f"--log {path}: not a log of this command") from None
-        if not lines:
+        if not whole:
             self._write(head)
 
     def add(self, result: SeedResult) -> None:
@@ -141,14 +143,17 @@ class SoakLog:
         self._file.close()
 
     def _write(self, value: object) -> None:
-        self._file.write(json.dumps(value, separators=(",", ":")) + "\n")
+        self._file.write(_line(value))
         self._file.flush()
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Return the lines of a log; one that was cut off while it was written goes, and its seed runs again."""
-    data = path.read_bytes()
+def _line(value: object) -> str:
+    return json.dumps(value, separators=(",", ":")) + "\n"
+
+
+def _whole_lines(data: bytes, head: object) -> bytes:
+    """Return what was written whole; raise ValueError for what is no log, not even one cut off at once."""
     whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
-        path.write_bytes(whole)
-    return whole.decode("utf-8").splitlines()
+    if not whole and not _line(head).encode().startswith(data):
+        raise ValueError("what was cut off is no log's first line")
+    return whole

@@ -109,6 +109,14 @@ async def test_a_long_line_of_a_negotiation_is_refused_when_it_is_announced(
     assert said.asked_bytes_max <= LINE_BYTES_MAX
 
 
+@pytest.mark.parametrize("line", [b"\xff\xfe\n", b"no end", b""])
+async def test_what_is_no_line_ends_a_negotiation(line: bytes) -> None:
+    said = Said(GREETING + encode_varint_prefixed(line))
+    with pytest.raises(MultiselectError) as raised:
+        await agreed(said, is_initiator=False)
+    assert isinstance(raised.value.__cause__, MultiselectCommunicatorError)
+
+
 async def test_a_list_of_unknown_names_is_answered_up_to_a_bound() -> None:
     said = Said(GREETING + b"\x01\n" * (STRANGER_BYTES_MAX // 2))
     with pytest.raises(MultiselectError) as raised:

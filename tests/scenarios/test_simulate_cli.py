@@ -134,6 +134,16 @@ def test_ctrl_c_ends_it_in_one_line_and_the_log_goes_on(
     assert f"{len(results)} seeds are in the log already" in done.output
 
 
+@pytest.mark.parametrize("foreign", [b"ward 7: 3 beds", b"one\ntwo", b'{"program":1}\n{"se'])
+def test_a_file_that_is_no_log_is_refused_and_stays_as_it_is(
+    tmp_path: Path, foreign: bytes
+) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(foreign)
+    assert call("--seeds", 1, "--log", path).exit_code == 2
+    assert path.read_bytes() == foreign
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -142,6 +152,7 @@ def test_ctrl_c_ends_it_in_one_line_and_the_log_goes_on(
         ["--averaging", "sideways"],
         ["--replay", "3", "--json", "seeds.json"],
         ["--replay", "3", "--log", "seeds.log"],
+        ["--json", "no-such-folder/seeds.json"],
     ],
 )
 def test_wrong_usage_is_exit_status_2(wrong: list[str]) -> None:

@@ -20,17 +20,6 @@ from tests.federation import INITIAL, Desk, Federation, digest_of, input_of, res
 FAR = 2**31
 
 
-def agreed_round(federation: Federation, round_: int, base: bytes) -> bytes:
-    """Everybody contributes, votes for everything and evaluates; return the agreed model."""
-    offers = [author.contribute(round_, base=base) for author in federation.authors]
-    for author in federation.authors:
-        author.vote(round_, offers)
-    result = result_of(round_, [input_of(offer) for offer in offers])
-    for author in federation.authors:
-        author.evaluate(round_, result)
-    return result
-
-
 def contributed(
     federation: Federation, own: int = 0, *, held: tuple[int, ...] = (), round_: int = 1
 ) -> tuple[Desk, list[Verified[Record]]]:
@@ -273,7 +262,7 @@ def test_what_is_withheld_from_a_node_that_catches_up_it_does_without() -> None:
     """Its repute falls below the floor while it is on its way to one of the newest rounds."""
     federation = Federation(4)
     federation.open_all()
-    model = agreed_round(federation, 1, INITIAL)
+    model = federation.agree(1, INITIAL)
     offers = [federation[index].contribute(2, base=model) for index in (1, 2, 3)]
     for index in (1, 2, 3):
         federation[index].vote(2, offers)
@@ -317,7 +306,7 @@ def test_a_node_whose_log_is_past_the_last_round_evaluates_it_no_more() -> None:
 def test_who_was_past_the_last_round_before_it_closed_is_not_waited_for() -> None:
     federation = Federation(4)
     federation.open_all()
-    model = agreed_round(federation, 1, INITIAL)
+    model = federation.agree(1, INITIAL)
     federation[3].contribute(2)
     for author in federation.authors:
         author.close(3)
@@ -356,7 +345,7 @@ def test_a_base_that_is_withheld_from_now_on_is_chosen_anew() -> None:
 def test_the_last_round_ends_with_a_farewell_and_stays_for_who_has_another_model() -> None:
     federation = Federation(2, rounds=1)
     federation.open_all()
-    model = agreed_round(federation, 1, INITIAL)
+    model = federation.agree(1, INITIAL)
     desk = Desk(federation)
     desk.hold(model)
     assert desk.start() == (SignClose(2),)

@@ -146,12 +146,7 @@ def test_an_offer_behind_the_last_round_makes_no_machine_spin() -> None:
     federation.open_all()
     base = INITIAL
     for round_ in (1, 2):
-        offers = [author.contribute(round_, base=base) for author in federation.authors]
-        for author in federation.authors:
-            author.vote(round_, offers)
-        base = result_of(round_, [input_of(offer) for offer in offers])
-        for author in federation.authors:
-            author.evaluate(round_, base)
+        base = federation.agree(round_, base)
         desk.hold(base)
     desk.start()
     own = federation[0].contribute(3, base=base)
