@@ -85,10 +85,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "other program files" in done.output
 
 
-@pytest.mark.parametrize(
-    ("jobs", "number"),
-    [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGTERM)],
-)
+@pytest.mark.parametrize(("jobs", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
 def test_ctrl_c_ends_it_in_one_line_and_the_log_goes_on(
     tmp_path: Path, jobs: int, number: signal.Signals
 ) -> None:
