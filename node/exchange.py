@@ -22,7 +22,6 @@ from swarm.protocol.messages import (
     Counts,
     Heads,
     Hello,
-    Log,
     SyncReply,
     decode_gossip,
     decode_sync_reply,
@@ -31,10 +30,8 @@ from swarm.protocol.messages import (
     encode_sync_reply,
     encode_sync_request,
 )
-from swarm.protocol.sync import gaps
+from swarm.protocol.sync import Comparison, Schedule, Standing, gaps, wanted
 
-SYNC_FANOUT: Final = 3
-"""Peers compared with per sync interval: every record reaches everybody in O(log n) intervals."""
 GATHER_A_MEMBER_S: Final = 0.005
 """Records that are announced so soon after each other, times the members, are stored together: one flush
 of the disk for all, and one look at what they change."""
@@ -42,8 +39,7 @@ GATHER_MAX_S: Final = 0.25
 GATHERED_MAX: Final = 256
 """Announcements that may wait for that."""
 REQUEST_TIMEOUT_S: Final = 20.0
-RETRY_MIN_S: Final = 0.1
-
+SOON_MIN_S: Final = 0.1
 
 Answer: TypeAlias = Callable[[int, bytes], Awaitable[bytes]]
 """Answers requests of one more protocol: (peer, body) → reply."""
@@ -96,15 +92,12 @@ class Exchange:
         self._world = world
         self._network = world.network
         self._log = world.log
-        self._random = world.random
         self._journal = journal
         self._book = book
         self._listener = listener
         self._answers = answers
-        self._comparing: set[int] = set()
-        self._ask_first: set[int] = set()
-        self._sync_soon = trio.Event()
-        self._soon_s = self._soon_min_s
+        self._schedule = Schedule(world.random, soon_min_s=lambda: self._soon_min_s)
+        self._hurried = trio.Event()
         self._gathered: list[tuple[int, Sequence[bytes]]] = []
         self._gathering: trio.Event | None = None
         """Set when something is gathered; None: nobody takes it, so each message is stored by itself."""
@@ -131,7 +124,7 @@ class Exchange:
     @property
     def _soon_min_s(self) -> float:
         """What seems to be missing is on its way, mostly, or gathered and not yet stored."""
-        return max(RETRY_MIN_S, 2 * self._gather_s)
+        return max(SOON_MIN_S, 2 * self._gather_s)
 
     @property
     def gathered(self) -> int:
@@ -171,14 +164,13 @@ class Exchange:
         if result.stored:
             self._listener.records_stored(result.stored)
         if result.gap:
-            self._ask_first |= result.ask
-            self._sync_soon.set()
+            self.compare_soon(result.ask)
         return len(result.stored)
 
     def compare_soon(self, peers: Collection[int] = ()) -> None:
         """Compare heads at once, with ``peers`` first: something seems to be missing here, or there."""
-        self._ask_first.update(peers)
-        self._sync_soon.set()
+        self._schedule.hurry(peers)
+        self._hurried.set()
 
     def is_complete(self, peer: int) -> bool:
         """Whether a peer, as it last said of itself, holds every closed log as far as it is held here."""
@@ -195,36 +187,24 @@ class Exchange:
     async def sync_forever(self, interval_s: float) -> None:
         """Compare heads with a few peers again and again, at once where something is missing.
 
-        Who has just connected is asked first. A peer that is silent or slow is left to answer in its
-        own time; it delays no comparison with the others. "At once" takes twice as long each time
-        that nothing new comes of it, up to the interval: anybody can say that something is missing.
+        A peer that is silent or slow is left to answer in its own time; it delays no comparison with
+        the others.
         """
-        known: frozenset[int] = frozenset()
-        due_s = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._gather_forever)
             while True:
                 peers, now_s = self._network.connected(), trio.current_time()
-                chosen, known = peers - known, peers
-                if now_s >= due_s:
-                    is_soon = self._sync_soon.is_set()
-                    self._soon_s = (
-                        min(2 * self._soon_s, interval_s) if is_soon else self._soon_min_s
-                    )
-                    self._sync_soon = trio.Event()
-                    due_s = now_s + interval_s * self._random.uniform(0.75, 1.25)
-                    sample = self._random.sample(sorted(peers), min(SYNC_FANOUT, len(peers)))
-                    chosen |= (peers - self.heard.keys()).union(sample, self._ask_first & peers)
-                    self._ask_first.clear()
-                for peer in sorted(chosen - self._comparing):
-                    self._comparing.add(peer)
+                for peer in self._schedule.choose(
+                    now_s, peers, heard=self.heard, interval_s=interval_s
+                ):
                     nursery.start_soon(self._sync_quietly, peer)
+                if not self._schedule.is_hurried:
+                    self._hurried = trio.Event()
                 everyone = len(self.heard) >= self._book.roster.n - 1
-                with trio.move_on_at(due_s if everyone else min(due_s, now_s + RETRY_MIN_S)):
-                    await self._sync_soon.wait()
-                    pause_s = self._soon_s * self._random.uniform(0.5, 1.0)
-                    due_s = min(due_s, trio.current_time() + pause_s)
-                    await trio.sleep_until(due_s)
+                look_s = self._schedule.look_s(now_s, is_everyone_heard=everyone)
+                with trio.move_on_at(look_s):
+                    await self._hurried.wait()
+                    await trio.sleep_until(self._schedule.pause_until_s(trio.current_time()))
 
     async def _sync_quietly(self, peer: int) -> None:
         try:
@@ -234,13 +214,13 @@ class Exchange:
         except PeerError as error:
             self._log.warning("sync_refused", peer=peer, why=str(error))
         finally:
-            self._comparing.discard(peer)
+            self._schedule.ended(peer)
 
     async def sync(self, peer: int) -> None:
         """Ask one peer until it has nothing more for us. Raises UnavailableError, PeerError."""
         heads: Heads = self._journal.claim()
-        challenged: set[Log] = set()
-        while True:
+        comparison = Comparison()
+        while comparison.standing is Standing.ASKING:
             body = await self._network.request(
                 peer,
                 SYNC_PROTOCOL,
@@ -252,34 +232,20 @@ class Exchange:
             self._hear(peer, reply.hello)
             new = await self._take([peer], reply.envelopes)
             if new:
-                self._soon_s = self._soon_min_s
-            # Where its head is another record than ours in that slot, ours is said to end there: so
-            # it shows what it has. Once for each log, or a liar's head would keep us here.
+                self._schedule.brought_news()
             differing = await self._journal.differing(reply.hello.heads)
-            fresh = differing.keys() - challenged
-            challenged |= fresh
+            lacks = self._lacks(reply.hello.heads)
+            comparison.replied(new=new, lacks=lacks, differing=differing)
             heads = {**self._journal.claim(), **differing}
-            if not (differing or self._lacks(reply.hello.heads)):
-                self._listener.peer_synced(peer)
-                return
-            if new == 0 and not fresh:
-                self._log.debug("sync_stuck", peer=peer)
-                return
+        if comparison.standing is Standing.LEVEL:
+            self._listener.peer_synced(peer)
+        else:
+            self._log.debug("sync_stuck", peer=peer)
 
     def _lacks(self, theirs: Heads) -> bool:
         """Whether somebody holds records that are missing here; a frozen log is complete as it is."""
-        frozen = self._journal.forks.slots
-        have = {
-            log: self._kept(log, head.count) for log, head in theirs.items() if log not in frozen
-        }
+        have = wanted(theirs, self._journal.roster, self._journal.forks.slots.keys())
         return bool(gaps(have=have, lacks=self._journal.counts()))
-
-    def _kept(self, log: Log, count: int) -> int:
-        """How much of a log somebody holds that is wanted here: nothing behind a cut, whoever signs on."""
-        roster, (author, epoch) = self._journal.roster, log
-        known = author < len(roster.terms) and epoch < len(roster.terms[author])
-        cut = roster.cut(author, epoch) if known else None
-        return count if cut is None else min(count, cut.kept)
 
     def _hello(self, heads: Heads | None = None) -> Hello:
         round_, phase = self._listener.standing()
@@ -316,7 +282,6 @@ class Exchange:
             before.hello.heads.get(log) != hello.heads[log] for log in differing
         )
         if self._lacks(hello.heads) or (differing and is_news):
-            self._ask_first |= {peer} if differing else set()
-            self._sync_soon.set()
+            self.compare_soon({peer} if differing else ())
         reply = SyncReply(hello=self._hello(), envelopes=tuple(envelopes))
         return encode_sync_reply(reply)

@@ -10,7 +10,7 @@ from ledger.canonical import ITEMS_MAX
 from node import carrier, pull, reaching, slots, witness
 from node.address_book import TAKE_PAUSE_S
 from node.address_record import ADDRESSES_MAX, RECORD_BYTES_MAX
-from node.exchange import REQUEST_TIMEOUT_S, SYNC_FANOUT
+from node.exchange import REQUEST_TIMEOUT_S
 from node.forwarding import FORWARDED_BYTES_MAX
 from node.intake import PENDING_MAX
 from node.limits import REPLAY_WINDOW
@@ -27,6 +27,7 @@ from swarm.protocol.messages import HEADS_MAX, MESSAGE_BYTES_MAX, RECORDS_BYTES_
 from swarm.protocol.payload import CHUNK_BYTES
 from swarm.protocol.phases import TRANSITIONS, Event, Phase
 from swarm.protocol.stalls import CHUNK_GRACES, MANIFEST_GRACES
+from swarm.protocol.sync import SYNC_FANOUT
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs" / "wire.md"
