@@ -39,12 +39,13 @@ def simulate(  # noqa: PLR0913 - a command's options
         ),
     ] = None,
     calm: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--calm",
-            help="No faults and no liars: to measure. From 20 members on, on two processes.",
+            "--calm/--faults",
+            help="Whether nobody fails or lies. Unless said, so it is from 20 --members on: that measures, "
+            "on two processes.",
         ),
-    ] = False,
+    ] = None,
     plant: Annotated[
         str,
         typer.Option(metavar="BUG", help="For tests: give every node a bug; `list` names them."),
@@ -65,19 +66,23 @@ def simulate(  # noqa: PLR0913 - a command's options
       swarm-scenario simulate --seeds 200 --jobs 2 --json seeds.json
       swarm-scenario simulate --replay 17 --trace
       swarm-scenario simulate --plant ack-before-persist --seeds 20
-      swarm-scenario simulate --seeds 1 --members 100 --rounds 20 --averaging gossip --calm
+      swarm-scenario simulate --seeds 1 --members 100 --rounds 20 --averaging gossip
 
     Exit status: 0 every invariant held in every seed, 1 one did not, 2 wrong usage, 130 interrupted.
     """  # noqa: D301
     from scenarios.simulation import command
     from scenarios.simulation.plan import Size, draw_plan
     from scenarios.simulation.plan_file import load_plan
-    from scenarios.simulation.soak import Settings
+    from scenarios.simulation.soak import Settings, is_large
 
     if plant == "list":
         command.list_plants(typer.echo)
         return
     end_on_request()  # temporary folders are removed on the way out
+    if calm is None:
+        calm = is_large(members)
+        if calm and plan is None:
+            typer.echo(f"{members} members: nobody fails or lies; --faults lets them, on one core")
     size = Size(members=members, rounds=rounds, averaging=averaging, calm=calm)
     settings = Settings(size=size, plant=plant)
     try:

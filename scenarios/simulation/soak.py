@@ -15,8 +15,13 @@ from scenarios.simulation.plan import Size, draw_plan
 from scenarios.simulation.run import SeedResult, run_plan
 from scenarios.workers import Say, each
 
-HALVED_MEMBERS_MIN: Final = 20
+LARGE_MEMBERS_MIN: Final = 20
 """Calm swarms of so many members and more run on two processes (halves.py)."""
+
+
+def is_large(members: int | None) -> bool:
+    """Whether a swarm is run to measure what it costs, unless somebody asks for faults."""
+    return (members or 0) >= LARGE_MEMBERS_MIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +35,7 @@ class Settings:
     def is_halved(self) -> bool:
         """Whether each seed takes two processes: a large swarm in which nothing fails."""
         size = self.size
-        return size.calm and not self.plant and (size.members or 0) >= HALVED_MEMBERS_MIN
+        return size.calm and not self.plant and is_large(size.members)
 
     def options(self) -> str:
         """The options of the command that runs a seed like this."""
@@ -41,7 +46,10 @@ class Settings:
             ("--plant", self.plant or None),
         ]
         calm = " --calm" if self.size.calm else ""
-        return calm + "".join(f" {name} {value}" for name, value in said if value is not None)
+        faults = " --faults" if is_large(self.size.members) and not calm else ""
+        return (
+            calm + faults + "".join(f" {name} {value}" for name, value in said if value is not None)
+        )
 
     def replay(self, seed: int) -> str:
         """The one command that shows a seed again; one that runs on two processes shows no trace."""

@@ -161,6 +161,9 @@ def test_a_calm_swarm_of_two_processes_is_repeated_by_running_its_seed_again() -
     assert settings.replay(7) == (
         "swarm-scenario simulate --start 7 --seeds 1 --calm --members 30 --averaging gossip"
     )
+    assert Settings(size=Size(members=30)).replay(7) == (
+        "swarm-scenario simulate --replay 7 --faults --members 30 --trace"
+    )
 
 
 def test_every_bug_that_can_be_planted_is_named() -> None:

@@ -1,14 +1,18 @@
 """One calm swarm on two processes: one history, the same at both ends, and the same each time."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from scenarios.cli import app
 from scenarios.simulation.halves import run_in_halves
 from scenarios.simulation.plan import Size, draw_plan
-from scenarios.simulation.soak import HALVED_MEMBERS_MIN, Settings, run_seeds
+from scenarios.simulation.soak import LARGE_MEMBERS_MIN, Settings
 
 CALM = Size(members=7, rounds=3, averaging="gossip", calm=True)
 
@@ -30,11 +34,17 @@ def test_only_a_calm_plan_is_run_in_halves() -> None:
         run_in_halves(draw_plan(3))
 
 
-def test_a_large_calm_swarm_is_run_in_halves_by_the_command() -> None:
-    size = Size(members=HALVED_MEMBERS_MIN, rounds=3, averaging="gossip", calm=True)
-    (result,) = run_seeds([5], Settings(size=size), jobs=2)
-    assert result.violations == ()
-    assert result.heads == run_in_halves(draw_plan(5, size)).result.heads
+def test_a_large_swarm_is_calm_and_run_in_halves_by_the_command(tmp_path: Path) -> None:
+    size = Size(members=LARGE_MEMBERS_MIN, rounds=3, averaging="gossip", calm=True)
+    options = ["--members", str(LARGE_MEMBERS_MIN), "--rounds", "3", "--averaging", "gossip"]
+    report = tmp_path / "report.json"
+    done = CliRunner().invoke(
+        app, ["simulate", "--start", "5", "--seeds", "1", *options, "--json", str(report)]
+    )
+    assert done.exit_code == 0, done.output
+    assert "nobody fails or lies; --faults" in done.output.splitlines()[0]
+    heads = run_in_halves(draw_plan(5, size)).result.heads
+    assert json.loads(report.read_text())["heads"] == {"5": heads}
     assert not Settings(size=replace(size, calm=False)).is_halved
 
 
