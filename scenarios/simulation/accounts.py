@@ -43,6 +43,9 @@ def everybody_is_accounted_for(
                     f"{whose} says nothing of {sorted(due - named)}, or names {sorted(named - due)}"
                 )
                 seen.blame("late-accounted", what)
+            twice = [one for one in sorted(merged & out.keys()) if out[one] != Reason.SUPERSEDED]
+            if twice:  # an older offer of who is merged may be superseded
+                seen.blame("late-accounted", f"{whose} merges {twice} and leaves them out")
             for member, reason in out.items():
                 if reason in OFFERED_NOTHING and member in lasting:
                     slot = _offer(ledger, member, record.round)

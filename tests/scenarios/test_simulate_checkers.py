@@ -272,6 +272,12 @@ def a_merge_that_says_nothing_of_one_member(remains: Remains) -> None:
     remains.write(0, merge_of(remains.offer(1), [(0, Reason.INACTIVE), (2, Reason.INACTIVE)]))
 
 
+@breaks("late-accounted")
+def a_merge_that_takes_a_member_in_and_leaves_it_out(remains: Remains) -> None:
+    out = [(author, Reason.INACTIVE) for author in range(MEMBERS)]
+    remains.write(0, merge_of(remains.offer(1), out))
+
+
 def leave_out(remains: Remains, reason: Reason, *, knowing: bool) -> None:
     """Let member 0 leave out member 2, which has offered."""
     merged, other = remains.offer(1), remains.offer(2)
