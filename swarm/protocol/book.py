@@ -5,7 +5,7 @@ Knows no clock, no socket, no tensor. Spec: docs/wire.md §5.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
@@ -131,6 +131,7 @@ class RoundBook:
         self._newest_agreed, self._lag = -1, 0
         self._agreed_models: set[bytes] = set()
         self._last_offer: dict[int, int] = {}
+        self._evaluated: dict[int, int] = {}
         self._reached: dict[int, int] = {}
         self._frozen: dict[tuple[int, int], int] = {}
         """(author, epoch) → first slot that its key has signed twice"""
@@ -168,6 +169,7 @@ class RoundBook:
                 self._learn_vote(record, body)
             case Metrics() as body:
                 self._models[round_].setdefault(author, body.model_digest)
+                self._evaluated[author] = max(round_, self._evaluated.get(author, -1))
                 self._learn_loss(author, round_, body)
             case Rejection() as body:
                 self.refused[author][body.target_id] = body.reason
@@ -514,9 +516,17 @@ class RoundBook:
         return frozenset(a for a in here if any(a in self._offers.get(r, {}) for r in recent))
 
     def round_ahead(self, own: int) -> int:
-        """The highest round that more than f others have reached, so at least one honest member."""
-        rounds = sorted(
-            (self.last_offer_round(m.index) for m in self.roster.active if m.index != own),
-            reverse=True,
+        """The highest round that more than f others have offered in, so at least one honest member."""
+        return self._shared_by_others(own, self.last_offer_round)
+
+    def round_begun(self, own: int) -> int:
+        """The same, or the one after the highest that more than f others have evaluated."""
+        return self._shared_by_others(
+            own,
+            lambda author: max(self.last_offer_round(author), self._evaluated.get(author, -1) + 1),
         )
+
+    def _shared_by_others(self, own: int, round_of: Callable[[int], int]) -> int:
+        others = (member.index for member in self.roster.active if member.index != own)
+        rounds = sorted(map(round_of, others), reverse=True)
         return rounds[self.roster.f] if len(rounds) > self.roster.f else -1

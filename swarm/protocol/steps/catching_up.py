@@ -67,5 +67,16 @@ def evaluate(at: Position, _now_s: float) -> Step:
         at.round = max(at.round + 1, at.next_after(at.round) - back, at.book.reached(at.own))
         at.base_is_own = True
         return Event.EVALUATED, ()
-    at.round = max(at.next_after(at.round), at.book.reached(at.own))
+    at.round = max(at.next_after(at.round), _begun(at), at.book.reached(at.own))
     return Event.EVALUATED, ()
+
+
+def _begun(at: Position) -> int:
+    """The round that others have come to, who would wait in vain for a vote in one that they have ended.
+
+    Who comes a whole round late would stay so, and split every vote: its own last contribution is
+    late for the others, and merged already by itself.
+    """
+    if at.near is not None:
+        return at.round
+    return min(at.book.round_begun(at.own), at.stopping.last_round())

@@ -698,6 +698,21 @@ def test_votes_that_cannot_make_a_quorum_any_more_are_not_waited_for(how: str) -
     assert desk.machine.model == result_of(1, [input_of(offer) for offer in offers])
 
 
+@pytest.mark.parametrize(("ended", "goes_to"), [((), 2), ((1,), 2), ((1, 2), 3)])
+def test_who_comes_a_whole_round_late_goes_where_others_are(
+    ended: tuple[int, ...], goes_to: int
+) -> None:
+    """Simulated (seed 7764): or it stays so late, and every vote splits. One liar moves nobody."""
+    federation = Federation(4)
+    desk, _ = contributed(federation)
+    desk.machine.position.phase = Phase.EVALUATE
+    desk.learn(federation[0].evaluate(1, INITIAL))
+    desk.learn(*[federation[index].contribute(2) for index in (1, 2, 3)])
+    desk.learn(*[federation[index].evaluate(2, INITIAL) for index in ended])
+    desk.advance()
+    assert (desk.phase, desk.machine.round) == (Phase.TRAIN, goes_to)
+
+
 def test_a_member_that_is_rounds_ahead_is_not_waited_for_in_this_one() -> None:
     federation = Federation(4, members_min=2)
     desk = Desk(federation)
