@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from random import SystemRandom
 from typing import Final
 
 from ledger.errors import SwarmError
@@ -19,6 +20,8 @@ from node.knobs import Value, to_toml
 
 COMMAND_TIMEOUT_S: Final = 120.0
 LOOPBACK: Final = "127.0.0.1"
+PORTS: Final = range(20_000, 32_000)
+"""Below those from which Linux and others give outgoing connections theirs: such a port may be taken at any time."""
 
 
 class ScenarioError(SwarmError):
@@ -98,12 +101,17 @@ def _section(lines: Sequence[str], table: str) -> tuple[int, int]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, all different."""
+    """Ports that nobody listens on now, all different; none that the system gives to outgoing connections."""
+    ports: list[int] = []
     with ExitStack() as stack:
-        lines = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for line in lines:
-            line.bind((LOOPBACK, 0))
-        return [line.getsockname()[1] for line in lines]
+        for port in SystemRandom().sample(PORTS, len(PORTS)):
+            line = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                line.bind((LOOPBACK, port))
+                ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise ScenarioError(f"no {count} free ports from {PORTS.start} to {PORTS.stop - 1}")
 
 
 def tail(path: Path, lines: int) -> Iterator[str]:
