@@ -79,14 +79,14 @@ def simulate(  # noqa: PLR0913 - a command's options
         command.list_plants(typer.echo)
         return
     end_on_request()  # temporary folders are removed on the way out
-    if calm is None:
-        calm = is_large(members)
-        if calm and plan is None:
-            typer.echo(f"{members} members: nobody fails or lies; --faults lets them, on one core")
-    size = Size(members=members, rounds=rounds, averaging=averaging, calm=calm)
+    is_calm = is_large(members) if calm is None else calm
+    size = Size(members=members, rounds=rounds, averaging=averaging, calm=is_calm)
     settings = Settings(size=size, plant=plant)
     try:
         check_json(json_file)
+        command.check_settings(settings)
+        if is_calm and calm is None and plan is None:
+            typer.echo(f"{members} members: nobody fails or lies; --faults lets them, on one core")
         if replay is not None or plan is not None:
             _only_for_many(json=json_file, log=log)
             one = load_plan(plan) if plan is not None else draw_plan(replay or 0, size)

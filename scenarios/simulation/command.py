@@ -19,6 +19,7 @@ Write = Callable[[str], None]
 SHRINK_TRIES: Final = 60
 """Runs that making one plan small may cost."""
 FAULTS: Final = ("begun", "planned")
+AVERAGINGS: Final = (None, "full", "gossip")
 
 
 def list_plants(write: Write) -> None:
@@ -32,7 +33,6 @@ def simulate_seeds(
     log_file: Path | None, write: Write,
 ) -> bool:  # fmt: skip
     """Run seeds, print each that fails with its plan made small; return whether all invariants held."""
-    check_settings(settings)
     started_s = time.perf_counter()
     wanted = range(start, start + count)
     log = SoakLog(log_file, settings) if log_file is not None else None
@@ -68,7 +68,6 @@ def simulate_seeds(
 
 def replay(plan: Plan, settings: Settings, *, is_traced: bool, write: Write) -> bool:
     """Run one plan, and show it and (if asked) everything that its members log."""
-    check_settings(settings)
     for line in plan.lines():
         write(line)
     result = run_plan(plan, plant=settings.plant, trace=write if is_traced else None)
@@ -84,9 +83,11 @@ def replay(plan: Plan, settings: Settings, *, is_traced: bool, write: Write) -> 
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise ConfigError for a bug that does not exist."""
+    """Raise ConfigError for a bug or a way of averaging that does not exist."""
     if settings.plant and settings.plant not in PLANTS:
         raise ConfigError(f"--plant {settings.plant}: unknown; `--plant list` names them")
+    if settings.size.averaging not in AVERAGINGS:
+        raise ConfigError(f"--averaging {settings.size.averaging}: full or gossip")
 
 
 def _tell_failure(result: SeedResult, settings: Settings, write: Write, shrunk: set[str]) -> None:

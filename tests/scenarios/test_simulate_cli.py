@@ -145,15 +145,20 @@ def test_a_file_that_is_no_log_is_refused_and_stays_as_it_is(
     "wrong",
     [
         ["--plant", "no-such-bug"],
-        ["--seeds", "0"],
         ["--averaging", "sideways"],
+        ["--averaging", "sideways", "--members", "30"],
         ["--replay", "3", "--json", "seeds.json"],
         ["--replay", "3", "--log", "seeds.log"],
         ["--json", "no-such-folder/seeds.json"],
     ],
 )
-def test_wrong_usage_is_exit_status_2(wrong: list[str]) -> None:
-    assert call("--seeds", 1, *wrong).exit_code == 2
+def test_wrong_usage_is_one_line_and_exit_status_2(wrong: list[str]) -> None:
+    done = call("--seeds", 1, *wrong)
+    assert (done.exit_code, len(done.output.splitlines())) == (2, 1), done.output
+
+
+def test_no_seeds_at_all_are_refused() -> None:
+    assert call("--seeds", 0).exit_code == 2
 
 
 def test_a_calm_swarm_of_two_processes_is_repeated_by_running_its_seed_again() -> None:
