@@ -138,7 +138,9 @@ class LiveSwarm:
                 raise ScenarioError(f"not within {wall_s:.0f} s: {what}; {self._standing()}")
             self._check_alive()
             if not any(self.is_running(member) for member in range(len(self))) and not ready():
-                raise ScenarioError(f"the rounds were over before: {what}; {self._standing()}")
+                raise ScenarioError(
+                    f"the rounds were over before (more --rounds?): {what}; {self._standing()}"
+                )
             time.sleep(LOOK_S)
         return time.monotonic() - start_s
 
