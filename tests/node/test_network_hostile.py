@@ -216,7 +216,11 @@ async def test_a_stranger_that_names_nothing_we_know_is_answered_a_few_times(
 async def test_a_negotiation_that_promises_a_long_line_holds_nothing(
     shared: list[int], streams: int
 ) -> None:
-    """Its streams get new room for what is read, so no count of unread bytes stops it."""
+    """Its streams get new room for what is read, so no count of unread bytes stops it.
+
+    A victim that waits for the line grows by 22 to 68 MiB here; one that does not by 1 to 8, which is what the
+    system gives the process.
+    """
     line = GREETING + encode_uvarint(2**62)
     async with fight(shared) as fought:
 
@@ -230,7 +234,7 @@ async def test_a_negotiation_that_promises_a_long_line_holds_nothing(
                 await member.say_until_cut(lambda: next(pieces), bytes_max=64 * MIB, s=2)
 
         await fought.during(attack)
-        assert fought.grown_bytes < 8 * MIB
+        assert fought.grown_bytes < 16 * MIB
 
 
 async def test_a_peer_that_ignores_its_window_is_cut_at_once(shared: list[int]) -> None:
