@@ -61,8 +61,6 @@ def test_ports_are_different_and_free() -> None:
     ports = free_ports(8)
     assert len(set(ports)) == 8
     assert all(port in PORTS for port in ports)
-    low = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    assert not low.exists() or max(PORTS) < int(low.read_text().split()[0])
 
 
 def test_a_command_that_fails_is_told_with_its_own_last_line(tmp_path: Path) -> None:
